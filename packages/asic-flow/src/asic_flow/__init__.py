@@ -1,0 +1,1 @@
+"""Maps a collection of images into one canonical space."""
