@@ -1,0 +1,323 @@
+"""A collection of photos prepared for alignment, and its folder on disk.
+
+A collection folder holds `collection.json`, `descriptors.safetensors`, `saliency.safetensors`, `matches.safetensors`,
+`images/*.png` and `masks/*.png`. `collection.json` is written last and names the sha256 of every other file, so a
+folder without it is unfinished and a folder with it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from asic_flow import atomic
+from asic_flow.matches import MatchSet
+
+FORMAT_VERSION = 1
+INDEX_FILE = "collection.json"
+FOREGROUND_THRESHOLD = 128
+"""A mask stores a probability times 255; a pixel is foreground from here on."""
+
+
+class CollectionError(ValueError):
+    """A collection folder that cannot be used; the message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo and how it was placed in the model's frame.
+
+    Attributes:
+        path: The photo's path relative to the collection's source, with forward slashes.
+        pixels_sha256: sha256 of the RGB pixels after the EXIF orientation was applied.
+        size_hw: Height and width of the original, in pixels.
+        scale_xy: `points_px = points_image * scale_xy + offset_xy`.
+        offset_xy: See `scale_xy`; in model pixels.
+        box_xyxy: The object's box in the original photo, or None.
+    """
+
+    path: str
+    pixels_sha256: str
+    size_hw: tuple[int, int]
+    scale_xy: tuple[float, float]
+    offset_xy: tuple[float, float]
+    box_xyxy: tuple[float, float, float, float] | None
+
+    def to_model(self, points_image: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Takes (..., 2) points from the original photo to model pixels."""
+        return np.asarray(points_image, np.float64) * self.scale_xy + self.offset_xy
+
+    def to_image(self, points_px: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Takes (..., 2) points from model pixels to the original photo; the inverse of `to_model`."""
+        return (np.asarray(points_px, np.float64) - self.offset_xy) / self.scale_xy
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where a photo's descriptors sit: token (row i, column j) is centred at `first + stride * (j, i)` model pixels."""
+
+    rows: int
+    cols: int
+    stride: float
+    first: float
+
+    def centres_px(self) -> NDArray[np.float32]:
+        """(rows * cols, 2) float32: the xy centres in model pixels, row by row."""
+        x = self.first + self.stride * np.arange(self.cols)
+        y = self.first + self.stride * np.arange(self.rows)
+        return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCollection:
+    """Photos in the model's frame with their masks and descriptors.
+
+    Attributes:
+        photos: N records.
+        images: (N, H, W, 3) uint8 RGB.
+        masks: (N, H, W) uint8, probability of foreground times 255.
+        descriptors: (N, T, D) float16, unit length, T = rows * cols of `grid`.
+        saliency: (N, T) float32, 0 to 1.
+        grid: Where the T tokens sit.
+        settings: Every setting the collection was made with, JSON values only.
+    """
+
+    photos: tuple[Photo, ...]
+    images: torch.Tensor
+    masks: torch.Tensor
+    descriptors: torch.Tensor
+    saliency: torch.Tensor
+    grid: TokenGrid
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        count, tokens = len(self.photos), self.grid.rows * self.grid.cols
+        size_hw = tuple(self.images.shape[1:3])
+        for field, dtype, shape in (
+            ("images", torch.uint8, (count, *size_hw, 3)),
+            ("masks", torch.uint8, (count, *size_hw)),
+            ("descriptors", torch.float16, (count, tokens, self.descriptors.shape[-1])),
+            ("saliency", torch.float32, (count, tokens)),
+        ):
+            tensor = getattr(self, field)
+            if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+                raise ValueError(
+                    f"collection, field {field!r}: expected {dtype} of {shape}, got {tensor.dtype} of {tuple(tensor.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the model's frame, in pixels."""
+        return int(self.images.shape[1]), int(self.images.shape[2])
+
+    def foreground(self) -> torch.Tensor:
+        """(N, H, W) bool: the pixels that belong to the object."""
+        return self.masks >= FOREGROUND_THRESHOLD
+
+    def foreground_tokens(self) -> torch.Tensor:
+        """(N, T) bool: whether the pixel at a token's centre belongs to the object."""
+        return foreground_tokens(self.masks, self.grid)
+
+
+def foreground_tokens(masks: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
+    """Reads masks at token centres.
+
+    Args:
+        masks: (N, H, W) uint8, probability of foreground times 255.
+        grid: The tokens.
+
+    Returns:
+        (N, T) bool, true where the pixel nearest to the centre is foreground.
+    """
+    height, width = masks.shape[1:]
+    xy = torch.from_numpy(grid.centres_px()).round().long()
+    return masks[:, xy[:, 1].clamp(0, height - 1), xy[:, 0].clamp(0, width - 1)] >= FOREGROUND_THRESHOLD
+
+
+def save_collection(folder: Path, collection: ImageCollection, matches: MatchSet) -> str:
+    """Writes a collection folder; the index comes last, so an interrupted write leaves no index.
+
+    Args:
+        folder: Created where missing. Pictures of an earlier collection that this one lacks are removed.
+        collection: What to write.
+        matches: Its matches.
+
+    Returns:
+        The collection's identity: the sha256 of `collection.json`.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    (folder / INDEX_FILE).unlink(missing_ok=True)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    stems = [f"{index:03d}-{_safe_stem(photo.path)}.png" for index, photo in enumerate(collection.photos)]
+    contents = {
+        "descriptors.safetensors": save({"descriptors": collection.descriptors.cpu().contiguous().numpy()}),
+        "saliency.safetensors": save({"saliency": collection.saliency.cpu().contiguous().numpy()}),
+        "matches.safetensors": matches.to_bytes(),
+    }
+    for index, stem in enumerate(stems):
+        contents[f"images/{stem}"] = _png(collection.images[index].cpu().numpy())
+        contents[f"masks/{stem}"] = _png(collection.masks[index].cpu().numpy())
+    for name in ("images", "masks"):
+        for stale in (folder / name).glob("*.png"):
+            if f"{name}/{stale.name}" not in contents:
+                stale.unlink()
+    digests = {name: atomic.write_bytes(folder / name, data) for name, data in contents.items()}
+    index_document = {
+        "format": "asic-collection",
+        "version": FORMAT_VERSION,
+        "settings": collection.settings,
+        "grid": asdict(collection.grid),
+        "photos": [{**asdict(photo), "picture": stem} for photo, stem in zip(collection.photos, stems, strict=True)],
+        "sha256": digests,
+    }
+    text = json.dumps(index_document, indent=1, ensure_ascii=False, allow_nan=False)
+    return atomic.write_bytes(folder / INDEX_FILE, text.encode("utf-8", "surrogateescape"))
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Reads `collection.json` and nothing else.
+
+    Raises:
+        CollectionError: No index, or none that this version reads.
+    """
+    path = folder / INDEX_FILE
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+    except FileNotFoundError:
+        raise CollectionError(f"{folder}: no {INDEX_FILE}; is this what `asic features` wrote?") from None
+    except NotADirectoryError:
+        raise CollectionError(f"{folder}: expected a folder that `asic features` wrote") from None
+    except (ValueError, RecursionError) as error:
+        raise CollectionError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(document, dict) or document.get("format") != "asic-collection":
+        raise CollectionError(f"{path}, field 'format': expected 'asic-collection'")
+    if document.get("version") != FORMAT_VERSION:
+        raise CollectionError(
+            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; run `asic features` again"
+        )
+    return document
+
+
+def identity(folder: Path) -> str:
+    """The sha256 of `collection.json`, which names the content of every other file."""
+    read_index(folder)
+    return hashlib.sha256((folder / INDEX_FILE).read_bytes()).hexdigest()
+
+
+def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
+    """Reads a collection folder and checks every file against its recorded sha256.
+
+    Raises:
+        CollectionError: A file is missing, changed, or not what the index says.
+    """
+    document = read_index(folder)
+    path = folder / INDEX_FILE
+    try:
+        digests = dict(document["sha256"])
+        photos = tuple(_photo(record) for record in document["photos"])
+        pictures = [str(record["picture"]) for record in document["photos"]]
+        grid_fields = document["grid"]
+        grid = TokenGrid(
+            int(grid_fields["rows"]), int(grid_fields["cols"]), float(grid_fields["stride"]), float(grid_fields["first"])
+        )
+        settings = dict(document["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CollectionError(f"{path}: malformed field: {error!r}") from error
+    try:
+        matches = MatchSet.from_arrays(_tensors(folder, "matches.safetensors", digests))
+        images = np.stack([_pixels(folder, f"images/{name}", digests) for name in pictures])
+        masks = np.stack([_pixels(folder, f"masks/{name}", digests) for name in pictures])
+        collection = ImageCollection(
+            photos=photos,
+            images=torch.from_numpy(images),
+            masks=torch.from_numpy(masks),
+            descriptors=torch.from_numpy(_tensors(folder, "descriptors.safetensors", digests)["descriptors"]),
+            saliency=torch.from_numpy(_tensors(folder, "saliency.safetensors", digests)["saliency"]),
+            grid=grid,
+            settings=settings,
+        )
+    except CollectionError:
+        raise
+    except (KeyError, ValueError, TypeError) as error:
+        raise CollectionError(f"{folder}: {error}") from error
+    if len(matches.pairs) and int(matches.pairs.max()) >= len(photos):
+        raise CollectionError(
+            f"{folder / 'matches.safetensors'}, field 'pairs': expected indices below {len(photos)}, got {matches.pairs.max()}"
+        )
+    return collection, matches
+
+
+def _photo(record: Mapping[str, Any]) -> Photo:
+    box = record["box_xyxy"]
+    height, width = (int(value) for value in record["size_hw"])
+    scale_x, scale_y = (float(value) for value in record["scale_xy"])
+    offset_x, offset_y = (float(value) for value in record["offset_xy"])
+    if min(height, width) < 1 or min(scale_x, scale_y) <= 0:
+        raise ValueError(f"photo {record['path']!r}: expected positive size_hw and scale_xy")
+    return Photo(
+        path=str(record["path"]),
+        pixels_sha256=str(record["pixels_sha256"]),
+        size_hw=(height, width),
+        scale_xy=(scale_x, scale_y),
+        offset_xy=(offset_x, offset_y),
+        box_xyxy=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+    )
+
+
+def _checked_bytes(folder: Path, name: str, digests: Mapping[str, str]) -> bytes:
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise CollectionError(f"{folder / INDEX_FILE}: expected a name inside the folder, got {name!r}")
+    if name not in digests:
+        raise CollectionError(f"{folder / INDEX_FILE}, field 'sha256': {name!r} is not recorded")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CollectionError(f"{path}: {error.strerror}; run `asic features` again") from error
+    if hashlib.sha256(data).hexdigest() != digests[name]:
+        raise CollectionError(f"{path}: the content is not what was recorded (sha256); run `asic features` again")
+    return data
+
+
+def _tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    try:
+        return load(_checked_bytes(folder, name, digests))
+    except SafetensorError as error:
+        raise CollectionError(f"{folder / name}: {error}") from error
+
+
+def _pixels(folder: Path, name: str, digests: Mapping[str, str]) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(_checked_bytes(folder, name, digests)), formats=("PNG",)) as picture:
+            return np.asarray(picture)
+    except (OSError, SyntaxError) as error:
+        raise CollectionError(f"{folder / name}: {error}") from error
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _safe_stem(path: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(path).stem)[:60]
