@@ -3,6 +3,7 @@
 Importing this package loads no Triton and launches nothing.
 """
 
+from asic_flow.kernels.contrast_points.api import contrast_points
 from asic_flow.kernels.match_cosine.api import (
     CosineMatches,
     CosineNeighbours,
@@ -10,11 +11,20 @@ from asic_flow.kernels.match_cosine.api import (
     match_cosine,
     match_cosine_pairs,
 )
+from asic_flow.kernels.nearest_canonical.api import CanonicalIndex, CanonicalNeighbours, nearest_canonical
+from asic_flow.kernels.splat_points.api import splat_points
+from asic_flow.kernels.warp_bilinear.api import warp_bilinear
 
 __all__ = [
+    "CanonicalIndex",
+    "CanonicalNeighbours",
     "CosineMatches",
     "CosineNeighbours",
     "RaggedMatches",
+    "contrast_points",
     "match_cosine",
     "match_cosine_pairs",
+    "nearest_canonical",
+    "splat_points",
+    "warp_bilinear",
 ]

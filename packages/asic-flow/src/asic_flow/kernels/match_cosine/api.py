@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from asic_flow.kernels.match_cosine import _torch, reference
-
-Implementation = Literal["auto", "torch", "reference"]
-IMPLEMENTATIONS = {"torch": _torch, "reference": reference}
+from asic_flow.kernels.dispatch import Implementation, load_implementation
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def match_cosine(
         b: (N, D) descriptors on the same device.
         mutual: keep the pairs that are each other's best; otherwise return the best of every row of both sets.
         top_k: how many partners a row keeps; more than 1 needs `mutual=False`.
-        impl: `"auto"` takes blocked torch on the CPU and the reference elsewhere.
+        impl: `"auto"` takes Triton on CUDA and blocked torch on the CPU; a named one never falls back.
 
     Returns:
         `CosineMatches` when mutual, else `CosineNeighbours`.
@@ -115,7 +111,7 @@ def match_cosine(
         raise ValueError(f"a and b must be on one device, got {a.device} and {b.device}; move one with .to()")
     _check_finite("a", a)
     _check_finite("b", b)
-    module = _choose(impl, a.device)
+    module = load_implementation("match_cosine", impl, a.device)
     if mutual:
         if top_k != 1:
             raise ValueError(
@@ -142,7 +138,7 @@ def match_cosine_pairs(
         descriptors: (S, D) descriptors of all sets, float16, bfloat16 or float32.
         offsets: (N+1,) int64; set n is the rows `offsets[n]:offsets[n + 1]` (its foreground tokens, say).
         pairs: (P, 2) integer set indices.
-        impl: `"auto"` takes blocked torch on the CPU and the reference elsewhere.
+        impl: `"auto"` takes Triton on CUDA and blocked torch on the CPU; a named one never falls back.
 
     Returns:
         The matches of all pairs, in the order of `pairs`, with indices that count within each set.
@@ -154,7 +150,7 @@ def match_cosine_pairs(
     _check_descriptors("descriptors", descriptors)
     _check_layout(descriptors, offsets, pairs)
     _check_finite("descriptors", descriptors)
-    module = _choose(impl, descriptors.device)
+    module = load_implementation("match_cosine", impl, descriptors.device)
     sets = [descriptors[start:stop] for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
     found = [module.match_mutual(sets[i], sets[j]) for i, j in pairs.tolist()]
     counts = torch.tensor([0] + [len(index_a) for index_a, _, _ in found])
@@ -205,11 +201,3 @@ def _check_layout(descriptors: Tensor, offsets: Tensor, pairs: Tensor) -> None:
             f"pairs must name sets 0 to {num_sets - 1}, got indices from {pairs.min()} to {pairs.max()}; "
             "check the offsets"
         )
-
-
-def _choose(impl: str, device: torch.device) -> ModuleType:
-    if impl == "auto":
-        return _torch if device.type == "cpu" else reference
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl must be auto or one of {tuple(IMPLEMENTATIONS)}, got {impl!r}; auto chooses by device")
-    return IMPLEMENTATIONS[impl]

@@ -1,0 +1,1 @@
+"""Look-up of canonical points in the canonical maps of images, sub-pixel, with a confidence."""

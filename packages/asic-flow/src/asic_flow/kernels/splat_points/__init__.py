@@ -1,0 +1,1 @@
+"""Anti-aliased Gaussian splats of points onto images."""
