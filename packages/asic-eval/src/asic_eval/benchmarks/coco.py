@@ -1,0 +1,131 @@
+"""Keypoints in COCO's format, and StanfordExtra's dogs, which come in a format close to it.
+
+Lin et al., "Microsoft COCO", 2014, and cocodataset.org/#format-data; Biggs et al., "Who left the dogs out?", 2020.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asic_eval.fields import Field, read_json
+from asic_eval.keypoints import ImageKeypoints, KeypointBenchmark, all_pairs, mirror_from_names
+
+STANFORD_EXTRA_KEYPOINTS = (
+    *(
+        f"{side} {end} {joint}"
+        for side, end in (("left", "front"), ("left", "rear"), ("right", "front"), ("right", "rear"))
+        for joint in ("paw", "middle joint", "leg top")
+    ),
+    "tail start",
+    "tail end",
+    "left ear base",
+    "right ear base",
+    "nose",
+    "chin",
+    "left ear tip",
+    "right ear tip",
+    "left eye",
+    "right eye",
+    "withers",
+    "throat",
+)
+_STANFORD_EXTRA_FILES = ("StanfordExtra_v12.json", "StanfordExtra_v1.json", "StanfordExtra_sample.json")
+
+
+def read_coco_keypoints(
+    path: Path, category: str, *, instances: Literal["single", "largest"] = "single", least_visible: int = 1
+) -> KeypointBenchmark:
+    """Reads one category of a COCO keypoint file, one instance an image, all ordered pairs.
+
+    Args:
+        path: The annotation file: `images`, `annotations` with `keypoints` and `bbox`, `categories`.
+        category: The category's name in the file.
+        instances: Of images that show the category several times, keep none (`single`) or the `largest` box.
+        least_visible: Leave out images with fewer visible keypoints.
+
+    Returns:
+        Image names are the file's `file_name`. A keypoint counts when its flag is 2 (labelled and visible); one that
+        is labelled but hidden (1) keeps its position.
+
+    Raises:
+        AnnotationError: The file is missing or malformed.
+    """
+    top = read_json(path)
+    known = {field.key("name").text(): field for field in top.key("categories").array()}
+    if category not in known:
+        raise top.key("categories").error(f"the category {category!r}")
+    category_id = known[category].key("id").integer(0)
+    names = tuple(name.text() for name in known[category].key("keypoints").array())
+    best: dict[int, Field] = {}
+    several: set[int] = set()
+    for annotation in top.key("annotations").array():
+        if annotation.key("category_id").integer(0) != category_id:
+            continue
+        image = annotation.key("image_id").integer(0)
+        if image in best:
+            several.add(image)
+        if image not in best or _area(annotation) > _area(best[image]):
+            best[image] = annotation
+    images = []
+    for field in top.key("images").array():
+        identity = field.key("id").integer(0)
+        if identity not in best or (instances == "single" and identity in several):
+            continue
+        points, visible = _points(best[identity].key("keypoints"), len(names))
+        if visible.sum() >= least_visible:
+            size = (field.key("height").integer(1, 10**6), field.key("width").integer(1, 10**6))
+            box = best[identity].key("bbox").box_xywh()
+            images.append(ImageKeypoints(field.key("file_name").relative_path(), size, box, points, visible))
+    title = f"coco/{category}"
+    return KeypointBenchmark(title, names, tuple(images), all_pairs(len(images)), mirror_from_names(names))
+
+
+def read_stanford_dogs(root: Path, *, breed: str | None = None) -> KeypointBenchmark:
+    """Reads StanfordExtra: dogs in the wild, 24 keypoints, all ordered pairs.
+
+    Args:
+        root: The folder that holds `images/` and one StanfordExtra JSON file.
+        breed: Only images of the folder of this name, such as `n02099601-golden_retriever`.
+
+    Returns:
+        Image names are the file's `img_path`, below `images/`.
+
+    Raises:
+        AnnotationError: The file is missing or malformed.
+    """
+    images = []
+    for entry in read_json(_stanford_extra_file(root)).array():
+        name = entry.key("img_path").relative_path()
+        if breed is not None and not name.startswith(f"{breed}/"):
+            continue
+        size = (entry.key("img_height").integer(1, 10**6), entry.key("img_width").integer(1, 10**6))
+        joints = np.array([joint.numbers(3) for joint in entry.key("joints").array(len(STANFORD_EXTRA_KEYPOINTS))])
+        visible = joints[:, 2] > 0
+        points = np.where(visible[:, None], joints[:, :2], np.nan)
+        images.append(ImageKeypoints(name, size, entry.key("img_bbox").box_xywh(), points, visible))
+    mirror = mirror_from_names(STANFORD_EXTRA_KEYPOINTS)
+    title = "stanford_dogs" if breed is None else f"stanford_dogs/{breed}"
+    return KeypointBenchmark(title, STANFORD_EXTRA_KEYPOINTS, tuple(images), all_pairs(len(images)), mirror)
+
+
+def _stanford_extra_file(root: Path) -> Path:
+    for name in _STANFORD_EXTRA_FILES:
+        if (root / name).exists():
+            return root / name
+    return root / _STANFORD_EXTRA_FILES[0]
+
+
+def _area(annotation: Field) -> float:
+    left, top, right, bottom = annotation.key("bbox").box_xywh()
+    return (right - left) * (bottom - top)
+
+
+def _points(field: Field, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    values = np.array(field.numbers(3 * count)).reshape(count, 3)
+    flags = [field.array()[3 * index + 2].integer(0, 2) for index in range(count)]
+    labelled = np.array(flags, dtype=np.int64) > 0
+    return np.where(labelled[:, None], values[:, :2], np.nan), np.array(flags, dtype=np.int64) == 2

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asic_eval import AnnotationError
+from asic_eval.benchmarks.coco import STANFORD_EXTRA_KEYPOINTS, read_coco_keypoints, read_stanford_dogs
+
+
+def annotation(image: int, points: list[float], box: list[float], category: int = 7) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "keypoints": points, "bbox": box}
+
+
+DOCUMENT: dict[str, Any] = {
+    "images": [
+        {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30},
+        {"id": 2, "file_name": "sub/b.jpg", "width": 50, "height": 60},
+        {"id": 3, "file_name": "c.jpg", "width": 50, "height": 60},
+        {"id": 4, "file_name": "empty.jpg", "width": 50, "height": 60},
+    ],
+    "annotations": [
+        annotation(1, [1, 2, 2, 3, 4, 1, 0, 0, 0], [0, 1, 10, 20]),
+        annotation(2, [5, 6, 2, 7, 8, 2, 9, 9, 2], [0, 0, 5, 5]),
+        annotation(2, [5, 6, 2, 1, 1, 2, 0, 0, 0], [0, 0, 9, 9]),
+        annotation(2, [0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 6, 6]),
+        annotation(3, [5, 6, 2, 7, 8, 2, 9, 9, 2], [1, 1, 5, 5]),
+        {"image_id": 1, "category_id": 8},
+    ],
+    "categories": [
+        {"id": 7, "name": "cat", "keypoints": ["nose", "left_ear", "right_ear"]},
+        {"id": 8, "name": "dog", "keypoints": []},
+    ],
+}
+
+
+def write(folder: Path, document: object, name: str = "x.json") -> Path:
+    (folder / name).write_text(json.dumps(document))
+    return folder / name
+
+
+def test_single_instances(tmp_path: Path) -> None:
+    benchmark = read_coco_keypoints(write(tmp_path, DOCUMENT), "cat")
+    assert benchmark.name == "coco/cat"
+    assert [image.name for image in benchmark.images] == ["a.jpg", "c.jpg"]
+    assert benchmark.keypoint_names == ("nose", "left_ear", "right_ear")
+    assert benchmark.mirror is not None
+    assert benchmark.mirror.tolist() == [0, 2, 1]
+    first = benchmark.images[0]
+    assert first.size_hw == (30, 40)
+    assert first.box_xyxy == (0, 1, 10, 21)
+    assert first.visible.tolist() == [True, False, False]
+    assert first.points_image[1].tolist() == [3.0, 4.0]
+    assert np.isnan(first.points_image[2]).all()
+    assert benchmark.pairs.tolist() == [[0, 1], [1, 0]]
+
+
+def test_largest_instance(tmp_path: Path) -> None:
+    benchmark = read_coco_keypoints(write(tmp_path, DOCUMENT), "cat", instances="largest")
+    assert [image.name for image in benchmark.images] == ["a.jpg", "sub/b.jpg", "c.jpg"]
+    assert benchmark.images[1].box_xyxy == (0, 0, 9, 9)
+    assert benchmark.images[1].visible.tolist() == [True, True, False]
+
+
+def test_images_with_few_points_can_be_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, DOCUMENT)
+    assert [image.name for image in read_coco_keypoints(path, "cat", least_visible=3).images] == ["c.jpg"]
+    hidden = copy.deepcopy(DOCUMENT)
+    hidden["annotations"][0]["keypoints"] = [0] * 9
+    assert [image.name for image in read_coco_keypoints(write(tmp_path, hidden), "cat").images] == ["c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("annotations",), None, "annotations: expected an array, got None"),
+        (("annotations", 0, "image_id"), "1", "annotations[0].image_id: expected a whole number from 0, got '1'"),
+        (("annotations", 0, "category_id"), -7, "annotations[0].category_id: expected a whole number from 0, got -7"),
+        (("annotations", 0, "bbox"), [0, 0, 1], "annotations[0].bbox: expected an array of 4, got [0, 0, 1]"),
+        (("annotations", 0, "bbox"), [0, 0, 1, -1], "annotations[0].bbox: expected a box [left, top, width, height]"),
+        (("annotations", 0, "keypoints"), [1, 2], "annotations[0].keypoints: expected an array of 9, got [1, 2]"),
+        (
+            ("annotations", 0, "keypoints", 2),
+            3,
+            "annotations[0].keypoints[2]: expected a whole number from 0 to 2, got 3",
+        ),
+        (("annotations", 0, "keypoints", 0), None, "annotations[0].keypoints[0]: expected a finite number, got None"),
+        (("images", 0, "width"), 0, "images[0].width: expected a whole number from 1 to 1000000, got 0"),
+        (("images", 0, "height"), 1.5, "images[0].height: expected a whole number from 1 to 1000000, got 1.5"),
+        (("images", 0, "file_name"), "/etc/x", "images[0].file_name: expected a relative path with forward slashes"),
+        (("images", 0, "id"), None, "images[0].id: expected a whole number from 0, got None"),
+        (("categories", 0, "name"), "dog", "categories: expected the category 'cat', got [{"),
+        (("categories", 0, "keypoints"), "x", "categories[0].keypoints: expected an array, got 'x'"),
+        (("categories", 0, "id"), 2.0, "categories[0].id: expected a whole number from 0, got 2.0"),
+    ],
+)
+def test_errors_name_file_and_field(tmp_path: Path, path: tuple[Any, ...], value: object, message: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    at: Any = document
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    file = write(tmp_path, document)
+    with pytest.raises(AnnotationError) as caught:
+        read_coco_keypoints(file, "cat")
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def dog(name: str, **changes: Any) -> dict[str, Any]:
+    joints = [[float(i), 2.0 * i, float(i != 0)] for i in range(24)]
+    return {
+        "img_path": name,
+        "img_width": 360,
+        "img_height": 296,
+        "joints": joints,
+        "img_bbox": [7, 13, 9, 8],
+    } | changes
+
+
+def test_stanford_extra(tmp_path: Path) -> None:
+    write(tmp_path, [dog("n1-a/x.jpg"), dog("n2-b/y.jpg")], "StanfordExtra_v12.json")
+    benchmark = read_stanford_dogs(tmp_path)
+    assert benchmark.name == "stanford_dogs"
+    assert benchmark.keypoint_names == STANFORD_EXTRA_KEYPOINTS
+    assert [image.name for image in benchmark.images] == ["n1-a/x.jpg", "n2-b/y.jpg"]
+    assert benchmark.images[0].size_hw == (296, 360)
+    assert benchmark.images[0].box_xyxy == (7, 13, 16, 21)
+    assert benchmark.visible.sum(axis=1).tolist() == [23, 23]
+    assert benchmark.images[0].points_image[3].tolist() == [3.0, 6.0]
+    assert np.isnan(benchmark.images[0].points_image[0]).all()
+    assert benchmark.pairs.tolist() == [[0, 1], [1, 0]]
+    one = read_stanford_dogs(tmp_path, breed="n2-b")
+    assert one.name == "stanford_dogs/n2-b"
+    assert [image.name for image in one.images] == ["n2-b/y.jpg"]
+
+
+def test_stanford_extra_names_have_sides() -> None:
+    assert len(set(STANFORD_EXTRA_KEYPOINTS)) == 24
+    assert STANFORD_EXTRA_KEYPOINTS[0] == "left front paw"
+    assert STANFORD_EXTRA_KEYPOINTS[5] == "left rear leg top"
+    assert STANFORD_EXTRA_KEYPOINTS[10] == "right rear middle joint"
+    assert STANFORD_EXTRA_KEYPOINTS[16] == "nose"
+    assert STANFORD_EXTRA_KEYPOINTS[23] == "throat"
+
+
+def test_stanford_extra_errors(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"StanfordExtra_v12\.json: file: expected a readable file"):
+        read_stanford_dogs(tmp_path)
+    write(tmp_path, [dog("x.jpg", joints=[[1, 2, 3]])], "StanfordExtra_sample.json")
+    with pytest.raises(AnnotationError, match=r"\[0\]\.joints: expected an array of 24, got \[\[1, 2, 3\]\]$"):
+        read_stanford_dogs(tmp_path)
+
+
+@pytest.mark.real_data
+def test_the_genuine_dogs(real_data: Path) -> None:
+    benchmark = read_stanford_dogs(real_data / "stanford_dogs")
+    assert len(benchmark.images) == 25
+    assert len(benchmark.pairs) == 600
+    assert benchmark.images[0].name == "n02087394-Rhodesian_ridgeback/n02087394_10591.jpg"
+    assert benchmark.images[0].box_xyxy == (7, 13, 356, 292)
