@@ -9,6 +9,18 @@ from asic_flow.kernels import CanonicalIndex, nearest_canonical
 from asic_flow.kernels.nearest_canonical import reference, subpixel
 
 
+@pytest.fixture(params=["tiles", "buckets"], autouse=True)
+def strategy(request, monkeypatch):
+    """Run Triton's two searches; the other implementations have one."""
+    if "backend" not in request.fixturenames or request.getfixturevalue("backend").impl != "triton":
+        if request.param == "buckets":
+            pytest.skip("one search only")
+        return
+    from asic_flow.kernels.nearest_canonical import _triton
+
+    monkeypatch.setattr(_triton, "BUCKETS_FROM", {"tiles": 10**9, "buckets": 0}[request.param])
+
+
 def identity_maps(num_images, height, width):
     """Maps whose coordinate is the pixel's own, in [-1, 1]."""
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")

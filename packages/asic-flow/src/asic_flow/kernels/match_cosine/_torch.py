@@ -1,4 +1,4 @@
-"""Cosine matching on the CPU: sgemm tiles into one reused buffer, reduced while they are in the cache.
+"""Cosine matching on the CPU: tiles of products in one reused buffer, reduced while they are in the cache.
 
 A column needs its maximum only, never its index: row i and its best column j are mutual when the column's maximum
 is the row's. The index would cost more than the rest of the epilogue together. Memory is O((M + N) D).
@@ -11,24 +11,25 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from asic_flow.kernels.match_cosine import _bfloat16
+from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
+from asic_flow.kernels.match_cosine.pairwise import match_each
+
 # A tile (rows x columns, 4 MB of float32) stays in the cache between the product and its reductions.
 TILE_ROWS = 512
 TILE_COLUMNS = 2048
 
 
-def unit_rows(descriptors: Tensor) -> Tensor:
-    """Return the rows (M, D) in float32 at unit length; a zero row stays zero."""
-    rows = descriptors.to(torch.float32, copy=True)
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows.div_(norms.masked_fill_(norms == 0, 1))
-
-
-def similarity_tiles(a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _tiles(a: Tensor, b: Tensor, guide: Guide | None) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield (rows, columns, similarity of those rows and columns), row-major; each tile overwrites the last one."""
     columns = unit_rows(b)
+    row_bias = a.new_empty(len(a), 0, dtype=torch.float32)
+    if guide is not None:
+        row_bias = guide.as_rows()[: len(a)]
+        columns = torch.cat((columns, guide.as_columns()[len(a) :]), 1)
     buffer = torch.empty(min(TILE_ROWS, len(a)) * min(TILE_COLUMNS, len(b)))
     for top in range(0, len(a), TILE_ROWS):
-        rows = unit_rows(a[top : top + TILE_ROWS])
+        rows = torch.cat((unit_rows(a[top : top + TILE_ROWS]), row_bias[top : top + TILE_ROWS]), 1)
         for left in range(0, len(b), TILE_COLUMNS):
             width = min(TILE_COLUMNS, len(b) - left)
             tile = buffer[: len(rows) * width].view(len(rows), width)
@@ -36,13 +37,15 @@ def similarity_tiles(a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice, Tenso
             yield slice(top, top + len(rows)), slice(left, left + width), tile
 
 
-def match_mutual(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (index_a, index_b, score) of the mutual pairs of a (M, D) and b (N, D), sorted by index_a."""
+def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (index_a, index_b, cosine) of the mutual pairs of a (M, D) and b (N, D), sorted by index_a."""
+    if half:
+        return _bfloat16.match_mutual(a, b, guide)
     row_score = torch.full((len(a),), -torch.inf)
     row_index = torch.zeros(len(a), dtype=torch.int64)
     column_score = torch.full((len(b),), -torch.inf)
     owner = torch.full((len(b),), -1, dtype=torch.int64)
-    for rows, columns, tile in similarity_tiles(a, b):
+    for rows, columns, tile in _tiles(a, b, guide):
         score, index = tile.max(1)
         better = score > row_score[rows]
         row_index[rows] = torch.where(better, index + columns.start, row_index[rows])
@@ -59,14 +62,22 @@ def match_mutual(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return row_index[:0], row_index[:0], row_score[:0]
     owns = (column_score[row_index] == row_score) & (owner[row_index] == torch.arange(len(a)))
     index_a = torch.nonzero(owns).squeeze(1)
-    return index_a, row_index[index_a], row_score[index_a]
+    index_b, score = row_index[index_a], row_score[index_a]
+    return index_a, index_b, score if guide is None else score - guide.bias(index_a, index_b + len(a))
 
 
-def nearest_both_ways(a: Tensor, b: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def match_pairs(
+    descriptors: Tensor, offsets: Tensor, pairs: Tensor, guide: Guide | None, half: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (offsets, index_a, index_b, score) of the mutual matches of all pairs."""
+    return match_each(match_mutual, descriptors, offsets, pairs, guide, half)
+
+
+def rank_both_ways(a: Tensor, b: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (index_ab, score_ab, index_ba, score_ba): the k best partners of every row and column, best first."""
     index_ab, score_ab = _empty_ranking(len(a), top_k)
     index_ba, score_ba = _empty_ranking(len(b), top_k)
-    for rows, columns, tile in similarity_tiles(a, b):
+    for rows, columns, tile in _tiles(a, b, None):
         _insert(index_ba[columns], score_ba[columns], tile.T.clone(), rows.start)
         _insert(index_ab[rows], score_ab[rows], tile, columns.start)
     return index_ab, score_ab, index_ba, score_ba

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, overload
 
@@ -9,6 +10,11 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.match_cosine.operands import Guide
+
+Precision = Literal["auto", "half", "float32"]
+# The most that a guide may take from a cosine.
+STRONGEST = 1000.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,16 @@ class RaggedMatches:
 
 @overload
 def match_cosine(
-    a: Tensor, b: Tensor, *, mutual: Literal[True] = True, top_k: int = 1, impl: Implementation = "auto"
+    a: Tensor,
+    b: Tensor,
+    *,
+    mutual: Literal[True] = True,
+    top_k: int = 1,
+    canonical_a: Tensor | None = None,
+    canonical_b: Tensor | None = None,
+    distance_weight: float = 0.0,
+    precision: Precision = "auto",
+    impl: Implementation = "auto",
 ) -> CosineMatches: ...
 
 
@@ -74,27 +89,42 @@ def match_cosine(
 
 @torch.no_grad()
 def match_cosine(
-    a: Tensor, b: Tensor, *, mutual: bool = True, top_k: int = 1, impl: Implementation = "auto"
+    a: Tensor,
+    b: Tensor,
+    *,
+    mutual: bool = True,
+    top_k: int = 1,
+    canonical_a: Tensor | None = None,
+    canonical_b: Tensor | None = None,
+    distance_weight: float = 0.0,
+    precision: Precision = "auto",
+    impl: Implementation = "auto",
 ) -> CosineMatches | CosineNeighbours:
     """Match two sets of descriptors by cosine similarity without building their M x N similarity matrix.
 
     Rows are scaled to unit length first; a zero row has similarity 0 to everything. Products accumulate in float32.
-    Among equal similarities the lowest index wins. Not differentiable. Foreground matching is done by passing the
-    foreground rows alone.
+    Among equal similarities the lowest index wins. Bit-stable from run to run. Not differentiable. Foreground matching
+    is done by passing the foreground rows alone. Scores are float32 cosines, whatever decided.
 
     Args:
         a: (M, D) descriptors, float16, bfloat16 or float32; need not be contiguous.
         b: (N, D) descriptors on the same device.
         mutual: keep the pairs that are each other's best; otherwise return the best of every row of both sets.
         top_k: how many partners a row keeps; more than 1 needs `mutual=False`.
+        canonical_a: (M, 2) float32 canonical points of a, for guided matching.
+        canonical_b: (N, 2) float32 canonical points of b.
+        distance_weight: best is then the highest cosine less this weight times the squared canonical distance.
+        precision: of the mutual search. `"float32"` (auto on the CPU) decides by float32 products. `"half"` (auto on
+            CUDA) takes float16 products there, and keeps about 99.7 % of the pairs; on a CPU it takes bfloat16
+            products to find candidates and float32 to decide, which is faster where the CPU has instructions for it.
         impl: `"auto"` takes Triton on CUDA and blocked torch on the CPU; a named one never falls back.
 
     Returns:
-        `CosineMatches` when mutual, else `CosineNeighbours`.
+        `CosineMatches` when mutual, else `CosineNeighbours`, always ranked in float32.
 
     Raises:
-        ValueError: shapes, devices or sizes that do not fit, or descriptors that are not finite.
-        TypeError: a dtype that is not a 16- or 32-bit float.
+        ValueError: shapes, devices, sizes or settings that do not fit, or input that is not finite.
+        TypeError: a dtype that does not fit.
 
     >>> a = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> match_cosine(a, a.flip(0)).index_b.tolist()
@@ -111,53 +141,111 @@ def match_cosine(
         raise ValueError(f"a and b must be on one device, got {a.device} and {b.device}; move one with .to()")
     _check_finite("a", a)
     _check_finite("b", b)
+    half = _takes_half(precision, a.device)
+    points = (canonical_a, canonical_b)
+    guide = None
+    if canonical_a is not None and canonical_b is not None:
+        _check_canonical("canonical_a", canonical_a, a)
+        _check_canonical("canonical_b", canonical_b, b)
+        guide = _guide(torch.cat((canonical_a, canonical_b)), distance_weight)
+    elif points != (None, None) or distance_weight:
+        raise ValueError(
+            "guided matching needs canonical_a and canonical_b and a distance_weight, got only some of them"
+        )
     module = load_implementation("match_cosine", impl, a.device)
     if mutual:
         if top_k != 1:
             raise ValueError(
                 f"top_k must be 1 for mutual matches, got {top_k}; pass mutual=False to rank more partners"
             )
-        return CosineMatches(*module.match_mutual(a, b))
+        return CosineMatches(*module.match_mutual(a, b, guide, half))
+    if guide is not None or precision == "half":
+        raise ValueError(
+            "rankings are by float32 cosine alone, got a guide or half precision; leave mutual=True for those"
+        )
     smaller = min(len(a), len(b))
     if not 1 <= top_k <= smaller:
         raise ValueError(
             f"top_k must be between 1 and the smaller set's size {smaller}, got {top_k}; ask for fewer partners"
         )
-    return CosineNeighbours(*module.nearest_both_ways(a, b, top_k))
+    return CosineNeighbours(*module.rank_both_ways(a, b, top_k))
 
 
 @torch.no_grad()
 def match_cosine_pairs(
-    descriptors: Tensor, offsets: Tensor, pairs: Tensor, *, impl: Implementation = "auto"
+    descriptors: Tensor,
+    offsets: Tensor,
+    pairs: Tensor,
+    *,
+    canonical: Tensor | None = None,
+    distance_weight: float = 0.0,
+    precision: Precision = "auto",
+    impl: Implementation = "auto",
 ) -> RaggedMatches:
     """Find the mutual matches of many pairs of descriptor sets that lie one after the other in one tensor.
 
-    Each pair is matched as `match_cosine` does it.
+    Each pair is matched as `match_cosine` does it; on a GPU, all of them in one launch.
 
     Args:
         descriptors: (S, D) descriptors of all sets, float16, bfloat16 or float32.
-        offsets: (N+1,) int64; set n is the rows `offsets[n]:offsets[n + 1]` (its foreground tokens, say).
+        offsets: (N+1,) integer; set n is the rows `offsets[n]:offsets[n + 1]` (its foreground tokens, say).
         pairs: (P, 2) integer set indices.
+        canonical: (S, 2) float32 canonical points of all descriptors, for guided matching.
+        distance_weight: best is then the highest cosine less this weight times the squared canonical distance.
+        precision: as for `match_cosine`.
         impl: `"auto"` takes Triton on CUDA and blocked torch on the CPU; a named one never falls back.
 
     Returns:
         The matches of all pairs, in the order of `pairs`, with indices that count within each set.
 
     Raises:
-        ValueError: shapes, devices, offsets or pairs that do not fit, or descriptors that are not finite.
-        TypeError: a dtype that is not a 16- or 32-bit float, or pairs and offsets that are not integers.
+        ValueError: shapes, devices, offsets, pairs or settings that do not fit, or input that is not finite.
+        TypeError: a dtype that does not fit.
     """
     _check_descriptors("descriptors", descriptors)
     _check_layout(descriptors, offsets, pairs)
     _check_finite("descriptors", descriptors)
+    half = _takes_half(precision, descriptors.device)
+    guide = None
+    if canonical is not None:
+        _check_canonical("canonical", canonical, descriptors)
+        guide = _guide(canonical, distance_weight)
+    elif distance_weight:
+        raise ValueError("guided matching needs canonical points and a distance_weight, got only a distance_weight")
     module = load_implementation("match_cosine", impl, descriptors.device)
-    sets = [descriptors[start:stop] for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-    found = [module.match_mutual(sets[i], sets[j]) for i, j in pairs.tolist()]
-    counts = torch.tensor([0] + [len(index_a) for index_a, _, _ in found])
-    none = torch.empty(0, dtype=torch.int64, device=descriptors.device)
-    empty = (none, none, none.to(torch.float32))
-    index_a, index_b, score = (torch.cat(parts) for parts in zip(empty, *found, strict=True))
-    return RaggedMatches(counts.cumsum(0).to(descriptors.device), index_a, index_b, score)
+    offsets, pairs = (layout.to(descriptors.device, torch.int64) for layout in (offsets, pairs))
+    return RaggedMatches(*module.match_pairs(descriptors, offsets, pairs, guide, half))
+
+
+def _takes_half(precision: str, device: torch.device) -> bool:
+    if precision not in ("auto", "half", "float32"):
+        raise ValueError(f"precision must be auto, half or float32, got {precision!r}; auto chooses by device")
+    return precision == "half" or (precision == "auto" and device.type == "cuda")
+
+
+def _guide(points: Tensor, weight: float) -> Guide | None:
+    if not (weight >= 0 and math.isfinite(weight)):
+        raise ValueError(f"distance_weight must be 0 or more and finite, got {weight}; 0 turns the guide off")
+    guide = Guide(points, weight)
+    if len(points) and not guide.extent() <= STRONGEST:
+        raise ValueError(
+            f"distance_weight {weight} takes up to {guide.extent():.3g} from a cosine, more than {STRONGEST}, "
+            "which rounding would drown; lower it or bring the points to [-1, 1]"
+        )
+    return guide if weight > 0 else None
+
+
+def _check_canonical(name: str, points: Tensor, descriptors: Tensor) -> None:
+    if points.shape != (len(descriptors), 2):
+        raise ValueError(
+            f"{name} must be ({len(descriptors)}, 2), got shape {tuple(points.shape)}; one point a descriptor"
+        )
+    if points.dtype != torch.float32:
+        raise TypeError(f"{name} must be float32, got {points.dtype}; convert it with .float()")
+    if points.device != descriptors.device:
+        raise ValueError(f"{name} must be on {descriptors.device} with its descriptors, got {points.device}; use .to()")
+    if not points.isfinite().all():
+        raise ValueError(f"{name} must be finite, got NaN or infinite points; drop those descriptors first")
 
 
 def _check_descriptors(name: str, descriptors: Tensor) -> None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from asic_flow.kernels.splat_points.reference import coverage, reach
+from asic_flow.kernels.splat_points.coverage import coverage, reach
 
 
 def splat(images: Tensor, points: Tensor, values: Tensor, sigma: float, over: bool) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from asic_flow.kernels.warp_bilinear.reference import place_points
+from asic_flow.kernels.warp_bilinear.placement import place_points
 
 
 def warp(

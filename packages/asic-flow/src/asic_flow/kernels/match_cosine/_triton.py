@@ -1,0 +1,363 @@
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+"""Cosine matching in Triton: one pass over score tiles gives the best partner of every row and every column.
+
+A program owns a block of columns of one pair and walks tiles of rows. A row's best meets the other programs' in a
+64-bit maximum, which no order changes, so results are bit-stable. See the README for the packing and its precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
+
+# Half precision: a key is the score's upper 25 bits and a 7-bit lane or tile number, hence 128 of each.
+HALF = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3}
+FULL = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2}
+RANK = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 2}
+SCORE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4}
+TILES_A_PART = 128
+WIDTH_MULTIPLE = 64
+# Keys of one launch, 8 bytes each: pairs are taken in groups that fit.
+KEYS_A_LAUNCH = 1 << 24
+
+# The lower half of a key holds the complement of an index.
+COMPLEMENT = 0x7FFFFFFF
+
+
+@triton.jit
+def _ordered(score):
+    """Turn a float32 into an int32 of the same order."""
+    bits = score.to(tl.int32, bitcast=True)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+@triton.jit
+def _key(order, index):
+    """Join an order and an index so that the greatest key is the highest order, the lowest index among equals."""
+    return (order.to(tl.int64) << 32) | (index ^ 0x7FFFFFFF).to(tl.int64)
+
+
+@triton.jit
+def best_kernel(
+    p_rows,
+    p_columns,
+    p_starts,
+    p_pairs,
+    p_keys,
+    p_row_keys,
+    p_column_keys,
+    p_scale,
+    width,
+    column_blocks,
+    parts,
+    EXACT: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Best keys of a block of columns over a part of the rows of one pair, and of those rows over the block."""
+    i_part = tl.program_id(0) % parts
+    i_block = (tl.program_id(0) // parts) % column_blocks
+    i_pair = tl.program_id(0) // (parts * column_blocks)
+    i_a = tl.load(p_pairs + 2 * i_pair)
+    i_b = tl.load(p_pairs + 2 * i_pair + 1)
+    start_a = tl.load(p_starts + i_a)
+    start_b = tl.load(p_starts + i_b)
+    num_rows = (tl.load(p_starts + i_a + 1) - start_a).to(tl.int32)
+    num_columns = (tl.load(p_starts + i_b + 1) - start_b).to(tl.int32)
+    p_row_key = p_keys + tl.load(p_row_keys + i_pair)
+    p_column_key = p_keys + tl.load(p_column_keys + i_pair)
+    tiles = tl.cdiv(tl.cdiv(num_rows, BLOCK_M), parts)
+    first_row = i_part * tiles * BLOCK_M
+    tiles = tl.minimum(tiles, tl.cdiv(num_rows - first_row, BLOCK_M))
+    first_column = i_block * BLOCK_N
+    if (first_column < num_columns) & (first_row < num_rows):
+        o_m = tl.arange(0, BLOCK_M)
+        o_n = tl.arange(0, BLOCK_N)
+        o_d = tl.arange(0, BLOCK_D)
+        # Lanes past the end repeat the last column: whichever of them wins, that column has won. The same for rows.
+        o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
+        # of shape [BLOCK_D, BLOCK_N]
+        p_b = p_columns + o_columns[None, :] * width + o_d[:, None]
+        if EXACT:
+            best_score = tl.full([BLOCK_N], float("-inf"), tl.float32)
+            best_row = tl.zeros([BLOCK_N], tl.int32)
+        else:
+            scale = tl.load(p_scale)
+            # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
+            best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
+        depth = width // BLOCK_D
+        score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        # One loop over tiles and depth, so that loads run ahead across tiles.
+        for step in range(tiles * depth):
+            i_tile = step // depth
+            i_depth = step % depth
+            tile_row = first_row + i_tile * BLOCK_M
+            o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
+            a = tl.load(p_rows + o_rows[:, None] * width + (i_depth * BLOCK_D + o_d)[None, :])
+            b = tl.load(p_b + i_depth * BLOCK_D)
+            # The input precision concerns float32 only.
+            score = tl.dot(a, b, score, input_precision="tf32x3")
+            if i_depth == depth - 1:
+                if EXACT:
+                    top = tl.max(score, 1)
+                    lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
+                    row_key = _key(_ordered(top), tl.minimum(first_column + lane, num_columns - 1))
+                    top = tl.max(score, 0)
+                    lane = tl.min(tl.where(score == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
+                    better = top > best_score
+                    best_score = tl.where(better, top, best_score)
+                    best_row = tl.where(better, tile_row + lane, best_row)
+                else:
+                    # In [2, 4) a float's bits have its order, and the lowest seven can hold a number instead.
+                    packed = (score * scale + 3.0).to(tl.int32, bitcast=True) & -128
+                    top = tl.max(packed | (BLOCK_N - 1 - o_n)[None, :], 1)
+                    lane = (BLOCK_N - 1) - (top & 127)
+                    row_key = _key(top >> 7, tl.minimum(first_column + lane, num_columns - 1))
+                    best = tl.maximum(best, packed | (127 - i_tile))
+                tl.atomic_max(p_row_key + tile_row + o_m, row_key, mask=tile_row + o_m < num_rows, sem="relaxed")
+                score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        if EXACT:
+            column_key = _key(_ordered(best_score), tl.minimum(best_row, num_rows - 1))
+        else:
+            top = tl.max(best, 0)
+            lane = tl.min(tl.where(best == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
+            row = first_row + (127 - (top & 127)) * BLOCK_M + lane
+            column_key = _key(top >> 7, tl.minimum(row, num_rows - 1))
+        m_columns = first_column + o_n < num_columns
+        tl.atomic_max(p_column_key + first_column + o_n, column_key, mask=m_columns, sem="relaxed")
+
+
+@triton.jit
+def rank_kernel(
+    p_rows,
+    p_columns,
+    p_score,
+    p_index,
+    num_rows,
+    num_columns,
+    width,
+    TOP_K: tl.constexpr,
+    SLOTS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Best TOP_K columns of a block of rows, in no order; SLOTS is the power of two that holds them."""
+    o_m = tl.arange(0, BLOCK_M)
+    o_n = tl.arange(0, BLOCK_N)
+    o_d = tl.arange(0, BLOCK_D)
+    o_slots = tl.arange(0, SLOTS)
+    first_row = tl.program_id(0) * BLOCK_M
+    o_rows = tl.minimum(first_row + o_m, num_rows - 1).to(tl.int64)
+    # of shape [BLOCK_M, SLOTS] unused slots are never the worst, and so never replaced.
+    kept_score = tl.where((o_slots < TOP_K)[None, :], float("-inf"), float("inf"))
+    kept_score += tl.zeros([BLOCK_M, SLOTS], tl.float32)
+    kept_index = tl.zeros([BLOCK_M, SLOTS], tl.int32)
+    for first_column in range(0, num_columns, BLOCK_N):
+        o_columns = tl.minimum(first_column + o_n, num_columns - 1).to(tl.int64)
+        score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        for start in range(0, width, BLOCK_D):
+            a = tl.load(p_rows + o_rows[:, None] * width + (start + o_d)[None, :])
+            b = tl.load(p_columns + o_columns[None, :] * width + (start + o_d)[:, None])
+            score = tl.dot(a, b, score, input_precision="tf32x3")
+        score = tl.where((first_column + o_n < num_columns)[None, :], score, float("-inf"))
+        for _ in tl.static_range(TOP_K):
+            top = tl.max(score, 1)
+            lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
+            score = tl.where(o_n[None, :] == lane[:, None], float("-inf"), score)
+            worst = tl.min(kept_score, 1)
+            # Among equally bad ones the highest index goes first; a newcomer must beat it, being higher still.
+            m_worst = kept_score == worst[:, None]
+            latest = tl.max(tl.where(m_worst, kept_index, -1), 1)
+            slot = tl.min(tl.where(m_worst & (kept_index == latest[:, None]), o_slots[None, :], SLOTS - 1), 1)
+            replaced = (o_slots[None, :] == slot[:, None]) & (top > worst)[:, None]
+            kept_score = tl.where(replaced, top[:, None], kept_score)
+            kept_index = tl.where(replaced, (first_column + lane)[:, None], kept_index)
+    o_kept = (first_row + o_m).to(tl.int64)[:, None] * TOP_K + o_slots[None, :]
+    m_kept = (first_row + o_m < num_rows)[:, None] & (o_slots < TOP_K)[None, :]
+    tl.store(p_score + o_kept, kept_score, mask=m_kept)
+    tl.store(p_index + o_kept, kept_index.to(tl.int64), mask=m_kept)
+
+
+@triton.jit
+def score_kernel(
+    p_score,
+    p_descriptors,
+    p_index_a,
+    p_index_b,
+    num_matches,
+    width,
+    BLOCK: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Cosine similarity in float32 of listed rows; a zero row has 0."""
+    # of shape [BLOCK]
+    o_matches = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_matches = o_matches < num_matches
+    o_a = tl.load(p_index_a + o_matches, mask=m_matches, other=0)
+    o_b = tl.load(p_index_b + o_matches, mask=m_matches, other=0)
+    product = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    square_a = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    square_b = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    for start in range(0, width, BLOCK_D):
+        o_d = start + tl.arange(0, BLOCK_D)
+        m_values = m_matches[:, None] & (o_d < width)[None, :]
+        a = tl.load(p_descriptors + o_a[:, None] * width + o_d[None, :], mask=m_values, other=0.0).to(tl.float32)
+        b = tl.load(p_descriptors + o_b[:, None] * width + o_d[None, :], mask=m_values, other=0.0).to(tl.float32)
+        product += a * b
+        square_a += a * a
+        square_b += b * b
+    lengths = tl.sqrt(tl.sum(square_a, 1)) * tl.sqrt(tl.sum(square_b, 1))
+    score = tl.sum(product, 1) / tl.where(lengths > 0, lengths, 1.0)
+    tl.store(p_score + o_matches, score, mask=m_matches)
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """Rows and columns of the products (S, width) in one dtype, and the scale that brings scores within [-1, 1]."""
+
+    rows: Tensor
+    columns: Tensor
+    scale: Tensor
+
+
+def _operands(descriptors: Tensor, guide: Guide | None, half: bool) -> _Operands:
+    rows = columns = unit_rows(descriptors)
+    scale = torch.ones((), device=descriptors.device)
+    if guide is not None and len(descriptors):
+        scale = 1 / (1 + guide.extent())
+        row_bias, column_bias = guide.as_rows(), guide.as_columns()
+        if half:
+            # Each number as the sum of two halves: three of the four products, the last being below the rounding.
+            row_high, column_high = row_bias.half().float(), column_bias.half().float()
+            row_bias = torch.cat((row_high, row_high, row_bias - row_high), 1)
+            column_bias = torch.cat((column_high, column_bias - column_high, column_high), 1)
+        rows, columns = torch.cat((rows, row_bias), 1), torch.cat((columns, column_bias), 1)
+    dtype = torch.float16 if half else torch.float32
+    padded = -rows.shape[1] % WIDTH_MULTIPLE
+    rows = torch.nn.functional.pad(rows.to(dtype), (0, padded))
+    columns = rows if guide is None else torch.nn.functional.pad(columns.to(dtype), (0, padded))
+    return _Operands(rows, columns, scale)
+
+
+def match_pairs(
+    descriptors: Tensor, offsets: Tensor, pairs: Tensor, guide: Guide | None, half: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (offsets, index_a, index_b, score) of the mutual matches of all pairs."""
+    descriptors = descriptors.contiguous()
+    operands = _operands(descriptors, guide, half)
+    sizes = offsets.diff()
+    pairs = pairs.to(torch.int64).contiguous()
+    pair_sizes = sizes[pairs]
+    groups = _groups((pair_sizes.sum(1)).tolist())
+    found = [_match_group(operands, offsets, pairs[group], pair_sizes[group], half) for group in groups]
+    none = torch.empty(0, dtype=torch.int64, device=descriptors.device)
+    pair, index_a, index_b = (torch.cat(parts) for parts in zip((none,) * 3, *found, strict=True))
+    if groups:
+        pair = pair + torch.cat(
+            [torch.full((len(p),), g.start, device=p.device) for g, (p, _, _) in zip(groups, found, strict=True)]
+        )
+    counts = torch.bincount(pair, minlength=len(pairs))
+    ends = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+    score = _score(descriptors, offsets[pairs[pair, 0]] + index_a, offsets[pairs[pair, 1]] + index_b)
+    return ends, index_a, index_b, score
+
+
+def _groups(sizes: list[int]) -> list[slice]:
+    """Return runs of pairs whose keys fit one launch; a pair that does not fit is a run of its own."""
+    groups, start, total = [], 0, 0
+    for position, size in enumerate(sizes):
+        if position > start and total + size > KEYS_A_LAUNCH:
+            groups.append(slice(start, position))
+            start, total = position, 0
+        total += size
+    if sizes:
+        groups.append(slice(start, len(sizes)))
+    return groups
+
+
+def _match_group(
+    operands: _Operands, offsets: Tensor, pairs: Tensor, sizes: Tensor, half: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (pair, index_a, index_b) of the mutual matches of some pairs."""
+    config = HALF if half else FULL
+    ends = torch.cat((sizes.new_zeros(1), sizes.flatten().cumsum(0)))
+    row_keys, column_keys = ends[:-1].view(-1, 2).T.contiguous()
+    keys = torch.full((int(ends[-1]),), torch.iinfo(torch.int64).min, device=offsets.device)
+    most_rows, most_columns = sizes.amax(0).tolist()
+    column_blocks = triton.cdiv(most_columns, config["BLOCK_N"])
+    parts = triton.cdiv(triton.cdiv(most_rows, config["BLOCK_M"]), TILES_A_PART)
+    if column_blocks * parts:
+        best_kernel[(len(pairs) * column_blocks * parts,)](
+            operands.rows,
+            operands.columns,
+            offsets,
+            pairs,
+            keys,
+            row_keys,
+            column_keys,
+            operands.scale,
+            operands.rows.shape[1],
+            column_blocks,
+            parts,
+            EXACT=not half,
+            **config,
+        )
+    pair = torch.repeat_interleave(torch.arange(len(pairs), device=keys.device), sizes[:, 0])
+    index_a = torch.arange(len(pair), device=keys.device) - (sizes[:, 0].cumsum(0) - sizes[:, 0])[pair]
+    answered = sizes[pair, 1] > 0
+    pair, index_a = pair[answered], index_a[answered]
+    index_b = (keys[row_keys[pair] + index_a] & COMPLEMENT) ^ COMPLEMENT
+    back = (keys[column_keys[pair] + index_b] & COMPLEMENT) ^ COMPLEMENT
+    mutual = back == index_a
+    return pair[mutual], index_a[mutual], index_b[mutual]
+
+
+def _score(descriptors: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
+    score = torch.empty(len(index_a), device=descriptors.device)
+    if len(score):
+        score_kernel[(triton.cdiv(len(score), SCORE["BLOCK"]),)](
+            score, descriptors, index_a, index_b, len(score), descriptors.shape[1], **SCORE
+        )
+    return score
+
+
+def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (index_a, index_b, cosine) of the mutual pairs of a (M, D) and b (N, D), sorted by index_a."""
+    offsets = torch.tensor([0, len(a), len(a) + len(b)], device=a.device)
+    pair = torch.tensor([[0, 1]], device=a.device)
+    _, index_a, index_b, score = match_pairs(torch.cat((a, b)), offsets, pair, guide, half)
+    return index_a, index_b, score
+
+
+def rank_both_ways(a: Tensor, b: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (index_ab, score_ab, index_ba, score_ba): the k best partners of every row and column, best first."""
+    rows, columns = (_operands(descriptors, None, half=False).rows for descriptors in (a, b))
+    return *_rank(rows, columns, top_k), *_rank(columns, rows, top_k)
+
+
+def _rank(rows: Tensor, columns: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    score = rows.new_empty(len(rows), top_k)
+    index = torch.empty(len(rows), top_k, dtype=torch.int64, device=rows.device)
+    rank_kernel[(triton.cdiv(len(rows), RANK["BLOCK_M"]),)](
+        rows,
+        columns,
+        score,
+        index,
+        len(rows),
+        len(columns),
+        rows.shape[1],
+        TOP_K=top_k,
+        SLOTS=triton.next_power_of_2(top_k),
+        **RANK,
+    )
+    index, order = index.sort(1)
+    score, best = score.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return index.gather(1, best), score

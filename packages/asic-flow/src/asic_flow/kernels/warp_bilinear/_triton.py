@@ -1,0 +1,359 @@
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+"""Bilinear warp in Triton: resize of the points, affine map, sampling and mask in one pass, and both gradients.
+
+The gradient of a shared image is where all photos of a batch meet. Floating-point atomics add in any order; here the
+default adds whole numbers, which no order changes, so the gradient has the same bits on every run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from asic_flow.kernels.warp_bilinear.placement import resize_matrix, resize_points
+
+BLOCK = 256
+WARPS = 4
+
+
+@triton.jit
+def _resized(p_points, o_points, width_in, height_in, width_out, height_out):
+    """Interpolate the field of points (height_in, width_in, 2) at output pixels, corners aligned."""
+    row = o_points // width_out
+    column = o_points % width_out
+    y = row.to(tl.float32) * (height_in - 1) / tl.maximum(height_out - 1, 1).to(tl.float32)
+    x = column.to(tl.float32) * (width_in - 1) / tl.maximum(width_out - 1, 1).to(tl.float32)
+    top = tl.minimum(y.to(tl.int32), height_in - 1)
+    left = tl.minimum(x.to(tl.int32), width_in - 1)
+    below = tl.minimum(top + 1, height_in - 1)
+    right = tl.minimum(left + 1, width_in - 1)
+    down = y - top.to(tl.float32)
+    across = x - left.to(tl.float32)
+    p_upper = p_points + top * width_in * 2
+    p_lower = p_points + below * width_in * 2
+    weight_a = (1 - down) * (1 - across)
+    weight_b = (1 - down) * across
+    weight_c = down * (1 - across)
+    weight_d = down * across
+    u = (
+        tl.load(p_upper + left * 2) * weight_a
+        + tl.load(p_upper + right * 2) * weight_b
+        + tl.load(p_lower + left * 2) * weight_c
+        + tl.load(p_lower + right * 2) * weight_d
+    )
+    v = (
+        tl.load(p_upper + left * 2 + 1) * weight_a
+        + tl.load(p_upper + right * 2 + 1) * weight_b
+        + tl.load(p_lower + left * 2 + 1) * weight_c
+        + tl.load(p_lower + right * 2 + 1) * weight_d
+    )
+    return u, v
+
+
+@triton.jit
+def _placed(
+    p_points,
+    p_affine,
+    i_sample,
+    o_points,
+    width_in,
+    height_in,
+    width_out,
+    height_out,
+    RESIZE: tl.constexpr,
+    AFFINE: tl.constexpr,
+):
+    """Coordinates at which output points sample the image."""
+    p_own = p_points + i_sample * height_in * width_in * 2
+    if RESIZE:
+        u, v = _resized(p_own, o_points, width_in, height_in, width_out, height_out)
+    else:
+        u = tl.load(p_own + o_points * 2)
+        v = tl.load(p_own + o_points * 2 + 1)
+    if AFFINE:
+        p_map = p_affine + i_sample * 6
+        moved = tl.load(p_map) * u + tl.load(p_map + 1) * v + tl.load(p_map + 2)
+        v = tl.load(p_map + 3) * u + tl.load(p_map + 4) * v + tl.load(p_map + 5)
+        u = moved
+    return u, v
+
+
+@triton.jit
+def _cell(coordinate, size, ZEROS: tl.constexpr):
+    """Lower pixel of the cell, weight of the upper one, whether each lies inside, and the cell's slope."""
+    half = (size - 1) / 2.0
+    pixel = (coordinate + 1) * half
+    if ZEROS:
+        slope = tl.zeros_like(pixel) + half
+        # Far outside, any cell without a pixel inside will do, and its number must fit an integer.
+        pixel = tl.minimum(tl.maximum(pixel, -2.0), size + 1.0)
+    else:
+        slope = tl.where((pixel > 0) & (pixel < size - 1), half, 0.0)
+        pixel = tl.minimum(tl.maximum(pixel, 0.0), size - 1.0)
+    floor = tl.floor(pixel)
+    low = floor.to(tl.int32)
+    return low, pixel - floor, (low >= 0) & (low < size), (low + 1 >= 0) & (low + 1 < size), slope
+
+
+@triton.jit
+def warp_kernel(
+    p_sample,
+    p_image,
+    p_points,
+    p_affine,
+    p_mask,
+    num_channels,
+    height,
+    width,
+    height_in,
+    width_in,
+    height_out,
+    width_out,
+    SHARED: tl.constexpr,
+    ZEROS: tl.constexpr,
+    RESIZE: tl.constexpr,
+    AFFINE: tl.constexpr,
+    MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Sample all channels at a block of one sample's points."""
+    num_points = height_out * width_out
+    i_sample = tl.program_id(1).to(tl.int64)
+    # of shape [BLOCK]; lanes past the end repeat the last point and are not stored.
+    o_lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_points = o_lanes < num_points
+    o_points = tl.minimum(o_lanes, num_points - 1)
+    u, v = _placed(p_points, p_affine, i_sample, o_points, width_in, height_in, width_out, height_out, RESIZE, AFFINE)
+    left, across, m_left, m_right, _ = _cell(u, width, ZEROS)
+    top, down, m_top, m_bottom, _ = _cell(v, height, ZEROS)
+    o_corner = top * width + left
+    factor = tl.full([BLOCK], 1.0, tl.float32)
+    if MASK:
+        factor = tl.load(p_mask + i_sample * num_points + o_points)
+    weight_a = (1 - down) * (1 - across) * factor
+    weight_b = (1 - down) * across * factor
+    weight_c = down * (1 - across) * factor
+    weight_d = down * across * factor
+    for i_channel in range(num_channels):
+        p_plane = p_image + i_channel * height * width
+        if not SHARED:
+            p_plane += i_sample * num_channels * height * width
+        p_corner = p_plane + o_corner
+        value = (
+            tl.load(p_corner, mask=m_top & m_left, other=0.0) * weight_a
+            + tl.load(p_corner + 1, mask=m_top & m_right, other=0.0) * weight_b
+            + tl.load(p_corner + width, mask=m_bottom & m_left, other=0.0) * weight_c
+            + tl.load(p_corner + width + 1, mask=m_bottom & m_right, other=0.0) * weight_d
+        )
+        tl.store(p_sample + (i_sample * num_channels + i_channel) * num_points + o_points, value, mask=m_points)
+
+
+@triton.jit
+def _accumulate(p_gradient, value, mask, unit, FIXED: tl.constexpr):
+    """Add to the image's gradient, as whole multiples of `1 / unit` or as they are."""
+    if FIXED:
+        tl.atomic_add(p_gradient, (value * unit).to(tl.int64), mask=mask, sem="relaxed")
+    else:
+        tl.atomic_add(p_gradient, value, mask=mask, sem="relaxed")
+
+
+@triton.jit
+def warp_backward_kernel(
+    p_grad_image,
+    p_grad_points,
+    p_grad,
+    p_exponent,
+    p_image,
+    p_points,
+    p_affine,
+    p_mask,
+    num_channels,
+    height,
+    width,
+    height_in,
+    width_in,
+    height_out,
+    width_out,
+    SHARED: tl.constexpr,
+    ZEROS: tl.constexpr,
+    RESIZE: tl.constexpr,
+    AFFINE: tl.constexpr,
+    MASK: tl.constexpr,
+    FIXED: tl.constexpr,
+    GRAD_IMAGE: tl.constexpr,
+    GRAD_POINTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Gradients of the image (summed in place) and of the placed points for a block of one sample's points."""
+    num_points = height_out * width_out
+    i_sample = tl.program_id(1).to(tl.int64)
+    # of shape [BLOCK]
+    o_lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_points = o_lanes < num_points
+    o_points = tl.minimum(o_lanes, num_points - 1)
+    u, v = _placed(p_points, p_affine, i_sample, o_points, width_in, height_in, width_out, height_out, RESIZE, AFFINE)
+    left, across, m_left, m_right, slope_x = _cell(u, width, ZEROS)
+    top, down, m_top, m_bottom, slope_y = _cell(v, height, ZEROS)
+    m_a = m_top & m_left
+    m_b = m_top & m_right
+    m_c = m_bottom & m_left
+    m_d = m_bottom & m_right
+    o_corner = top * width + left
+    factor = tl.full([BLOCK], 1.0, tl.float32)
+    if MASK:
+        factor = tl.load(p_mask + i_sample * num_points + o_points)
+    unit = 1.0
+    if FIXED:
+        unit = tl.exp2(tl.load(p_exponent))
+    pull_x = tl.zeros([BLOCK], tl.float32)
+    pull_y = tl.zeros([BLOCK], tl.float32)
+    for i_channel in range(num_channels):
+        o_grad = (i_sample * num_channels + i_channel) * num_points + o_points
+        grad = tl.load(p_grad + o_grad, mask=m_points, other=0.0) * factor
+        o_plane = i_channel * height * width + o_corner
+        if not SHARED:
+            o_plane += i_sample * num_channels * height * width
+        if GRAD_POINTS:
+            p_corner = p_image + o_plane
+            a = tl.load(p_corner, mask=m_a, other=0.0)
+            b = tl.load(p_corner + 1, mask=m_b, other=0.0)
+            c = tl.load(p_corner + width, mask=m_c, other=0.0)
+            d = tl.load(p_corner + width + 1, mask=m_d, other=0.0)
+            pull_x += grad * ((b - a) * (1 - down) + (d - c) * down)
+            pull_y += grad * ((c - a) * (1 - across) + (d - b) * across)
+        if GRAD_IMAGE:
+            p_target = p_grad_image + o_plane
+            _accumulate(p_target, grad * (1 - down) * (1 - across), m_a & m_points, unit, FIXED)
+            _accumulate(p_target + 1, grad * (1 - down) * across, m_b & m_points, unit, FIXED)
+            _accumulate(p_target + width, grad * down * (1 - across), m_c & m_points, unit, FIXED)
+            _accumulate(p_target + width + 1, grad * down * across, m_d & m_points, unit, FIXED)
+    if GRAD_POINTS:
+        p_own = p_grad_points + (i_sample * num_points + o_points) * 2
+        tl.store(p_own, pull_x * slope_x, mask=m_points)
+        tl.store(p_own + 1, pull_y * slope_y, mask=m_points)
+
+
+class _Warp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image: Tensor,
+        points: Tensor,
+        affine: Tensor | None,
+        mask: Tensor | None,
+        size_hw: tuple[int, int] | None,
+        padding: str,
+        deterministic: bool,
+    ) -> Tensor:
+        image, points = image.contiguous(), points.contiguous()
+        affine = affine if affine is None else affine.contiguous()
+        mask = mask if mask is None else mask.to(image.dtype).contiguous()
+        field = points if points.ndim == 4 else points[:, None]
+        ctx.sizes = (*image.shape[-3:], *field.shape[1:3], *(size_hw or field.shape[1:3]))
+        ctx.flags = {
+            "SHARED": image.ndim == 3,
+            "ZEROS": padding == "zeros",
+            "RESIZE": size_hw is not None,
+            "AFFINE": affine is not None,
+            "MASK": mask is not None,
+        }
+        ctx.deterministic = deterministic
+        ctx.save_for_backward(image, points, affine, mask)
+        channels, *_, height_out, width_out = ctx.sizes
+        sample = image.new_empty(len(points), channels, height_out, width_out)
+        if sample.numel():
+            grid = (triton.cdiv(height_out * width_out, BLOCK), len(points))
+            optional = (affine, mask)
+            warp_kernel[grid](sample, image, points, *optional, *ctx.sizes, **ctx.flags, BLOCK=BLOCK, num_warps=WARPS)
+        return sample if points.ndim == 4 else sample[:, :, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        image, points, affine, mask = ctx.saved_tensors
+        *_, height_out, width_out = ctx.sizes
+        num_points = height_out * width_out
+        grad = grad.contiguous()
+        fixed, wants_image = ctx.deterministic, ctx.needs_input_grad[0]
+        wants_points = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        grad_image = torch.zeros(image.shape, dtype=torch.int64 if fixed else image.dtype, device=image.device)
+        grad_points = image.new_zeros(len(points), height_out, width_out, 2)
+        peak, exponent = _fixed_point(grad, num_points * len(points)) if fixed and grad.numel() else (None, None)
+        if grad.numel() and (wants_image or wants_points):
+            grid = (triton.cdiv(num_points, BLOCK), len(points))
+            warp_backward_kernel[grid](
+                grad_image,
+                grad_points,
+                grad,
+                exponent,
+                image,
+                points,
+                affine,
+                mask,
+                *ctx.sizes,
+                **ctx.flags,
+                FIXED=fixed,
+                GRAD_IMAGE=wants_image,
+                GRAD_POINTS=wants_points,
+                BLOCK=BLOCK,
+                num_warps=WARPS,
+            )
+        if fixed and peak is not None and exponent is not None:
+            # A gradient that is not finite has no whole-number form: its peak less itself spreads the NaN.
+            grad_image = (grad_image.double() * torch.exp2(-exponent.double())).to(image.dtype) + (peak - peak)
+        grad_image = grad_image.to(image.dtype)
+        grad_field, grad_affine = _unplace(grad_points, points, affine, ctx)
+        return grad_image if wants_image else None, grad_field, grad_affine, None, None, None, None
+
+
+def _fixed_point(grad: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+    """Return the largest size in the gradient, and the power of two that makes it at most 2^40 without overflow.
+
+    A cell receives at most the largest size once a point. Both stay on the device.
+    """
+    peak = grad.abs().amax()
+    bits = min(40, 61 - math.ceil(math.log2(num_points + 1)))
+    exponent = torch.frexp(peak.clamp(2.0**-80, 2.0**126)).exponent
+    return peak, (bits - exponent).to(torch.float32)
+
+
+def _unplace(grad: Tensor, points: Tensor, affine: Tensor | None, ctx: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Carry the gradient (B, h, w, 2) of placed points back to the given points and the affine map."""
+    *_, height_in, width_in, height_out, width_out = ctx.sizes
+    grad_affine = None
+    if affine is not None:
+        if ctx.needs_input_grad[2]:
+            field = points.view(len(points), height_in, width_in, 2)
+            field = resize_points(field, (height_out, width_out)) if ctx.flags["RESIZE"] else field
+            ones = torch.ones_like(field[..., :1])
+            grad_affine = torch.einsum("bhwi,bhwj->bij", grad, torch.cat((field, ones), -1))
+        grad = torch.einsum("bij,bhwi->bhwj", affine[:, :, :2], grad)
+    if not ctx.needs_input_grad[1]:
+        return None, grad_affine
+    if ctx.flags["RESIZE"]:
+        down = resize_matrix(height_in, height_out, grad)
+        across = resize_matrix(width_in, width_out, grad)
+        grad = torch.einsum("yi,xj,byxc->bijc", down, across, grad)
+    return grad.reshape(points.shape), grad_affine
+
+
+def warp(
+    image: Tensor,
+    points: Tensor,
+    affine: Tensor | None,
+    mask: Tensor | None,
+    size_hw: tuple[int, int] | None,
+    padding: str,
+    deterministic: bool,
+) -> Tensor:
+    """Return the samples (B, C, ...) of an image (C, H, W) or (B, C, H, W) at points (B, ..., 2); float32 only."""
+    if image.dtype != torch.float32:
+        raise TypeError(f"the Triton warp needs a float32 image, got {image.dtype}; use impl='reference' for float64")
+    sample: Tensor = _Warp.apply(image, points, affine, mask, size_hw, padding, deterministic)
+    return sample
