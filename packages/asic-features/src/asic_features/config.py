@@ -1,0 +1,80 @@
+"""Settings of feature extraction. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from asic_features.backbones import FACETS, WEIGHT_FREE, Backbone, Facet, find_backbone
+from asic_features.images import FITS, Fit
+
+MaskSource = Literal["cosegment", "saliency", "none"]
+MASK_SOURCES: tuple[MaskSource, ...] = ("cosegment", "saliency", "none")
+Candidates = Literal["foreground", "all"]
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How photos become descriptors, masks and matches.
+
+    Attributes:
+        size: Side of the model's square in pixels.
+        fit: How a photo without a box fills the square: ``pad``, ``crop`` or ``stretch``.
+        backbone: A name that ``find_backbone`` knows.
+        weights: File of weights, or None for the Hugging Face cache.
+        block: Block that describes a token, counted from 0; None for the backbone's own.
+        facet: ``key``, ``query``, ``value`` or ``token``; None for the backbone's own.
+        stride: Distance between neighbouring tokens in pixels; None for the backbone's own.
+        masks: ``cosegment`` (the whole collection votes), ``saliency`` (each photo for itself), ``none`` (all of
+            every photo), or a folder with one picture per photo of the same relative name.
+        candidates: Which tokens may be matched: ``foreground`` (mutual nearest neighbours among foreground
+            tokens) or ``all`` (among all tokens, then both ends on the foreground; the published way).
+        device: A torch device.
+        batch: Photos described at once.
+    """
+
+    size: int = 256
+    fit: Fit = "pad"
+    backbone: str = WEIGHT_FREE
+    weights: Path | None = None
+    block: int | None = None
+    facet: Facet | None = None
+    stride: int | None = None
+    masks: MaskSource | Path = "cosegment"
+    candidates: Candidates = "foreground"
+    device: str = "cpu"
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.size <= 4096:
+            raise ValueError(f"size: expected 32 to 4096 pixels, got {self.size}")
+        if self.fit not in FITS:
+            raise ValueError(f"fit: expected one of {', '.join(FITS)}, got {self.fit!r}")
+        if self.facet is not None and self.facet not in FACETS:
+            raise ValueError(f"facet: expected one of {', '.join(FACETS)}, got {self.facet!r}")
+        if self.stride is not None and self.stride < 1:
+            raise ValueError(f"stride: expected at least 1 pixel, got {self.stride}")
+        if not isinstance(self.masks, Path) and self.masks not in MASK_SOURCES:
+            raise ValueError(f"masks: expected one of {', '.join(MASK_SOURCES)} or a folder, got {self.masks!r}")
+        if self.candidates not in {"foreground", "all"}:
+            raise ValueError(f"candidates: expected foreground or all, got {self.candidates!r}")
+        if self.batch < 1:
+            raise ValueError(f"batch: expected at least 1 photo, got {self.batch}")
+
+    def resolve(self) -> tuple[Backbone, int, Facet, int]:
+        """Backbone, block, facet and stride with the backbone's own values where none were given.
+
+        Raises:
+            ValueError: Unknown backbone, a block it does not have, or a setting the descriptor without weights lacks.
+        """
+        backbone = find_backbone(self.backbone)
+        if not backbone.needs_weights and (self.block is not None or self.facet is not None):
+            raise ValueError(f"block and facet belong to networks; {self.backbone!r} has neither: drop them")
+        block = backbone.block if self.block is None else self.block
+        if not 0 <= block < backbone.depth:
+            raise ValueError(f"block: {self.backbone} has blocks 0 to {backbone.depth - 1}, got {block}")
+        stride = backbone.stride if self.stride is None else self.stride
+        if stride > self.size:
+            raise ValueError(f"stride: expected at most the size of {self.size} pixels, got {stride}")
+        return backbone, block, self.facet or backbone.facet, stride

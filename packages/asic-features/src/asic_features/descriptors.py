@@ -1,0 +1,200 @@
+"""What a vision transformer says about every token: facets of its blocks, and the CLS token's attention."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from asic_features.backbones import Backbone, Facet
+from asic_features.saliency import cls_attention
+from asic_features.weights import WeightsError
+from asic_flow.collection import TokenGrid
+
+_NOISE_SPREAD = 30.0  # grey levels
+_NESTING_KEYS = ("state_dict", "model", "teacher")
+
+
+@dataclass(frozen=True)
+class Described:
+    """One forward pass over a batch of B photos with T tokens.
+
+    Attributes:
+        facets: One (B, T, D) float32 tensor, not normalised, for each request in its order.
+        cls_attention: (B, T) float32, the last block's attention of the CLS token to each patch times T, mean over
+            heads: 1 where it is as if spread evenly. empty where it was not asked for.
+    """
+
+    facets: tuple[torch.Tensor, ...]
+    cls_attention: torch.Tensor
+
+
+def token_grid(size: int, patch: int, stride: int) -> TokenGrid:
+    """Tokens of a square of ``size`` pixels: every patch that fits, its centre at ``stride * j + (patch - 1) / 2``."""
+    if size < patch:
+        raise ValueError(f"size: expected at least one patch of {patch} pixels, got {size}")
+    count = (size - patch) // stride + 1
+    return TokenGrid(rows=count, cols=count, stride=float(stride), first=(patch - 1) / 2)
+
+
+class VisionTransformer:
+    """A ViT of timm whose tokens may lie closer than its patches.
+
+    The stride of the patch convolution is lowered and the position embedding interpolated bicubically (Amir et al.,
+    "Deep ViT features as dense visual descriptors", 2021). Attention runs fused; no block after the last one needed is
+    run, and of a block that is only asked for keys, queries or values just that projection.
+    """
+
+    def __init__(self, backbone: Backbone, weights: Path, *, stride: int, device: str = "cpu") -> None:
+        """Build the network and load its weights.
+
+        Args:
+            backbone: Which network.
+            weights: A ``.safetensors`` file, or a ``.pth`` file, which is opened without running any code in it.
+            stride: Distance between neighbouring tokens in pixels.
+            device: A torch device.
+
+        Raises:
+            WeightsError: The file is damaged or belongs to another network.
+        """
+        import timm
+
+        self.backbone = backbone
+        self.stride = stride
+        state = _read_state(weights)
+        model: Any = timm.create_model(backbone.timm_name, pretrained=False, dynamic_img_size=True, num_classes=0)
+        remap = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        try:
+            if remap is not None:
+                state = remap(state, model)
+            missing = model.load_state_dict(state, strict=False).missing_keys
+        except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+            raise WeightsError(f"weights file {weights} does not fit {backbone.name}: {error}") from error
+        if missing:
+            raise WeightsError(
+                f"weights file {weights} does not fit {backbone.name}: it lacks {', '.join(sorted(missing)[:3])}"
+            )
+        model.patch_embed.proj.stride = (stride, stride)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+        self._mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
+        self._std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: torch.Tensor, requests: Sequence[tuple[int, Facet]], *, with_cls_attention: bool = False
+    ) -> Described:
+        """Describe every token.
+
+        Args:
+            images: (B, S, S, 3) uint8.
+            requests: Pairs of block and facet, all read in one pass.
+            with_cls_attention: Whether the CLS token's attention in the last block is wanted.
+
+        Returns:
+            Tokens row by row, without CLS and register tokens.
+
+        Raises:
+            ValueError: A block or facet that is not there, or CLS attention of a network without CLS token.
+        """
+        model = self.model
+        depth = len(model.blocks)
+        for block, facet in requests:
+            if not 0 <= block < depth or facet not in {"key", "query", "value", "token"}:
+                raise ValueError(f"expected a block 0 to {depth - 1} and a facet, got {block} and {facet!r}")
+        if with_cls_attention and model.cls_token is None:
+            raise ValueError(f"{self.backbone.name} has no CLS token: use masks 'cosegment', 'none' or your own")
+        pixels = images.to(self.device).permute(0, 3, 1, 2).float() / 255
+        x = model.patch_embed((pixels - self._mean) / self._std)
+        x, rope = _add_positions(model, x)
+        x = model.norm_pre(x)
+        found: dict[tuple[int, Facet], torch.Tensor] = {}
+        attention = torch.empty(0, device=self.device)
+        last = max([block for block, _ in requests] + ([depth - 1] if with_cls_attention else []))
+        for index, block in enumerate(model.blocks[: last + 1]):
+            wanted = [facet for at, facet in requests if at == index]
+            block_rope = rope[index] if rope is not None and getattr(model, "rope_mixed", False) else rope
+            projections = [facet for facet in wanted if facet != "token"]
+            attends = with_cls_attention and index == depth - 1
+            if projections or attends:
+                normed = block.norm1(x)
+                for facet in projections:
+                    found[index, facet] = _merge_heads(_project(block.attn, normed, facet))[
+                        :, model.num_prefix_tokens :
+                    ]
+                if attends:
+                    attention = self._cls_attention(block.attn, normed, block_rope)
+            if index == last and "token" not in wanted:
+                break
+            x = block(x) if rope is None else block(x, rope=block_rope)
+            if "token" in wanted:
+                found[index, "token"] = x[:, model.num_prefix_tokens :]
+        return Described(tuple(found[request] for request in requests), attention)
+
+    def blank_attention(self, size: int) -> torch.Tensor:
+        """(T,) CLS attention where there is nothing to see: the mean over a grey image and one of faint noise."""
+        noise = torch.randn(1, size, size, 3, generator=torch.Generator().manual_seed(0)) * _NOISE_SPREAD + 128
+        images = torch.cat([torch.full((1, size, size, 3), 128.0), noise]).clamp(0, 255).to(torch.uint8)
+        return self(images, [], with_cls_attention=True).cls_attention.mean(dim=0)
+
+    def _cls_attention(self, attention: Any, normed: torch.Tensor, rope: torch.Tensor | None) -> torch.Tensor:
+        query = _project(attention, normed[:, :1], "query")  # CLS carries no rotary position
+        key = _project(attention, normed, "key")
+        prefix: int = self.model.num_prefix_tokens
+        if rope is not None:
+            from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+
+            half = getattr(attention, "rotate_half", False)
+            key = torch.cat([key[:, :, :prefix], apply_rot_embed_cat(key[:, :, prefix:], rope, half=half)], dim=2)
+        return cls_attention(query[:, :, 0], key, prefix=prefix, heads=self.backbone.saliency_heads)
+
+
+def _add_positions(model: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    added = model._pos_embed(x)
+    return added if isinstance(added, tuple) else (added, None)
+
+
+def _project(attention: Any, normed: torch.Tensor, facet: Facet) -> torch.Tensor:
+    """(B, heads, tokens, head width) queries, keys or values before any rotary position."""
+    index = ("query", "key", "value").index(facet)
+    if attention.qkv is not None:
+        width = attention.qkv.out_features // 3
+        rows = slice(index * width, (index + 1) * width)
+        weight = attention.qkv.weight[rows]
+        if attention.qkv.bias is not None:
+            bias = attention.qkv.bias[rows]
+        else:
+            bias = (getattr(attention, "q_bias", None), None, getattr(attention, "v_bias", None))[index]
+        projected = functional.linear(normed, weight, bias)
+    else:
+        projected = (attention.q_proj, attention.k_proj, attention.v_proj)[index](normed)
+    heads: torch.Tensor = projected.view(*projected.shape[:2], attention.num_heads, -1).transpose(1, 2)
+    norm = (attention.q_norm, attention.k_norm, None)[index]
+    return heads if norm is None else norm(heads)
+
+
+def _merge_heads(projected: torch.Tensor) -> torch.Tensor:
+    return projected.transpose(1, 2).flatten(2)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # weights_only refuses any pickle that would run code.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the zip, pickle and safetensors readers raise many types on hostile bytes
+        raise WeightsError(f"weights file {path} cannot be read: {str(error).splitlines()[0]}") from error
+    for key in _NESTING_KEYS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"weights file {path}: expected a dictionary of tensors, got {type(state).__name__}")
+    return {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}

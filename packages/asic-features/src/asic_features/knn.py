@@ -1,0 +1,71 @@
+"""Mutual nearest neighbours between the photos of a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from asic_features.config import Candidates
+from asic_flow.collection import TokenGrid
+from asic_flow.kernels import match_cosine_pairs
+from asic_flow.matches import MatchSet
+
+
+def all_pairs(count: int) -> list[tuple[int, int]]:
+    """Every pair of ``count`` photos, the lower index first."""
+    return list(combinations(range(count), 2))
+
+
+def match_photos(
+    descriptors: torch.Tensor,
+    saliency: torch.Tensor,
+    foreground: torch.Tensor,
+    grid: TokenGrid,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    candidates: Candidates = "foreground",
+) -> MatchSet:
+    """Match tokens of photos that are each other's most similar.
+
+    Memory grows with the tokens, never with the tokens of one photo times those of another.
+
+    Args:
+        descriptors: (N, T, D) of unit length.
+        saliency: (N, T) in [0, 1].
+        foreground: (N, T) bool.
+        grid: Where the tokens are.
+        pairs: Photos to match, the lower index first.
+        candidates: ``foreground`` looks for neighbours among foreground tokens alone: cheaper, and every match of
+            ``all`` is among them. ``all`` looks among all tokens and keeps matches with both ends on the foreground
+            (as ASIC, ICCV 2023).
+
+    Returns:
+        The matches of each pair, sorted by the token of its first photo.
+    """
+    count, tokens = foreground.shape
+    allowed = foreground if candidates == "foreground" else torch.ones_like(foreground)
+    token_of_row = allowed.nonzero()[:, 1]
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64, device=allowed.device), allowed.sum(dim=1).cumsum(0)])
+    pair_index = torch.tensor(pairs, dtype=torch.int64, device=allowed.device).view(-1, 2)
+    rows = descriptors.reshape(count * tokens, -1)[allowed.flatten()]
+    found = match_cosine_pairs(rows, offsets, pair_index)
+
+    pair_of = torch.repeat_interleave(torch.arange(len(pair_index), device=allowed.device), found.offsets.diff())
+    photo_a, photo_b = pair_index[pair_of].unbind(1)
+    token_a = token_of_row[offsets[photo_a] + found.index_a]
+    token_b = token_of_row[offsets[photo_b] + found.index_b]
+    keep = foreground[photo_a, token_a] & foreground[photo_b, token_b]
+    pair_of, photo_a, photo_b, token_a, token_b = (x[keep] for x in (pair_of, photo_a, photo_b, token_a, token_b))
+    centres = grid.centres_px()
+    per_pair = np.bincount(pair_of.cpu().numpy(), minlength=len(pair_index))
+    return MatchSet(
+        pairs=pair_index.cpu().numpy().astype(np.int32),
+        offsets=np.concatenate([[0], per_pair.cumsum()]).astype(np.int64),
+        xy_a=centres[token_a.cpu().numpy()],
+        xy_b=centres[token_b.cpu().numpy()],
+        score=found.score[keep].float().cpu().numpy(),
+        saliency=((saliency[photo_a, token_a] + saliency[photo_b, token_b]) / 2).float().cpu().numpy(),
+    )

@@ -1,0 +1,177 @@
+"""Where a backbone's weights lie. Standard library only, so that a missing file is reported before torch loads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asic_features.backbones import BACKBONES, WEIGHT_FREE, Backbone, find_backbone
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class WeightsError(Exception):
+    """Weights are absent or cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class WeightsStatus:
+    """One line of ``asic weights list``.
+
+    Attributes:
+        backbone: The table's entry.
+        path: The file in the cache, or None.
+        size_bytes: Its size, or 0.
+    """
+
+    backbone: Backbone
+    path: Path | None
+    size_bytes: int
+
+
+def cache_folder() -> Path:
+    """The Hugging Face hub's cache: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else under ``XDG_CACHE_HOME``."""
+    if explicit := os.environ.get("HF_HUB_CACHE"):
+        return Path(explicit).expanduser()
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    return (home / "hub").expanduser()
+
+
+def locate_weights(backbone: str, weights: Path | None = None) -> Path | None:
+    """File that holds a backbone's weights, without touching the network.
+
+    For the short names neither torch nor timm is imported.
+
+    Args:
+        backbone: A name that ``find_backbone`` knows.
+        weights: The file the user named, or None to look in the Hugging Face cache.
+
+    Returns:
+        The file, or None for the descriptor that needs no weights.
+
+    Raises:
+        WeightsError: No usable file; the message names it, the command that fetches it and the weight-free choice.
+        ValueError: Unknown backbone, or weights given for the descriptor that has none.
+    """
+    spec = find_backbone(backbone)
+    if not spec.needs_weights:
+        if weights is not None:
+            raise ValueError(f"--weights {weights} was given, but the descriptor {backbone!r} has no weights: drop one")
+        return None
+    if weights is not None:
+        _check_file(weights)
+        return weights
+    path = _cached(spec)
+    if path is None:
+        expected = _repository_folder(spec) / "snapshots" / "<revision>" / WEIGHTS_FILE
+        raise WeightsError(
+            f"no weights for {backbone}: {expected} is missing. Fetch them with `asic weights fetch {backbone}`, "
+            f"name a file with `--weights FILE`, or choose the descriptor without weights: `--backbone {WEIGHT_FREE}`"
+        )
+    _check_file(path)
+    return path
+
+
+def list_weights() -> tuple[WeightsStatus, ...]:
+    """State of every short name's weights in the cache; reads no file."""
+    rows = []
+    for spec in BACKBONES.values():
+        path = _cached(spec) if spec.needs_weights else None
+        rows.append(WeightsStatus(spec, path, path.stat().st_size if path else 0))
+    return tuple(rows)
+
+
+def verify_weights(backbone: str) -> str:
+    """Compare cached weights with the checksum under which the hub stored them.
+
+    The cache keeps a large file as ``blobs/<sha256 of its content>``, so the name is the expected value.
+
+    Args:
+        backbone: A name that ``find_backbone`` knows.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        WeightsError: Missing, changed, or stored without a checksum.
+    """
+    path = locate_weights(backbone)
+    if path is None:
+        raise WeightsError(f"{backbone} has no weights: there is nothing to verify")
+    expected = path.resolve().name
+    if len(expected) != 64:
+        raise WeightsError(
+            f"{path}: the cache holds no checksum for it; fetch it again: `asic weights fetch {backbone}`"
+        )
+    found = sha256_of(path)
+    if found != expected:
+        raise WeightsError(
+            f"{path}: expected sha256 {expected}, got {found}; delete {path.resolve()} and run "
+            f"`asic weights fetch {backbone}`"
+        )
+    return found
+
+
+def fetch_weights(backbone: str, download: Callable[..., str] | None = None) -> Path:
+    """Download a backbone's weights into the Hugging Face cache and verify them. Touches the network.
+
+    Args:
+        backbone: A name that ``find_backbone`` knows.
+        download: ``huggingface_hub.hf_hub_download`` or a function with its arguments.
+
+    Returns:
+        The file in the cache.
+
+    Raises:
+        WeightsError: The download failed, or its content is not what the hub announced.
+    """
+    spec = find_backbone(backbone)
+    if not spec.needs_weights:
+        raise WeightsError(f"{backbone} has no weights: there is nothing to fetch")
+    if download is None:
+        from huggingface_hub import hf_hub_download
+
+        download = hf_hub_download
+    try:
+        download(repo_id=f"timm/{spec.timm_name}", filename=WEIGHTS_FILE, cache_dir=str(cache_folder()))
+    except OSError as error:  # the hub's and httpx's network errors derive from it
+        raise WeightsError(f"could not fetch timm/{spec.timm_name}/{WEIGHTS_FILE}: {error}") from error
+    verify_weights(backbone)
+    path = locate_weights(backbone)
+    if path is None:
+        raise WeightsError(f"{backbone}: fetched, but not found in {cache_folder()}")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _repository_folder(spec: Backbone) -> Path:
+    return cache_folder() / f"models--timm--{spec.timm_name}"
+
+
+def _cached(spec: Backbone) -> Path | None:
+    # Revisions are content hashes without order: the newest file is the last one fetched.
+    found = [path for path in _repository_folder(spec).glob(f"snapshots/*/{WEIGHTS_FILE}") if path.is_file()]
+    return max(found, key=lambda path: (path.stat().st_mtime, str(path)), default=None)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} does not exist")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise WeightsError(f"weights file {path} cannot be read: {error.strerror}") from error
+    if not head:
+        raise WeightsError(f"weights file {path} is empty: fetch it again")
+    if head.lstrip()[:1] == b"<":
+        raise WeightsError(f"weights file {path} is a web page, not weights: fetch it again")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asic_features.config import FeatureConfig
+from asic_features.extract import PhotosError, extract_collection
+from asic_features.images import PhotoError, PhotoSource, list_photos
+from asic_features.masks import MaskError
+from asic_features.weights import WeightsError
+from asic_flow.collection import load_collection, save_collection
+
+Save = Callable[..., Path]
+SIZE = 96
+
+
+@pytest.fixture
+def folder(save: Save, tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:70, :90]
+    for index in range(3):
+        disc = (x - 40 - 5 * index) ** 2 / 2 + (y - 35) ** 2 < 300
+        pixels = np.where(disc[..., None], (210, 60, 40), (40, 80 + 40 * index, 90))
+        pixels = pixels + generator.normal(0, 8, pixels.shape)
+        save(f"photos/{index}/same.png", np.clip(pixels, 0, 255).astype(np.uint8))
+        save(f"masks/{index}/same.png", disc.astype(np.uint8) * 255)
+    return tmp_path
+
+
+def test_a_folder_becomes_a_collection(folder: Path) -> None:
+    stages: list[tuple[str, int, int]] = []
+    collection, matches = extract_collection(
+        list_photos(folder / "photos"), FeatureConfig(size=SIZE), progress=lambda *step: stages.append(step)
+    )
+    assert [photo.path for photo in collection.photos] == ["0/same.png", "1/same.png", "2/same.png"]
+    assert collection.images.shape == (3, SIZE, SIZE, 3)
+    assert collection.photos[0].size_hw == (70, 90)
+    assert len(matches.pairs) == 3
+    assert len(matches) > 20
+    assert {name for name, _, _ in stages} == {"photos", "masks", "descriptors", "matches"}
+    assert all(0 <= done <= total for _, done, total in stages)
+    lengths = collection.descriptors.float().norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths), atol=1e-2, rtol=0)
+    for name in ("size", "fit", "backbone", "weights_sha256", "block", "facet", "stride", "masks", "candidates"):
+        assert name in collection.settings
+    save_collection(folder / "out", collection, matches)
+    again, matches_again = load_collection(folder / "out")
+    assert again.settings == collection.settings
+    assert torch.equal(again.descriptors, collection.descriptors)
+    np.testing.assert_array_equal(matches_again.xy_a, matches.xy_a)
+
+
+def test_the_same_photos_give_the_same_collection(folder: Path) -> None:
+    one, two = (extract_collection(list_photos(folder / "photos"), FeatureConfig(size=SIZE)) for _ in range(2))
+    assert torch.equal(one[0].descriptors, two[0].descriptors)
+    assert torch.equal(one[0].masks, two[0].masks)
+    np.testing.assert_array_equal(one[1].score, two[1].score)
+
+
+def test_a_network_describes_too(folder: Path, random_vit: Path) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks=folder / "masks", batch=2)
+    collection, matches = extract_collection(list_photos(folder / "photos"), config)
+    assert collection.descriptors.shape == (3, 121, 192)
+    assert 0 <= float(collection.saliency.min()) <= float(collection.saliency.max()) <= 1
+    assert len(matches) > 0
+    assert collection.settings["block"] == 8
+    assert len(collection.settings["weights_sha256"]) == 64
+
+
+def test_users_masks_are_used_as_they_are(folder: Path) -> None:
+    collection, matches = extract_collection(
+        list_photos(folder / "photos"), FeatureConfig(size=SIZE, masks=folder / "masks")
+    )
+    y, x = collection.photos[1].to_model(np.array([45.0, 35.0]))[::-1].round().astype(int)
+    assert collection.masks[1, y, x] == 255
+    assert collection.masks[1, 0, 0] == 0
+    rows, columns = matches.xy_a.round().astype(int)[:, 1], matches.xy_a.round().astype(int)[:, 0]
+    photo = matches.pairs[matches.pair_of_match(), 0]
+    assert (collection.masks.numpy()[photo, rows, columns] >= 128).all()
+
+
+def test_without_masks_all_of_the_photo_counts(folder: Path) -> None:
+    collection, _ = extract_collection(list_photos(folder / "photos"), FeatureConfig(size=SIZE, masks="none"))
+    assert (collection.masks[:, SIZE // 2] == 255).all()
+    assert (collection.masks[:, 0] == 0).all()  # padding
+
+
+def test_bad_photos_are_all_named(folder: Path) -> None:
+    (folder / "photos" / "empty.jpg").write_bytes(b"")
+    (folder / "photos" / "page.png").write_bytes(b"<html>")
+    sources = list_photos(folder / "photos")
+    with pytest.raises(PhotosError, match=r"2 of 5 photos cannot be used:\n.*empty\.jpg.*\n.*page\.png") as caught:
+        extract_collection(sources, FeatureConfig(size=SIZE))
+    assert len(caught.value.failures) == 2
+    skipped: list[PhotoError] = []
+    collection, _ = extract_collection(sources, FeatureConfig(size=SIZE), on_bad=skipped.append)
+    assert len(collection.photos) == 3
+    assert [error.path.name for error in skipped] == ["empty.jpg", "page.png"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_photos(folder: Path, count: int) -> None:
+    with pytest.raises(PhotosError, match=f"expected at least 2 photos, got {count}"):
+        extract_collection(list_photos(folder / "photos")[:count], FeatureConfig(size=SIZE))
+
+
+def test_names_must_differ(folder: Path) -> None:
+    source = list_photos(folder / "photos")[0]
+    with pytest.raises(PhotosError, match="must differ"):
+        extract_collection([source, source], FeatureConfig(size=SIZE))
+
+
+def test_annotated_size_and_box_are_checked(folder: Path) -> None:
+    path = folder / "photos/0/same.png"
+    others = list(list_photos(folder / "photos")[1:])
+    with pytest.raises(PhotosError, match="is 90 x 70 pixels, its annotation says 100 x 70"):
+        extract_collection([PhotoSource(path, "a", size_hw=(70, 100)), *others], FeatureConfig(size=SIZE))
+    with pytest.raises(PhotosError, match="expected x0 < x1"):
+        extract_collection([PhotoSource(path, "a", box_xyxy=(50, 0, 40, 9)), *others], FeatureConfig(size=SIZE))
+
+
+def test_no_foreground_at_all(folder: Path, save: Save) -> None:
+    for index in range(3):
+        save(f"black/{index}/same.png", np.zeros((70, 90), dtype=np.uint8))
+    with pytest.raises(MaskError, match="no foreground was found in any photo"):
+        extract_collection(list_photos(folder / "photos"), FeatureConfig(size=SIZE, masks=folder / "black"))
+
+
+def test_a_photo_without_object_is_reported(folder: Path, save: Save, caplog: pytest.LogCaptureFixture) -> None:
+    save("masks/1/same.png", np.zeros((70, 90), dtype=np.uint8))
+    collection, matches = extract_collection(
+        list_photos(folder / "photos"), FeatureConfig(size=SIZE, masks=folder / "masks")
+    )
+    assert "1/same.png: no object was found" in caplog.text
+    assert collection.masks[1].max() == 0
+    assert np.diff(matches.offsets).tolist()[0] == 0
+
+
+def test_missing_weights_stop_before_any_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    sources = [PhotoSource(tmp_path / "gone.png", "gone.png")]
+    with pytest.raises(WeightsError, match="asic weights fetch dino_vits8"):
+        extract_collection(sources, FeatureConfig(backbone="dino_vits8"))
