@@ -35,6 +35,12 @@ def backend(request):
     return request.param
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Compile the kernels only when asked by name: it takes longer than all else here."""
+    asked = any("test_compile" in argument for argument in config.args)
+    return True if collection_path.name == "test_compile.py" and not asked else None
+
+
 def pytest_collection_modifyitems(config, items):
     if not INTERPRETED:
         return

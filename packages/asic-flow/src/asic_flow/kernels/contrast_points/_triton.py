@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-BLOCK_ROWS = 32
-BLOCK_COLUMNS = 128
+BLOCK_ROWS = 16
+BLOCK_COLUMNS = 64
 WARPS = 4
 
 
@@ -101,6 +101,7 @@ class _Contrast(torch.autograd.Function):
                 BLOCK_ROWS=BLOCK_ROWS,
                 BLOCK_COLUMNS=BLOCK_COLUMNS,
                 num_warps=WARPS,
+                enable_fp_fusion=True,
             )
         ctx.save_for_backward(slope)
         return loss[0] + loss[1]

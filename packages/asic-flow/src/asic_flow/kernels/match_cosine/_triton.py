@@ -17,10 +17,10 @@ from torch import Tensor
 from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
 
 # Half precision: a key is the score's upper 25 bits and a 7-bit lane or tile number, hence 128 of each.
-HALF = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3}
-FULL = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2}
-RANK = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 2}
-SCORE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4}
+HALF = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
+FULL = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
+RANK = {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
+SCORE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
 TILES_A_PART = 128
 WIDTH_MULTIPLE = 64
 # Keys of one launch, 8 bytes each: pairs are taken in groups that fit.

@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE_POINTS = 64
-TILE_PIXELS = 128
+TILE_POINTS = 32
+TILE_PIXELS = 64
 TILE_WARPS = 4
 BUCKET_LANES = 64
 BUCKET_WARPS = 1
@@ -218,6 +218,7 @@ class FlatSearch:
                 TILE_POINTS=TILE_POINTS,
                 TILE_PIXELS=TILE_PIXELS,
                 num_warps=TILE_WARPS,
+                enable_fp_fusion=True,
             )
         else:
             bucket_search_kernel[(num_sets * num_points,)](
@@ -230,6 +231,7 @@ class FlatSearch:
                 BASIN=basin is not None,
                 LANES=BUCKET_LANES,
                 num_warps=BUCKET_WARPS,
+                enable_fp_fusion=True,
             )
         return pixel, distance
 

@@ -92,5 +92,6 @@ def splat(images: Tensor, points: Tensor, values: Tensor, sigma: float, over: bo
             BLOCK_H=BLOCK_H,
             BLOCK_W=BLOCK_W,
             num_warps=WARPS,
+            enable_fp_fusion=True,
         )
     return drawn

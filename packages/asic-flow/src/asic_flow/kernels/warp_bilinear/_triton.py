@@ -270,7 +270,17 @@ class _Warp(torch.autograd.Function):
         if sample.numel():
             grid = (triton.cdiv(height_out * width_out, BLOCK), len(points))
             optional = (affine, mask)
-            warp_kernel[grid](sample, image, points, *optional, *ctx.sizes, **ctx.flags, BLOCK=BLOCK, num_warps=WARPS)
+            warp_kernel[grid](
+                sample,
+                image,
+                points,
+                *optional,
+                *ctx.sizes,
+                **ctx.flags,
+                BLOCK=BLOCK,
+                num_warps=WARPS,
+                enable_fp_fusion=True,
+            )
         return sample if points.ndim == 4 else sample[:, :, 0]
 
     @staticmethod
@@ -303,6 +313,7 @@ class _Warp(torch.autograd.Function):
                 GRAD_POINTS=wants_points,
                 BLOCK=BLOCK,
                 num_warps=WARPS,
+                enable_fp_fusion=True,
             )
         if fixed and peak is not None and exponent is not None:
             # A gradient that is not finite has no whole-number form: its peak less itself spreads the NaN.

@@ -1,0 +1,199 @@
+"""Every Triton kernel and configuration compiles ahead of time for sm_80 and sm_90, without a GPU.
+
+Registers and the stack are read off the machine code: a spill, or more registers than stated here, is a failure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("the interpreter compiles nothing", allow_module_level=True)
+triton = pytest.importorskip("triton", reason="no Triton on this platform")
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+CAPABILITIES = (80, 90)
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+# Of a parameter's type by the first letters of its name; all others are int32.
+POINTERS = {
+    "match_cosine": {
+        "p_starts": "*i64",
+        "p_pairs": "*i64",
+        "p_keys": "*i64",
+        "p_row_keys": "*i64",
+        "p_column_keys": "*i64",
+        "p_index": "*i64",
+        "p_index_a": "*i64",
+        "p_index_b": "*i64",
+    },
+    "nearest_canonical": {
+        "p_pixel": "*i64",
+        "p_images": "*i64",
+        "p_starts": "*i64",
+        "p_pixels": "*i32",
+        "p_centres": "*i64",
+    },
+    "contrast_points": {"p_valid": "*u8"},
+}
+FLOATS = ("sigma", "radius", "inverse_temperature")
+
+
+class Variant(NamedTuple):
+    """One kernel as one of its launches compiles it, and the most registers a thread may take."""
+
+    operation: str
+    kernel: str
+    registers: int
+    constants: dict[str, object]
+    options: dict[str, int]
+    types: tuple[tuple[str, str], ...] = ()
+    absent: tuple[str, ...] = ()
+    wgmma: bool = False
+
+    def __str__(self) -> str:
+        flags = [name.lower() for name, value in self.constants.items() if value is True]
+        return "-".join((self.kernel.removesuffix("_kernel"), *flags))
+
+
+def _module(operation: str):
+    return importlib.import_module(f"asic_flow.kernels.{operation}._triton")
+
+
+def _split(config: dict[str, int]) -> tuple[dict[str, object], dict[str, int]]:
+    blocks = {name: value for name, value in config.items() if name.startswith("BLOCK")}
+    return blocks, {name: value for name, value in config.items() if name not in blocks}
+
+
+def _matching() -> list[Variant]:
+    module = _module("match_cosine")
+    constants, options = _split(module.HALF)
+    halves = (("p_rows", "*fp16"), ("p_columns", "*fp16"))
+    variants = [Variant("match_cosine", "best_kernel", 255, {**constants, "EXACT": False}, options, halves, wgmma=True)]
+    constants, options = _split(module.FULL)
+    variants.append(Variant("match_cosine", "best_kernel", 248, {**constants, "EXACT": True}, options))
+    constants, options = _split(module.RANK)
+    for top_k in (1, 5, 16):
+        slots = {"TOP_K": top_k, "SLOTS": triton.next_power_of_2(top_k)}
+        variants.append(Variant("match_cosine", "rank_kernel", 192, {**constants, **slots}, options))
+    constants, options = _split(module.SCORE)
+    variants.extend(
+        Variant("match_cosine", "score_kernel", 112, constants, options, (("p_descriptors", dtype),))
+        for dtype in ("*fp16", "*bf16", "*fp32")
+    )
+    return variants
+
+
+def _warping() -> list[Variant]:
+    module = _module("warp_bilinear")
+    variants = []
+    for shared, zeros, resize, affine, mask in (
+        (True, False, False, False, False),
+        (True, False, True, True, True),
+        (False, True, False, False, False),
+        (False, True, True, True, True),
+    ):
+        flags = {"SHARED": shared, "ZEROS": zeros, "RESIZE": resize, "AFFINE": affine, "MASK": mask}
+        absent = tuple(name for name, there in (("p_affine", affine), ("p_mask", mask)) if not there)
+        constants, options = {**flags, "BLOCK": module.BLOCK}, {"num_warps": module.WARPS}
+        variants.append(Variant("warp_bilinear", "warp_kernel", 56, constants, options, absent=absent))
+        for fixed in (True, False):
+            backward = {**constants, "FIXED": fixed, "GRAD_IMAGE": True, "GRAD_POINTS": True}
+            types = (("p_grad_image", "*i64"),) if fixed else ()
+            without = absent if fixed else (*absent, "p_exponent")
+            variants.append(Variant("warp_bilinear", "warp_backward_kernel", 80, backward, options, types, without))
+    return variants
+
+
+def _looking_up() -> list[Variant]:
+    module = _module("nearest_canonical")
+    variants = []
+    for basin in (False, True):
+        absent = () if basin else ("p_centres",)
+        tile = {"BASIN": basin, "TILE_POINTS": module.TILE_POINTS, "TILE_PIXELS": module.TILE_PIXELS}
+        options = {"num_warps": module.TILE_WARPS}
+        variants.append(
+            Variant("nearest_canonical", "tile_search_kernel", 136 if basin else 104, tile, options, absent=absent)
+        )
+        bucket = {"BASIN": basin, "LANES": module.BUCKET_LANES}
+        options = {"num_warps": module.BUCKET_WARPS}
+        variants.append(Variant("nearest_canonical", "bucket_search_kernel", 72, bucket, options, absent=absent))
+    return variants
+
+
+def _others() -> list[Variant]:
+    module = _module("contrast_points")
+    blocks = {"BLOCK_ROWS": module.BLOCK_ROWS, "BLOCK_COLUMNS": module.BLOCK_COLUMNS}
+    variants = [Variant("contrast_points", "contrast_kernel", 104, blocks, {"num_warps": module.WARPS})]
+    module = _module("splat_points")
+    for over in (False, True):
+        constants = {"OVER": over, "BLOCK_H": module.BLOCK_H, "BLOCK_W": module.BLOCK_W}
+        variants.append(Variant("splat_points", "splat_kernel", 88, constants, {"num_warps": module.WARPS}))
+    return variants
+
+
+@cache
+def variants() -> tuple[Variant, ...]:
+    return (*_matching(), *_warping(), *_looking_up(), *_others())
+
+
+def compile_variant(variant: Variant, capability: int) -> bytes:
+    """Return the machine code, with pointers and the descriptors' width known to be multiples of 16, as in a launch."""
+    kernel = getattr(_module(variant.operation), variant.kernel)
+    constants = {**variant.constants, **dict.fromkeys(variant.absent)}
+    signature, aligned = {}, {}
+    for position, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+            continue
+        if name.startswith("p_"):
+            default = POINTERS.get(variant.operation, {}).get(name, "*fp32")
+            signature[name] = dict(variant.types).get(name, default)
+        else:
+            signature[name] = "fp32" if name in FLOATS else "i32"
+        if name.startswith("p_") or (name == "width" and variant.operation == "match_cosine"):
+            aligned[(position,)] = [["tt.divisibility", 16]]
+    options = {"enable_fp_fusion": True, **variant.options}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
+
+
+def run_tool(name: str, *arguments: str) -> str:
+    return subprocess.run([TOOLS / name, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("variant", variants(), ids=str)
+def test_a_kernel_compiles_within_its_registers(tmp_path, variant, capability):
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compile_variant(variant, capability))
+    usage = run_tool("cuobjdump", "--dump-resource-usage", str(cubin))
+    resources = {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", usage)}
+    assert resources["STACK"] == resources["LOCAL"] == 0, f"spills: {usage}"
+    assert resources["REG"] <= variant.registers, f"{resources['REG']} registers, {variant.registers} allowed"
+    if variant.wgmma and capability == 90:
+        assert "HGMMA" in run_tool("nvdisasm", str(cubin)), "no warp-group matrix instruction"
+
+
+def test_every_kernel_is_compiled():
+    compiled = {(variant.operation, variant.kernel) for variant in variants()}
+    for operation in sorted({operation for operation, _ in compiled}):
+        defined = {name for name in vars(_module(operation)) if name.endswith("_kernel")}
+        assert defined == {kernel for owner, kernel in compiled if owner == operation}
+    assert len({operation for operation, _ in compiled}) == 5
+
+
+def test_a_spill_would_show(tmp_path):
+    matching = variants()[0]
+    starved = matching._replace(options={**matching.options, "maxnreg": 64})
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compile_variant(starved, 80))
+    assert not re.search(r"STACK:0\b", run_tool("cuobjdump", "--dump-resource-usage", str(cubin)))
