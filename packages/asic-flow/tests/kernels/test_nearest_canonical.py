@@ -147,10 +147,14 @@ def test_nothing_asked_or_nothing_to_search_is_no_answer(backend, num_images, nu
 
 
 def test_a_flat_or_folded_map_takes_no_step():
-    slope = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 2.0], [0.5, 1.0]]])
-    step, remaining = subpixel.refine(torch.tensor([[0.3, 0.4], [0.3, 0.4]]), slope)
-    assert step.abs().max() == 0
-    assert remaining.tolist() == pytest.approx([0.5, 0.5])
+    flat = torch.zeros(1, 3, 3, 2)
+    folded = torch.arange(3.0).view(1, 1, 3, 1) * torch.tensor([1.0, 0.5]).expand(1, 3, 3, 2)
+    everywhere = torch.ones(1, 3, 3, dtype=torch.bool)
+    for maps in (flat, folded):
+        entry = subpixel.prepare(maps, everywhere)[0, 4]
+        place, remaining = subpixel.refine(maps[0, 1, 1] + torch.tensor([0.3, 0.4]), entry)
+        assert place.tolist() == [1, 1]
+        assert remaining.item() == pytest.approx(0.5)
 
 
 def test_slopes_use_the_neighbours_on_the_foreground_only():

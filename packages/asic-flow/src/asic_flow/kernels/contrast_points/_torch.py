@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Rows by all columns: 1 MB of float32 at 1,000 matches.
-ROWS = 256
+# Rows by all columns: a quarter of a megabyte of float32 at 1,000 matches stays in the cache over the ten passes.
+ROWS = 64
 
 
 class _Contrast(torch.autograd.Function):
@@ -43,15 +43,17 @@ def _rows(moving: Tensor, fixed: Tensor, start: int, temperature: float) -> tupl
     """Return loss (R,) and its gradient (R, 2) of rows whose partners begin at `start`."""
     across = moving[:, 0, None] - fixed[:, 0]
     down = moving[:, 1, None] - fixed[:, 1]
-    distance = torch.hypot(across, down)
-    logits = distance / -temperature
-    total = logits.logsumexp(1)
+    distance = across.square().addcmul_(down, down).sqrt_()
+    nearest = distance.amin(1, keepdim=True)
+    pull = (nearest - distance).div_(temperature).exp_()
+    total = pull.sum(1, keepdim=True)
+    loss = (distance.diagonal(start) - nearest[:, 0]).div_(temperature).add_(total[:, 0].log())
     # Weight of each candidate over its distance: what multiplies the difference of coordinates in the gradient.
-    pull = (logits - total[:, None]).exp_().neg_()
+    pull.div_(total.neg_())
     pull.diagonal(start).add_(1)
-    pull.div_(distance.masked_fill_(distance == 0, torch.inf)).div_(temperature)
-    slope = torch.stack(((pull * across).sum(1), (pull * down).sum(1)), 1)
-    return total - logits.diagonal(start), slope
+    pull.div_(distance.mul_(temperature).masked_fill_(distance == 0, torch.inf))
+    slope = torch.stack((across.mul_(pull).sum(1), down.mul_(pull).sum(1)), 1)
+    return loss, slope
 
 
 def contrast(u: Tensor, v: Tensor, valid: Tensor, temperature: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
-from asic_flow.kernels.nearest_canonical.subpixel import refine, slopes
+from asic_flow.kernels.nearest_canonical.subpixel import prepare, refine
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,11 @@ class CanonicalIndex:
         module = load_implementation("nearest_canonical", impl, maps.device)
         maps = maps.detach().contiguous()
         foreground = foreground.contiguous()
-        self._maps = maps.flatten(1, 2)
-        self._slopes = slopes(maps, foreground).flatten(1, 2)
+        self._table = prepare(maps, foreground)
         self._search = module.build(maps, foreground)
-        self._width = maps.shape[2]
 
     def __len__(self) -> int:
-        return len(self._maps)
+        return len(self._table)
 
     @torch.no_grad()
     def nearest(
@@ -104,8 +102,8 @@ class CanonicalIndex:
             raise ValueError(f"points must be {expected}, got shape {tuple(points.shape)}; give one set an image")
         if points.dtype != torch.float32:
             raise TypeError(f"points must be float32, got {points.dtype}; convert them with .float()")
-        if points.device != self._maps.device:
-            raise ValueError(f"points must be on {self._maps.device} with the maps, got {points.device}; use .to()")
+        if points.device != self._table.device:
+            raise ValueError(f"points must be on {self._table.device} with the maps, got {points.device}; use .to()")
         if not points.isfinite().all():
             raise ValueError("points must be finite, got NaN or infinite ones; drop absent points before the look-up")
         if not max_distance >= 0 or (basin_px is not None and not basin_px >= 0):
@@ -114,16 +112,13 @@ class CanonicalIndex:
             )
         queries = points.expand(len(chosen), -1, -1).contiguous()
         pixel, distance = self._search.search(queries, chosen)
-        found = pixel >= 0
-        which = torch.tensor(chosen, dtype=torch.int64, device=points.device)[:, None], pixel.clamp(min=0)
-        step, remaining = refine(queries - self._maps[which], self._slopes[which])
-        place = torch.stack((pixel % self._width, pixel // self._width), -1) + step
-        place = torch.where(found[..., None], place, torch.nan)
-        remaining = torch.where(found, remaining, torch.inf)
+        images_of = torch.tensor(chosen, dtype=torch.int64, device=points.device)[:, None]
+        place, remaining = refine(queries, self._table[images_of, pixel])
+        remaining.nan_to_num_(nan=torch.inf)
         ratio = None
         if basin_px is not None:
             _, second = self._search.search(queries, chosen, (pixel, basin_px))
-            ratio = torch.where(second > 0, distance / second, 1).where(found, torch.nan)
+            ratio = torch.where(second > 0, distance / second, 1).where(pixel >= 0, torch.nan)
         return CanonicalNeighbours(place, remaining, ratio, remaining <= max_distance)
 
 

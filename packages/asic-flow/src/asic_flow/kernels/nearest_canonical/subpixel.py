@@ -27,20 +27,37 @@ def _difference(maps: Tensor, foreground: Tensor, axis: int) -> Tensor:
     return total.div_(count.clamp_(min=1)[..., None])
 
 
-def refine(residual: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the step (..., 2) in pixels, at most half a pixel an axis, and the residual's length (...) after it.
+def prepare(maps: Tensor, foreground: Tensor) -> Tensor:
+    """Return (N, H * W + 1, 12) all that a look-up needs of each pixel, side by side.
 
-    Where the map is locally flat or folded to a line, there is no step.
+    In order: its place xy, its canonical coordinate, the slope and the slope's inverse (zero where the map is flat or
+    folded to a line). The last row, which index -1 reads, is NaN: no pixel.
+    """
+    num_images, height, width, _ = maps.shape
+    slope = slopes(maps, foreground).flatten(1, 2).flatten(2)
+    a, b, c, d = slope.unbind(2)
+    determinant = a * d - b * c
+    usable = determinant.abs() > 1e-3 * slope.square().sum(2)
+    scale = usable / torch.where(usable, determinant, 1)
+    table = maps.new_full((num_images, height * width + 1, 12), torch.nan)
+    pixel = torch.arange(height * width, device=maps.device)
+    table[:, :-1, 0] = pixel % width
+    table[:, :-1, 1] = pixel // width
+    table[:, :-1, 2:4] = maps.flatten(1, 2)
+    table[:, :-1, 4:8] = slope
+    table[:, :-1, 8:] = torch.stack((d, -b, -c, a), 2) * scale[..., None]
+    return table
+
+
+def refine(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places (..., 2) in pixels and the canonical distance (...) that remains there; NaN of no pixel.
 
     Args:
-        residual: (..., 2) canonical point minus the canonical coordinate of its nearest pixel.
-        slope: (..., 2, 2) the map's change per pixel there.
+        points: (..., 2) canonical points.
+        entries: (..., 12) rows of `prepare` of their nearest pixels; the step from there is at most half a pixel an axis.
     """
-    (a, b), (c, d) = ((row[..., 0], row[..., 1]) for row in slope.unbind(-2))
-    determinant = a * d - b * c
-    usable = determinant.abs() > 1e-3 * slope.square().sum((-2, -1))
-    scale = usable / torch.where(usable, determinant, 1)
-    u, v = residual.unbind(-1)
-    step = torch.stack(((d * u - b * v) * scale, (a * v - c * u) * scale), -1).clamp_(-0.5, 0.5)
-    remaining = residual - (slope * step[..., None, :]).sum(-1)
-    return step, torch.linalg.vector_norm(remaining, dim=-1)
+    place, coordinate, slope, inverse = entries[..., :2], entries[..., 2:4], entries[..., 4:8], entries[..., 8:]
+    residual = points - coordinate
+    step = (inverse.view(*points.shape, 2) * residual[..., None, :]).sum(-1).clamp_(-0.5, 0.5)
+    residual -= (slope.view(*points.shape, 2) * step[..., None, :]).sum(-1)
+    return place + step, torch.linalg.vector_norm(residual, dim=-1)
