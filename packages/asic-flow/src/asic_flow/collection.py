@@ -115,7 +115,8 @@ class ImageCollection:
             tensor = getattr(self, field)
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
                 raise ValueError(
-                    f"collection, field {field!r}: expected {dtype} of {shape}, got {tensor.dtype} of {tuple(tensor.shape)}"
+                    f"collection, field {field!r}: expected {dtype} of {shape}, "
+                    f"got {tensor.dtype} of {tuple(tensor.shape)}"
                 )
 
     def __len__(self) -> int:
@@ -212,7 +213,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise CollectionError(f"{path}, field 'format': expected 'asic-collection'")
     if document.get("version") != FORMAT_VERSION:
         raise CollectionError(
-            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; run `asic features` again"
+            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; "
+            "run `asic features` again"
         )
     return document
 
@@ -233,11 +235,14 @@ def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
     path = folder / INDEX_FILE
     try:
         digests = dict(document["sha256"])
-        photos = tuple(_photo(record) for record in document["photos"])
+        photos = tuple(read_photo(record) for record in document["photos"])
         pictures = [str(record["picture"]) for record in document["photos"]]
         grid_fields = document["grid"]
         grid = TokenGrid(
-            int(grid_fields["rows"]), int(grid_fields["cols"]), float(grid_fields["stride"]), float(grid_fields["first"])
+            int(grid_fields["rows"]),
+            int(grid_fields["cols"]),
+            float(grid_fields["stride"]),
+            float(grid_fields["first"]),
         )
         settings = dict(document["settings"])
     except (KeyError, TypeError, ValueError) as error:
@@ -261,12 +266,14 @@ def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
         raise CollectionError(f"{folder}: {error}") from error
     if len(matches.pairs) and int(matches.pairs.max()) >= len(photos):
         raise CollectionError(
-            f"{folder / 'matches.safetensors'}, field 'pairs': expected indices below {len(photos)}, got {matches.pairs.max()}"
+            f"{folder / 'matches.safetensors'}, field 'pairs': expected indices below {len(photos)}, "
+            f"got {matches.pairs.max()}"
         )
     return collection, matches
 
 
-def _photo(record: Mapping[str, Any]) -> Photo:
+def read_photo(record: Mapping[str, Any]) -> Photo:
+    """Builds a photo from its JSON record; raises KeyError, TypeError or ValueError where a field is off."""
     box = record["box_xyxy"]
     height, width = (int(value) for value in record["size_hw"])
     scale_x, scale_y = (float(value) for value in record["scale_xy"])

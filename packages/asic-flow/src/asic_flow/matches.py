@@ -19,6 +19,9 @@ _SCHEMA: dict[str, tuple[type[np.generic], int]] = {
 }
 
 
+_ANY_ROWS = {1: "(*,)", 2: "(*, 2)"}
+
+
 @dataclass(frozen=True, eq=False)
 class MatchSet:
     """The matches of every pair of photos, ragged and flat.
@@ -46,7 +49,7 @@ class MatchSet:
             array = getattr(self, field)
             if array.dtype != dtype or array.ndim != rank or (rank == 2 and array.shape[1] != 2):
                 raise ValueError(
-                    f"matches, field {field!r}: expected {np.dtype(dtype).name} of {'(*, 2)' if rank == 2 else '(*,)'}, "
+                    f"matches, field {field!r}: expected {np.dtype(dtype).name} of {_ANY_ROWS[rank]}, "
                     f"got {array.dtype.name} of {array.shape}"
                 )
         total = len(self.score)

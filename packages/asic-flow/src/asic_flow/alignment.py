@@ -1,0 +1,419 @@
+"""An aligned collection: maps of all photos into canonical space, point transfer, and the run folder on disk.
+
+A run folder holds `config.json`, `canonical_maps.safetensors` and `consensus.safetensors`. `config.json` is written
+last and names the sha256 of the two others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor
+from torch.nn.functional import grid_sample, normalize
+
+from asic_flow import atomic
+from asic_flow.collection import ImageCollection, Photo, TokenGrid, read_photo
+from asic_flow.config import AlignmentConfig
+from asic_flow.dense import SplinePoints
+from asic_flow.grid import pixel_to_norm
+from asic_flow.kernels import CanonicalIndex
+from asic_flow.matches import MatchSet
+from asic_flow.train import FittedMaps, Progress, fit, stay_silent
+
+FORMAT_VERSION = 1
+INDEX_FILE = "config.json"
+TransferMethod = Literal["canonical", "combined"]
+DEFAULT_METHOD: TransferMethod = "combined"
+
+_VISIBLE_DISTANCE = 0.1
+_QUERIES_AT_ONCE = 2048
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used; the message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Where points of one photo lie in another.
+
+    Attributes:
+        points_image: (M, 2) float64 xy in the target photo's own pixels; NaN where the target has no foreground.
+        confidence: (M,) float64, 0 to 1: agreement of the matches around both ends, falling with the canonical distance
+            that remains between them. Not a calibrated probability.
+        visible: (M,) bool, whether the target shows the point at all: canonical distance up to 0.1.
+    """
+
+    points_image: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    visible: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Maps of N photos into one canonical space.
+
+    Attributes:
+        photos: N records.
+        maps: (N, H, W, 2) float32, canonical xy of every pixel; the object lies mostly within [-1, 1].
+        confidence: (N, H, W) float32, 0 to 1, the share of other photos that agree with the map there.
+        foreground: (N, H, W) bool.
+        mirrored: (N,) bool, photos whose map mirrors them.
+        support: (N,) float32, the share of a photo's matches that fit the others; low for one that does not belong.
+        grid: Where descriptors sit.
+        token_image: (F,) int64, photo of each foreground token.
+        token: (F,) int64, index into the token grid.
+        descriptors: (F, D) float16 consensus descriptors, unit length.
+        config: What it was fitted with.
+    """
+
+    photos: tuple[Photo, ...]
+    maps: Tensor
+    confidence: Tensor
+    foreground: Tensor
+    mirrored: Tensor
+    support: Tensor
+    grid: TokenGrid
+    token_image: Tensor
+    token: Tensor
+    descriptors: Tensor
+    config: AlignmentConfig
+    _indices: list[CanonicalIndex] = field(default_factory=list, init=False, repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        collection: ImageCollection,
+        matches: MatchSet,
+        config: AlignmentConfig | None = None,
+        *,
+        progress: Progress = stay_silent,
+    ) -> Alignment:
+        """Aligns a collection; see `asic_flow.train.fit` for the stages and errors."""
+        config = config or AlignmentConfig()
+        return cls._render(collection, fit(collection, matches, config, progress=progress), config)
+
+    @classmethod
+    def _render(cls, collection: ImageCollection, fitted: FittedMaps, config: AlignmentConfig) -> Alignment:
+        count, (height, width) = len(collection), collection.size_hw
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        pixels = pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), (height, width))
+        index, weight = fitted.grid.basis(pixels)
+        maps = torch.stack(
+            [
+                SplinePoints(torch.full((len(pixels),), image), index, weight).canonical(fitted.coefficients)
+                for image in range(count)
+            ]
+        )
+        tokens = fitted.tokens
+        grid = collection.grid
+        known = torch.zeros(count, 2, grid.rows * grid.cols)
+        known[tokens.image, 0, tokens.token] = fitted.confidence
+        known[tokens.image, 1, tokens.token] = 1.0
+        first, last = grid.first, grid.first + grid.stride * (max(grid.rows, grid.cols) - 1)
+        at_token = ((pixels + 1) / 2 * (max(height, width) - 1) - first) / max(last - first, 1.0) * 2 - 1
+        spread = grid_sample(
+            known.reshape(count, 2, grid.rows, grid.cols),
+            at_token.reshape(1, height, width, 2).expand(count, -1, -1, -1),
+            padding_mode="border",
+            align_corners=True,
+        )
+        foreground = collection.foreground()
+        confidence = (spread[:, 0] / spread[:, 1].clamp_min(1e-6)) * foreground
+        return cls(
+            photos=collection.photos,
+            maps=maps.reshape(count, height, width, 2),
+            confidence=confidence,
+            foreground=foreground,
+            mirrored=fitted.mirrored,
+            support=fitted.support.float(),
+            grid=grid,
+            token_image=tokens.image,
+            token=tokens.token,
+            descriptors=fitted.descriptors.half(),
+            config=config,
+        )
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the model's frame, in pixels."""
+        return int(self.maps.shape[1]), int(self.maps.shape[2])
+
+    def to_canonical(self, points_image: ArrayLike, source: ArrayLike) -> NDArray[np.float64]:
+        """Canonical positions of points.
+
+        Args:
+            points_image: (M, 2) xy in the source photos' own pixels.
+            source: The photo of all points, or (M,) one each.
+
+        Returns:
+            (M, 2) canonical xy, by bilinear sampling of the map; points outside the frame take its border's value.
+
+        Raises:
+            ValueError: Points that are not (M, 2) and finite, or a photo that does not exist.
+        """
+        points, photo = self._checked(points_image, source)
+        return self._sample(self.maps, self._to_model(points, photo), photo).double().numpy()
+
+    @torch.no_grad()
+    def transfer(
+        self, points_image: ArrayLike, source: ArrayLike, target: ArrayLike, method: TransferMethod = DEFAULT_METHOD
+    ) -> Transfer:
+        """Carries points from photos to photos.
+
+        Args:
+            points_image: (M, 2) xy in the source photos' own pixels.
+            source: The photo of all points, or (M,) one each.
+            target: Likewise.
+            method: `canonical` takes the foreground pixel nearest in canonical space; `combined` weighs that distance
+                against the similarity of descriptors, so it stays right where the smooth map cannot follow.
+
+        Raises:
+            ValueError: Points that are not (M, 2) and finite, a photo that does not exist, or an unknown method.
+        """
+        if method not in ("canonical", "combined"):
+            raise ValueError(f"method must be 'canonical' or 'combined', got {method!r}")
+        points, source_photo = self._checked(points_image, source)
+        _, target_photo = self._checked(points_image, target)
+        source_px = self._to_model(points, source_photo)
+        canonical = self._sample(self.maps, source_px, source_photo)
+        if method == "canonical":
+            found_px, distance = self._nearest(canonical, target_photo)
+        else:
+            found_px, distance = self._best_token(source_px, canonical, source_photo, target_photo)
+        agreement = (
+            (
+                self._sample(self.confidence[..., None], source_px, source_photo)
+                * self._sample(self.confidence[..., None], found_px.nan_to_num(), target_photo)
+            )[:, 0]
+            .clamp_min(0)
+            .sqrt()
+        )
+        scale = self.config.residual_scale**2
+        confidence = (agreement * scale / (scale + distance.square())).nan_to_num()
+        answer = np.full((len(points), 2), np.nan)
+        for image in torch.unique(target_photo).tolist():
+            mine = (target_photo == image).numpy()
+            answer[mine] = self.photos[image].to_image(found_px.numpy()[mine])
+        return Transfer(answer, confidence.double().numpy(), (distance <= _VISIBLE_DISTANCE).numpy())
+
+    def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
+        """Writes a run folder.
+
+        Args:
+            folder: Created where missing.
+            extra: JSON values kept in `config.json` beside the settings: the collection's path and identity, say.
+
+        Raises:
+            OSError: The folder cannot be written, or the disk is full.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / INDEX_FILE).unlink(missing_ok=True)
+        contents = {
+            "canonical_maps.safetensors": {
+                "maps": self.maps,
+                "confidence": self.confidence,
+                "foreground": self.foreground.to(torch.uint8),
+            },
+            "consensus.safetensors": {
+                "descriptors": self.descriptors,
+                "image": self.token_image,
+                "token": self.token,
+            },
+        }
+        digests = {
+            name: atomic.write_bytes(
+                folder / name, save({key: value.contiguous().numpy() for key, value in arrays.items()})
+            )
+            for name, arrays in contents.items()
+        }
+        document = {
+            "format": "asic-run",
+            "version": FORMAT_VERSION,
+            "alignment": asdict(self.config),
+            "grid": asdict(self.grid),
+            "photos": [asdict(photo) for photo in self.photos],
+            "mirrored": self.mirrored.tolist(),
+            "support": [round(value, 6) for value in self.support.tolist()],
+            "sha256": digests,
+            **extra,
+        }
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+        atomic.write_bytes(folder / INDEX_FILE, text.encode("utf-8", "surrogateescape"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Alignment:
+        """Reads a run folder and checks every file against its recorded sha256.
+
+        Raises:
+            RunError: A file is missing, changed, or not what `config.json` says.
+        """
+        document = read_run_index(folder)
+        path = folder / INDEX_FILE
+        try:
+            settings: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in document["alignment"].items()
+            }
+            grid = TokenGrid(**document["grid"])
+            photos = tuple(read_photo(record) for record in document["photos"])
+            mirrored = torch.tensor(document["mirrored"], dtype=torch.bool)
+            support = torch.tensor(document["support"], dtype=torch.float32)
+            maps = _arrays(folder, "canonical_maps.safetensors", document["sha256"])
+            consensus = _arrays(folder, "consensus.safetensors", document["sha256"])
+            alignment = cls(
+                photos=photos,
+                maps=maps["maps"],
+                confidence=maps["confidence"],
+                foreground=maps["foreground"].bool(),
+                mirrored=mirrored,
+                support=support,
+                grid=grid,
+                token_image=consensus["image"],
+                token=consensus["token"],
+                descriptors=consensus["descriptors"],
+                config=AlignmentConfig(**settings),
+            )
+        except RunError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{path}: malformed field: {error!r}") from error
+        if maps["maps"].shape[0] != len(photos) or maps["maps"].shape[:3] != maps["confidence"].shape:
+            raise RunError(f"{folder / 'canonical_maps.safetensors'}: expected maps of {len(photos)} photos")
+        return alignment
+
+    def _checked(self, points_image: ArrayLike, photo: ArrayLike) -> tuple[NDArray[np.float64], Tensor]:
+        points = np.asarray(points_image, np.float64)
+        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+            raise ValueError(f"points must be (M, 2) and finite, got shape {points.shape}; drop absent points first")
+        index = np.broadcast_to(np.asarray(photo, np.int64), (len(points),))
+        if len(index) and not (index.min() >= 0 and index.max() < len(self)):
+            raise ValueError(f"photos are numbered 0 to {len(self) - 1}, got {index.min()} to {index.max()}")
+        return points, torch.from_numpy(index.copy())
+
+    def _to_model(self, points: NDArray[np.float64], photo: Tensor) -> Tensor:
+        scale = np.array([record.scale_xy for record in self.photos])[photo.numpy()]
+        offset = np.array([record.offset_xy for record in self.photos])[photo.numpy()]
+        return torch.from_numpy(points * scale + offset).float()
+
+    def _sample(self, fields: Tensor, points_px: Tensor, photo: Tensor) -> Tensor:
+        """(M, C): bilinear samples of (N, H, W, C) at points of given photos, border replicated."""
+        height, width = fields.shape[1:3]
+        inside = torch.stack((points_px[:, 0].clamp(0, width - 1), points_px[:, 1].clamp(0, height - 1)), -1)
+        low = inside.floor().minimum(torch.tensor([width - 2.0, height - 2.0])).long()
+        x, y = (inside - low).unbind(-1)
+        column, row = low.unbind(-1)
+        total = torch.zeros(len(points_px), fields.shape[3])
+        for down, right, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
+            total += weight[:, None] * fields[photo, row + down, column + right]
+        return total
+
+    def _nearest(self, canonical: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._indices:
+            self._indices.append(CanonicalIndex(self.maps, self.foreground))
+        points = torch.full((len(canonical), 2), torch.nan)
+        distance = torch.full((len(canonical),), torch.inf)
+        for image in torch.unique(target).tolist():
+            mine = target == image
+            found = self._indices[0].nearest(canonical[mine], images=[image])
+            points[mine], distance[mine] = found.points_px[0], found.distance[0]
+        return points, distance
+
+    def _best_token(
+        self, source_px: Tensor, canonical: Tensor, source: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        centres = torch.from_numpy(self.grid.centres_px())[self.token]
+        where = self._sample(self.maps, centres, self.token_image)
+        query = self._describe(source_px, source)
+        points = torch.full((len(canonical), 2), torch.nan)
+        distance = torch.full((len(canonical),), torch.inf)
+        for image in torch.unique(target).tolist():
+            candidates = torch.nonzero(self.token_image == image)[:, 0]
+            if not len(candidates):
+                continue
+            descriptors = self.descriptors[candidates].float()
+            asked = torch.nonzero(target == image)[:, 0]
+            for start in range(0, len(asked), _QUERIES_AT_ONCE):
+                mine = asked[start : start + _QUERIES_AT_ONCE]
+                squared = torch.cdist(canonical[mine], where[candidates]).square()
+                penalty = self.config.combine_scale * torch.log1p(squared / self.config.combine_scale)
+                score = query[mine] @ descriptors.T - self.config.combine * penalty
+                best = score.argmax(1)
+                points[mine] = centres[candidates[best]]
+                distance[mine] = squared.gather(1, best[:, None])[:, 0].sqrt()
+        return points, distance
+
+    def _describe(self, points_px: Tensor, photo: Tensor) -> Tensor:
+        """(M, D): consensus descriptors at points, bilinear between foreground tokens, else the nearest one's."""
+        grid = self.grid
+        row_of = torch.full((len(self), grid.rows * grid.cols), -1)
+        row_of[self.token_image, self.token] = torch.arange(len(self.token))
+        limit = torch.tensor([grid.cols - 1.0, grid.rows - 1.0])
+        position = ((points_px - grid.first) / grid.stride).clamp_min(0).minimum(limit)
+        low = position.floor().minimum((limit - 1).clamp_min(0)).long()
+        x, y = (position - low).unbind(-1)
+        column, row = low.unbind(-1)
+        described = torch.zeros(len(points_px), self.descriptors.shape[1])
+        total = torch.zeros(len(points_px))
+        for down, right, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
+            corner = (row + down).clamp_max(grid.rows - 1) * grid.cols + (column + right).clamp_max(grid.cols - 1)
+            found = row_of[photo, corner]
+            weight = weight * (found >= 0)
+            described += weight[:, None] * self.descriptors[found.clamp_min(0)].float()
+            total += weight
+        centres = torch.from_numpy(grid.centres_px())
+        lost = total < 0.05
+        for image in torch.unique(photo[lost]).tolist():
+            mine = lost & (photo == image)
+            candidates = torch.nonzero(self.token_image == image)[:, 0]
+            if len(candidates):
+                nearest = torch.cdist(points_px[mine], centres[self.token[candidates]]).argmin(1)
+                described[mine] = self.descriptors[candidates[nearest]].float()
+        return normalize(described, dim=1)
+
+
+def read_run_index(folder: Path) -> dict[str, Any]:
+    """Reads a run's `config.json` and nothing else.
+
+    Raises:
+        RunError: No index, or none that this version reads.
+    """
+    path = folder / INDEX_FILE
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{folder}: no {INDEX_FILE}; is this what `asic train` wrote?") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(document, dict) or document.get("format") != "asic-run":
+        raise RunError(f"{path}, field 'format': expected 'asic-run'")
+    if document.get("version") != FORMAT_VERSION:
+        raise RunError(
+            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; run `asic train` again"
+        )
+    return document
+
+
+def _arrays(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise RunError(f"{folder / name}: {error.strerror}; run `asic train` again") from error
+    if hashlib.sha256(data).hexdigest() != digests[name]:
+        raise RunError(f"{folder / name}: the content is not what was recorded (sha256); run `asic train` again")
+    try:
+        return {key: torch.from_numpy(value) for key, value in load(data).items()}
+    except SafetensorError as error:
+        raise RunError(f"{folder / name}: {error}") from error

@@ -1,0 +1,289 @@
+"""The coarse stage: for each photo a mirror flag and an invertible affine map into canonical space.
+
+Pairs of photos vote, the collection decides. Every pair gets a robust similarity with and without mirroring; flags,
+rotations, scales and shifts are then synchronised over the collection (eigenvectors and Laplacian systems), and
+affine maps are refined on all matches at once through the matrix exponential, which keeps each of them invertible.
+
+All of it is small, so it runs on the CPU in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CANONICAL_RADIUS = 0.5
+"""The root-mean-square distance of foreground from the origin of canonical space: the gauge."""
+
+_PAIR_SCALES = (0.6, 0.45, 0.3, 0.2)
+_VOTE_SCALE = 0.2
+_SCALE_RANGE = (0.5, 2.0)
+_STEPS_PER_SCALE = 3
+_DAMPING = 1e-2
+_MAX_ASPECT = 3.0
+
+
+@dataclass(frozen=True)
+class NormalisedMatches:
+    """Matches as the solvers take them.
+
+    Attributes:
+        image_a: (M,) int64.
+        image_b: (M,) int64.
+        points_a: (M, 2) xy in [-1, 1] of the first image.
+        points_b: (M, 2) xy in [-1, 1] of the second image.
+        weight: (M,) 0 or more.
+    """
+
+    image_a: Tensor
+    image_b: Tensor
+    points_a: Tensor
+    points_b: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class CoarseAlignment:
+    """What the coarse stage found.
+
+    Attributes:
+        affine: (N, 2, 3) float64, `u = affine @ (x, y, 1)` from [-1, 1] of a photo to canonical space.
+        mirrored: (N,) bool, whether the photo is seen mirrored; the determinant of its affine map is then negative.
+        support: (N,) float64, 0 to 1, the share of a photo's match weight that agrees with the others. A photo far
+            below the rest does not belong to the collection.
+    """
+
+    affine: Tensor
+    mirrored: Tensor
+    support: Tensor
+
+
+def geman_mcclure(squared: Tensor, scale: float) -> Tensor:
+    """The weight of a squared residual under the Geman-McClure loss, `(s^2 / (s^2 + r^2))^2`, 0 to 1.
+
+    Source: Geman and McClure, "Statistical methods for tomographic image reconstruction", 1987.
+    """
+    return (scale**2 / (scale**2 + squared)) ** 2
+
+
+def align_coarsely(
+    matches: NormalisedMatches,
+    num_images: int,
+    foreground_image: Tensor,
+    foreground_norm: Tensor,
+    scales: tuple[float, ...],
+) -> CoarseAlignment:
+    """Finds a mirror flag and an affine map for every photo from matches alone.
+
+    Args:
+        matches: Of any pairs of photos; wrong ones are expected.
+        num_images: N.
+        foreground_image: (F,) int64, the photo of each foreground point.
+        foreground_norm: (F, 2) xy in [-1, 1]: the points that set the scale of canonical space.
+        scales: Geman-McClure scales of the affine refinement, canonical distances, falling.
+
+    Returns:
+        The coarse alignment in the canonical gauge: foreground centred, root-mean-square radius 0.5, the mean photo
+        upright and most photos not mirrored. Photos without a match keep the identity's shape.
+    """
+    matches = NormalisedMatches(
+        matches.image_a, matches.image_b, matches.points_a.double(), matches.points_b.double(), matches.weight.double()
+    )
+    votes = _vote(matches, num_images)
+    sign, votes = _synchronise_mirrors(votes, num_images)
+    transform = _synchronise_similarities(votes, sign, num_images)
+    points = _homogeneous(foreground_norm.double())
+    transform = _gauge(transform, foreground_image, points)
+    for scale in scales:
+        for _ in range(_STEPS_PER_SCALE):
+            transform = _refine(transform, matches, scale, num_images)
+            transform = _gauge(transform, foreground_image, points)
+    transform = _limit_aspect(transform)
+    transform = _gauge(transform, foreground_image, points)
+    residual, _, _ = _residuals(transform, matches)
+    agreement = geman_mcclure(residual.square().sum(1), scales[-1]) * matches.weight
+    support = _per_image(agreement, matches, num_images) / _per_image(matches.weight, matches, num_images).clamp_min(
+        1e-12
+    )
+    return CoarseAlignment(transform[:, :2], torch.linalg.det(transform[:, :2, :2]) < 0, support)
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """For every pair (first, second) and mirror hypothesis: the similarity `q = rotation * p + shift` of complex points."""
+
+    first: Tensor
+    second: Tensor
+    score: Tensor  # (P, 2)
+    rotation: Tensor  # (P, 2) complex
+    shift: Tensor  # (P, 2) complex
+
+
+def _vote(matches: NormalisedMatches, num_images: int) -> _Votes:
+    pair, row = torch.unique(matches.image_a * num_images + matches.image_b, return_inverse=True)
+    count = len(pair)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros(count, dtype=values.dtype).index_add_(0, row, values)
+
+    target = torch.complex(*matches.points_b.unbind(-1))
+    mass = total(matches.weight).clamp_min(1e-12)
+    scores, rotations, shifts = [], [], []
+    for mirror in (False, True):
+        source = torch.complex(*matches.points_a.unbind(-1))
+        source = -source.conj() if mirror else source
+        best = torch.full((count,), -1.0, dtype=torch.float64)
+        best_rotation = torch.ones(count, dtype=source.dtype)
+        best_shift = torch.zeros(count, dtype=source.dtype)
+        # Four starts a quarter turn apart: from any of them the annealed fit reaches the rotations around it.
+        for quarter in range(4):
+            rotation = torch.full((count,), 1j**quarter, dtype=source.dtype)
+            shift = torch.zeros(count, dtype=source.dtype)
+            for scale in _PAIR_SCALES:
+                residual = (target - rotation[row] * source - shift[row]).abs().square()
+                weight = geman_mcclure(residual, scale) * matches.weight
+                norm = total(weight).clamp_min(1e-12)
+                source_mean, target_mean = total(weight * source) / norm, total(weight * target) / norm
+                centred = source - source_mean[row]
+                spread = total(weight * centred.abs().square()).clamp_min(1e-12)
+                rotation = total(weight * centred.conj() * (target - target_mean[row])) / spread
+                length = rotation.abs().clamp_min(1e-6)
+                rotation = rotation / length * length.clamp(*_SCALE_RANGE)
+                shift = target_mean - rotation * source_mean
+            residual = (target - rotation[row] * source - shift[row]).abs().square()
+            score = total(matches.weight * _VOTE_SCALE**2 / (_VOTE_SCALE**2 + residual)) / mass
+            better = score > best
+            best = torch.where(better, score, best)
+            best_rotation = torch.where(better, rotation, best_rotation)
+            best_shift = torch.where(better, shift, best_shift)
+        scores.append(best)
+        rotations.append(best_rotation)
+        shifts.append(best_shift)
+    return _Votes(
+        pair // num_images, pair % num_images, torch.stack(scores, 1), torch.stack(rotations, 1), torch.stack(shifts, 1)
+    )
+
+
+def _synchronise_mirrors(votes: _Votes, num_images: int) -> tuple[Tensor, _Votes]:
+    """Signs +1 and -1 from the leading eigenvector of the votes, and each pair's transform between unmirrored photos.
+
+    Source: Singer, "Angular synchronization by eigenvectors and semidefinite programming", 2011, for the group Z_2.
+    """
+    ballot = torch.zeros(num_images, num_images, dtype=torch.float64)
+    ballot[votes.first, votes.second] = votes.score[:, 0] - votes.score[:, 1]
+    leading = torch.linalg.eigh(ballot + ballot.T).eigenvectors[:, -1]
+    sign = torch.where(leading < 0, -1.0, 1.0).double()
+    if sign.sum() < 0:
+        sign = -sign
+    mirror = (sign[votes.first] != sign[votes.second]).long()[:, None]
+    score, rotation, shift = (field.gather(1, mirror)[:, 0] for field in (votes.score, votes.rotation, votes.shift))
+    # Seen in a mirrored second photo, q' = -conj(q): the rotation is conjugated and the shift mirrored.
+    flipped = sign[votes.second] < 0
+    rotation = torch.where(flipped, rotation.conj(), rotation)
+    shift = torch.where(flipped, -shift.conj(), shift)
+    return sign, _Votes(votes.first, votes.second, score, rotation, shift)
+
+
+def _synchronise_similarities(votes: _Votes, sign: Tensor, num_images: int) -> Tensor:
+    """(N, 3, 3) similarities into one frame: angles by eigenvector, log scales and shifts by least squares."""
+    first, second, weight = votes.first, votes.second, votes.score.square()
+    angle = torch.zeros(num_images, num_images, dtype=votes.rotation.dtype)
+    angle[first, second] = votes.rotation / votes.rotation.abs() * weight
+    leading = torch.linalg.eigh(angle + angle.conj().T).eigenvectors[:, -1]
+    leading = torch.where(leading.abs() < 1e-9, torch.ones_like(leading), leading)
+    turn = leading / leading.abs()
+
+    laplacian = torch.zeros(num_images, num_images, dtype=torch.float64)
+    laplacian.index_put_((first, first), weight, accumulate=True)
+    laplacian.index_put_((second, second), weight, accumulate=True)
+    laplacian.index_put_((first, second), -weight, accumulate=True)
+    laplacian.index_put_((second, first), -weight, accumulate=True)
+    # The constant is free in both systems; pinning its mean to zero makes them definite. The last term lets photos
+    # that no pair reaches stay where they are.
+    laplacian = laplacian + 1 / num_images + 1e-9 * torch.eye(num_images, dtype=torch.float64)
+
+    def solve(difference: Tensor) -> Tensor:
+        right = torch.zeros(num_images, dtype=difference.dtype)
+        right.index_add_(0, first, weight * difference)
+        right.index_add_(0, second, -weight * difference)
+        return torch.linalg.solve(laplacian.to(difference.dtype), right)
+
+    turn = turn * solve(votes.rotation.abs().log()).exp()
+    shift = solve(turn[second] * votes.shift)
+    transform = torch.zeros(num_images, 3, 3, dtype=torch.float64)
+    transform[:, 0, 0], transform[:, 0, 1] = turn.real * sign, -turn.imag
+    transform[:, 1, 0], transform[:, 1, 1] = turn.imag * sign, turn.real
+    transform[:, 0, 2], transform[:, 1, 2] = shift.real, shift.imag
+    transform[:, 2, 2] = 1
+    return transform
+
+
+def _refine(transform: Tensor, matches: NormalisedMatches, scale: float, num_images: int) -> Tensor:
+    """One step: least squares for the Lie algebra element of each map, applied through the matrix exponential."""
+    residual, end_a, end_b = _residuals(transform, matches)
+    weight = geman_mcclure(residual.square().sum(1), scale) * matches.weight
+    normal = torch.zeros(num_images * num_images, 3, 3, dtype=torch.float64)
+    gradient = torch.zeros(num_images, 3, 2, dtype=torch.float64)
+    for rows, row_end, row_sign in ((matches.image_a, end_a, 1.0), (matches.image_b, end_b, -1.0)):
+        gradient.index_add_(0, rows, -row_sign * (weight[:, None] * row_end)[:, :, None] * residual[:, None, :])
+        for cols, col_end, col_sign in ((matches.image_a, end_a, 1.0), (matches.image_b, end_b, -1.0)):
+            block = (row_sign * col_sign * weight[:, None] * row_end)[:, :, None] * col_end[:, None, :]
+            normal.index_add_(0, rows * num_images + cols, block)
+    full = normal.reshape(num_images, num_images, 3, 3).transpose(1, 2).reshape(3 * num_images, 3 * num_images)
+    mass = _per_image(weight, matches, num_images).clamp_min(1e-6)
+    full = full + torch.diag(_DAMPING * mass.repeat_interleave(3))
+    step = torch.linalg.solve(full, gradient.reshape(3 * num_images, 2)).reshape(num_images, 3, 2)
+    algebra = torch.zeros(num_images, 3, 3, dtype=torch.float64)
+    algebra[:, :2] = step.transpose(1, 2)
+    refined: Tensor = torch.linalg.matrix_exp(algebra) @ transform
+    return refined
+
+
+def _residuals(transform: Tensor, matches: NormalisedMatches) -> tuple[Tensor, Tensor, Tensor]:
+    end_a = (transform[matches.image_a] @ _homogeneous(matches.points_a)[..., None])[..., 0]
+    end_b = (transform[matches.image_b] @ _homogeneous(matches.points_b)[..., None])[..., 0]
+    return (end_a - end_b)[:, :2], end_a, end_b
+
+
+def _limit_aspect(transform: Tensor) -> Tensor:
+    """Keeps the ratio of an affine map's singular values in bounds: a sliver is a wrong fit, never a view."""
+    left, singular, right = torch.linalg.svd(transform[:, :2, :2])
+    mean = singular.prod(1, keepdim=True).sqrt()
+    bounded = singular.clamp(mean / _MAX_ASPECT**0.5, mean * _MAX_ASPECT**0.5)
+    limited = transform.clone()
+    limited[:, :2, :2] = left @ torch.diag_embed(bounded) @ right
+    return limited
+
+
+def _gauge(transform: Tensor, foreground_image: Tensor, points: Tensor) -> Tensor:
+    """Centres the foreground, sets its radius, and turns the mean photo upright."""
+    mapped = (transform[foreground_image] @ points[..., None])[:, :2, 0]
+    share = 1 / torch.bincount(foreground_image, minlength=len(transform)).clamp_min(1).double()
+    weight = (share / share[foreground_image].sum())[foreground_image]
+    centre = (weight[:, None] * mapped).sum(0)
+    radius = (weight * (mapped - centre).square().sum(1)).sum().sqrt().clamp_min(1e-9)
+    # The rotation nearest to a map, mirroring taken off, has the angle of (a + d, c - b).
+    sign = torch.linalg.det(transform[:, :2, :2]).sign()
+    cosine = (transform[:, 0, 0] * sign + transform[:, 1, 1]).sum()
+    sine = (transform[:, 1, 0] * sign - transform[:, 0, 1]).sum()
+    length = torch.hypot(cosine, sine)
+    cosine, sine = (cosine / length, sine / length) if length > 1e-9 else (torch.ones(()), torch.zeros(()))
+    upright = torch.eye(3, dtype=torch.float64)
+    upright[:2, :2] = torch.tensor([[cosine, sine], [-sine, cosine]], dtype=torch.float64) * CANONICAL_RADIUS / radius
+    upright[:2, 2] = -upright[:2, :2] @ centre
+    gauged: Tensor = upright @ transform
+    return gauged
+
+
+def _homogeneous(points: Tensor) -> Tensor:
+    return torch.cat((points, torch.ones_like(points[..., :1])), -1)
+
+
+def _per_image(values: Tensor, matches: NormalisedMatches, num_images: int) -> Tensor:
+    return (
+        torch.zeros(num_images, dtype=values.dtype)
+        .index_add_(0, matches.image_a, values)
+        .index_add_(0, matches.image_b, values)
+    )

@@ -1,0 +1,226 @@
+"""Aligning a collection: coarse maps from its matches, then rounds of guided re-matching and dense fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asic_flow.coarse import NormalisedMatches, align_coarsely
+from asic_flow.collection import ImageCollection
+from asic_flow.config import AlignmentConfig
+from asic_flow.dense import SplinePoints, fit_dense, remove_drift
+from asic_flow.grid import pixel_to_norm
+from asic_flow.matches import MatchSet
+from asic_flow.spline import SplineGrid
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done and the steps in all."""
+
+
+def stay_silent(stage: str, done: int, total: int) -> None:
+    """A `Progress` that reports nothing."""
+    del stage, done, total
+
+
+class AlignmentError(ValueError):
+    """A collection that cannot be aligned: no foreground, or no match."""
+
+
+@dataclass(frozen=True, eq=False)
+class ForegroundTokens:
+    """The foreground tokens of all photos, one after the other.
+
+    Attributes:
+        image: (F,) int64.
+        token: (F,) int64, index into the photo's token grid.
+        points_norm: (F, 2) float32 xy in [-1, 1].
+        offsets: (N + 1,) int64.
+    """
+
+    image: Tensor
+    token: Tensor
+    points_norm: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, collection: ImageCollection, step: int = 1) -> ForegroundTokens:
+        """Every `step`-th row and column of the grid, where it is foreground."""
+        grid = collection.grid
+        kept = torch.zeros(grid.rows, grid.cols, dtype=torch.bool)
+        kept[(grid.rows - 1) % step // 2 :: step, (grid.cols - 1) % step // 2 :: step] = True
+        image, token = torch.nonzero(collection.foreground_tokens() & kept.flatten(), as_tuple=True)
+        centres = pixel_to_norm(torch.from_numpy(grid.centres_px()), collection.size_hw)
+        counts = torch.bincount(image, minlength=len(collection))
+        offsets = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0)))
+        return cls(image, token, centres[token], offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMaps:
+    """What alignment found, before it is rendered into per-pixel maps.
+
+    Attributes:
+        grid: The spline grid.
+        coefficients: (N, K, 2) float32.
+        mirrored: (N,) bool.
+        support: (N,) float64, 0 to 1; see `CoarseAlignment`.
+        tokens: All foreground tokens.
+        descriptors: (F, D) float32, unit length: each token's consensus descriptor.
+        confidence: (F,) float32, 0 to 1: the share of other photos in which the token's best partner lies where the
+            maps say.
+    """
+
+    grid: SplineGrid
+    coefficients: Tensor
+    mirrored: Tensor
+    support: Tensor
+    tokens: ForegroundTokens
+    descriptors: Tensor
+    confidence: Tensor
+
+
+def fit(
+    collection: ImageCollection,
+    matches: MatchSet,
+    config: AlignmentConfig,
+    *,
+    progress: Progress = stay_silent,
+) -> FittedMaps:
+    """Aligns a collection.
+
+    Args:
+        collection: Two photos or more with descriptors and masks.
+        matches: Matches of its pairs; only those with both ends on the foreground are used.
+        config: Settings.
+        progress: Told of every stage and round.
+
+    Raises:
+        AlignmentError: Fewer than two photos, no foreground, or no match with both ends on it.
+    """
+    if len(collection) < 2:
+        raise AlignmentError(f"expected at least two photos to align, got {len(collection)}")
+    foreground = ForegroundTokens.of(collection)
+    if not len(foreground.image):
+        raise AlignmentError("no photo has foreground; pass masks of your own, or --masks none to use whole photos")
+    progress("coarse", 0, 1)
+    first = _normalised(matches, collection)
+    if not len(first.image_a):
+        raise AlignmentError("no two photos match; are they of one kind of object?")
+    coarse = align_coarsely(first, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
+    progress("coarse", 1, 1)
+
+    step = max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
+    tokens = ForegroundTokens.of(collection, step)
+    raw = _centred(collection, foreground)[_rows(foreground, tokens, collection)]
+    pairs = torch.from_numpy(matches.pairs).long()
+    grid = SplineGrid(config.cells)
+    reference = grid.from_affine(coarse.affine.float())
+    points = SplinePoints.prepare(grid, tokens.image, tokens.points_norm)
+    coefficients, descriptors = reference, raw
+    for round_index in range(config.rounds):
+        progress("rounds", round_index, config.rounds)
+        found = _find_partners(descriptors, points.canonical(coefficients), tokens, pairs, config.guide)
+        row_a, row_b = found.row[found.mutual], found.partner[found.mutual]
+        agreement = (descriptors[row_a] * descriptors[row_b]).sum(1).clamp_min(0) ** config.agreement_power
+        guided = NormalisedMatches(
+            tokens.image[row_a], tokens.image[row_b], tokens.points_norm[row_a], tokens.points_norm[row_b], agreement
+        )
+        coefficients = fit_dense(coefficients, reference, guided, grid, config.residual_scale, config.stiffness)
+        coefficients = remove_drift(coefficients, reference, points, grid)
+        descriptors = _consensus(raw, found, config.consensus_power)
+    progress("rounds", config.rounds, config.rounds)
+    return _finish(collection, foreground, pairs, grid, coefficients, coarse.mirrored, coarse.support, config)
+
+
+@dataclass(frozen=True)
+class _Partners:
+    """For every token its best partner in every photo it is paired with, as rows of the flat tokens.
+
+    `mutual` tells the rows whose partner's best partner is the row itself, each such pair once.
+    """
+
+    row: Tensor
+    partner: Tensor
+    mutual: Tensor
+
+
+def _find_partners(
+    descriptors: Tensor, canonical: Tensor, tokens: ForegroundTokens, pairs: Tensor, guide: float
+) -> _Partners:
+    """The partner of highest cosine similarity less `guide` times the squared canonical distance."""
+    rows, partners, mutual = [], [], []
+    for first, second in pairs.tolist():
+        a, b = (torch.arange(*tokens.offsets[image : image + 2].tolist()) for image in (first, second))
+        if not len(a) or not len(b):
+            continue
+        score = descriptors[a] @ descriptors[b].T
+        score -= guide * torch.cdist(canonical[a], canonical[b]).square()
+        best_b, best_a = score.argmax(1), score.argmax(0)
+        rows += [a, b]
+        partners += [b[best_b], a[best_a]]
+        mutual += [best_a[best_b] == torch.arange(len(a)), torch.zeros(len(b), dtype=torch.bool)]
+    return _Partners(torch.cat(rows), torch.cat(partners), torch.cat(mutual))
+
+
+def _consensus(descriptors: Tensor, found: _Partners, power: float) -> Tensor:
+    """Each token's descriptor joined by those of its partners in other photos, unit length.
+
+    Averaging over photos cancels what one photo's light and background put into a descriptor, as query expansion does
+    in retrieval (Chum et al., "Total recall", 2007); here the canonical maps verify the partners.
+    """
+    theirs = descriptors[found.partner]
+    weight = (descriptors[found.row] * theirs).sum(1, keepdim=True).clamp_min(0) ** power
+    return torch.nn.functional.normalize(descriptors.index_add(0, found.row, weight * theirs), dim=1)
+
+
+def _finish(
+    collection: ImageCollection,
+    foreground: ForegroundTokens,
+    pairs: Tensor,
+    grid: SplineGrid,
+    coefficients: Tensor,
+    mirrored: Tensor,
+    support: Tensor,
+    config: AlignmentConfig,
+) -> FittedMaps:
+    """Consensus descriptors and confidence of all foreground tokens under the final maps."""
+    raw = _centred(collection, foreground)
+    canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
+    found = _find_partners(raw, canonical, foreground, pairs, config.guide)
+    squared = (canonical[found.row] - canonical[found.partner]).square().sum(1)
+    agrees = config.residual_scale**2 / (config.residual_scale**2 + squared)
+    partners = torch.bincount(pairs.flatten(), minlength=len(collection)).clamp_min(1)
+    confidence = torch.zeros(len(raw)).index_add_(0, found.row, agrees) / partners[foreground.image]
+    descriptors = _consensus(raw, found, config.consensus_power)
+    return FittedMaps(grid, coefficients, mirrored, support, foreground, descriptors, confidence)
+
+
+def _centred(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:
+    """(F, D) float32: descriptors less the mean of all tokens of the collection, unit length."""
+    mean = collection.descriptors.float().mean((0, 1))
+    return torch.nn.functional.normalize(collection.descriptors[tokens.image, tokens.token].float() - mean, dim=1)
+
+
+def _rows(all_tokens: ForegroundTokens, subset: ForegroundTokens, collection: ImageCollection) -> Tensor:
+    per_image = collection.grid.rows * collection.grid.cols
+    keys = all_tokens.image * per_image + all_tokens.token
+    return torch.searchsorted(keys, subset.image * per_image + subset.token)
+
+
+def _normalised(matches: MatchSet, collection: ImageCollection) -> NormalisedMatches:
+    pair = matches.pair_of_match()
+    ends_px = [torch.from_numpy(xy) for xy in (matches.xy_a, matches.xy_b)]
+    images = [torch.from_numpy(matches.pairs[pair, side].astype(np.int64)) for side in (0, 1)]
+    foreground = collection.foreground()
+    height, width = collection.size_hw
+    inside = torch.ones(len(pair), dtype=torch.bool)
+    for image, xy in zip(images, ends_px, strict=True):
+        column, row = xy.round().long().unbind(-1)
+        inside &= foreground[image, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+    weight = torch.from_numpy(matches.score).clamp_min(0)[inside]
+    norm = [pixel_to_norm(xy[inside], collection.size_hw) for xy in ends_px]
+    return NormalisedMatches(images[0][inside], images[1][inside], norm[0], norm[1], weight)

@@ -1,0 +1,80 @@
+"""Photos seen in canonical space, and how well they lie on each other there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asic_flow.alignment import Alignment
+from asic_flow.kernels import CanonicalIndex
+
+_COLLAPSED_AREA = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalViews:
+    """All photos resampled in canonical space.
+
+    Attributes:
+        points_px: (N, S, S, 2) float32, the model pixel of photo n that each canonical pixel shows.
+        visible: (N, S, S) bool, whether photo n shows that canonical pixel.
+        extent: the views cover [-extent, extent]^2 of canonical space.
+    """
+
+    points_px: Tensor
+    visible: Tensor
+    extent: float
+
+    def resample(self, images: Tensor) -> Tensor:
+        """(N, S, S, C) float32: (N, H, W, C) images bilinearly sampled at the views' points; zero where not visible."""
+        height, width = images.shape[1:3]
+        scale = torch.tensor([2 / (width - 1), 2 / (height - 1)])
+        sampled = torch.nn.functional.grid_sample(
+            images.float().permute(0, 3, 1, 2), self.points_px * scale - 1, padding_mode="border", align_corners=True
+        )
+        return sampled.permute(0, 2, 3, 1) * self.visible[..., None]
+
+
+def canonical_views(alignment: Alignment, size: int = 128, extent: float = 1.2) -> CanonicalViews:
+    """Inverts every map on a square grid: each canonical pixel finds the photo's nearest foreground pixel.
+
+    Args:
+        alignment: The maps.
+        size: S, pixels along one side of a view.
+        extent: Half the side of the canonical square shown.
+
+    Returns:
+        The views. A photo shows a canonical pixel when its nearest foreground lies within 1.5 canonical pixels.
+    """
+    axis = torch.linspace(-extent, extent, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    points = torch.stack((x, y), -1).reshape(-1, 2)
+    found = CanonicalIndex(alignment.maps, alignment.foreground).nearest(points, max_distance=3 * extent / (size - 1))
+    shape = (len(alignment), size, size)
+    return CanonicalViews(found.points_px.nan_to_num().reshape(*shape, 2), found.visible.reshape(shape), extent)
+
+
+def mean_pairwise_iou(masks: Tensor) -> float:
+    """The mean over all pairs of (N, ...) bool masks of their intersection over union; 0 for two empty ones."""
+    flat = masks.flatten(1).float()
+    both = flat @ flat.T
+    area = both.diagonal()
+    union = area[:, None] + area[None] - both
+    pair = torch.triu(torch.ones_like(both), 1).bool()
+    return float((both / union.clamp_min(1))[pair].mean())
+
+
+def collapsed(alignment: Alignment) -> list[int]:
+    """The photos whose foreground fills less than 2 % of the median photo's canonical area: maps that say nothing."""
+    (first_x, second_x), (first_y, second_y) = (
+        (difference[..., 0], difference[..., 1])
+        for difference in (alignment.maps[:, :-1].diff(dim=2), alignment.maps[:, :, :-1].diff(dim=1))
+    )
+    area = (first_x * second_y - second_x * first_y).abs() * alignment.foreground[:, :-1, :-1]
+    total = area.flatten(1).sum(1)
+    shown = total[alignment.foreground.flatten(1).any(1)]
+    if not len(shown):
+        return list(range(len(alignment)))
+    return torch.nonzero(total < _COLLAPSED_AREA * shown.median())[:, 0].tolist()
