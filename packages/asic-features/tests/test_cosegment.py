@@ -26,15 +26,24 @@ def test_a_part_that_is_salient_grows_to_the_whole() -> None:
     saliency[:, 5:12, 5:15] = 1  # seven tenths of every object
     scores = seed_scores(saliency, inside)
     assert agreement(scores > 0, truth) < 0.75
-    assert agreement(cosegment(features, scores, inside, ridge=0.1) > 0, truth) > 0.8
+    assert agreement(cosegment(features, scores, inside, ridge=0.1)[0] > 0, truth) > 0.8
 
 
 def test_what_is_salient_once_does_not_stay() -> None:
     features, truth, inside = collection(8)
     saliency = truth.float()
     saliency[0, :4, :4] = 1
-    found = cosegment(features, seed_scores(saliency, inside), inside, ridge=0.1) > 0
+    found = cosegment(features, seed_scores(saliency, inside), inside, ridge=0.1)[0] > 0
     assert agreement(found[0], truth[0]) > 0.8
+
+
+def test_a_photo_without_object_has_no_evidence() -> None:
+    features, truth, inside = collection(6)
+    features[5, ..., 0] -= truth[5] * 5.0
+    saliency = truth.float()
+    _, evidence = cosegment(features, seed_scores(saliency, inside), inside, ridge=0.1)
+    assert evidence[:5].min() > 1.3
+    assert evidence[5] < 0.5
 
 
 def test_outline_uses_each_photos_own_features() -> None:

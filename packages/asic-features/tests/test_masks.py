@@ -93,11 +93,21 @@ def test_padding_is_never_foreground(discs: tuple[torch.Tensor, torch.Tensor]) -
     assert (masks[:, 100:] == 0).all()
 
 
-def test_a_speck_is_no_object(discs: tuple[torch.Tensor, torch.Tensor]) -> None:
-    images = discs[0].clone()
+def test_a_photo_without_object_gets_an_empty_mask(discs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, truth = discs
+    images = images.clone()
     images[0] = 128
     grid = token_grid(128, 8, 8)
     inside = torch.full((4, 128, 128), 255, dtype=torch.uint8)
-    saliency = torch.zeros(4, 256)
-    saliency[1:, 100:140] = 1
-    assert saliency_masks(images, inside, saliency, grid, shared=False)[0].max() == 0
+    centres = torch.from_numpy(grid.centres_px()).long()
+    tokens = truth[:, centres[:, 1], centres[:, 0]].float()
+    tokens[0] = 0
+    alone = saliency_masks(images, inside, tokens, grid, shared=False)
+    assert alone.flatten(1).amax(dim=1).tolist()[0] == 0
+    assert alone[1:].flatten(1).amax(dim=1).min() >= 128
+    # Something salient that does not look like what the others share.
+    descriptors = torch.randn(4, 256, 8, generator=torch.Generator().manual_seed(0)) + 6 * tokens[..., None]
+    tokens[0, 100:120] = 1
+    shared = saliency_masks(images, inside, tokens, grid, descriptors=descriptors, shared=True)
+    assert shared[0].max() == 0
+    assert shared[1:].flatten(1).amax(dim=1).min() >= 128

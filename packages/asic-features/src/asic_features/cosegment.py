@@ -17,7 +17,9 @@ _STEEPNESS = 3.0  # from scores of unit spread to probabilities
 _BINS = 128
 
 
-def cosegment(features: torch.Tensor, scores: torch.Tensor, inside: torch.Tensor, *, ridge: float) -> torch.Tensor:
+def cosegment(
+    features: torch.Tensor, scores: torch.Tensor, inside: torch.Tensor, *, ridge: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Spread a first guess over a collection by what the places look like.
 
     Args:
@@ -27,16 +29,17 @@ def cosegment(features: torch.Tensor, scores: torch.Tensor, inside: torch.Tensor
         ridge: Added to the variance of each feature, as a share of the mean variance.
 
     Returns:
-        (N, R, C) scores of unit spread.
+        (N, R, C) scores of unit spread, and (N,) evidence: how far a photo's best place lies on the object's side by
+        its features alone, in units of their spread over the collection.
     """
     weight = inside.float()
     probability = torch.sigmoid(_STEEPNESS * scores) * weight
-    answer = scores
     for _ in range(_ROUNDS):
         found = _discriminant(features.flatten(0, 2), probability.flatten(), weight.flatten(), ridge)
-        answer = _smooth(scores + _unit_spread(found.view_as(scores)))
+        found = _smooth(_unit_spread(found.view_as(scores)))
+        answer = _smooth(scores) + found
         probability = torch.sigmoid(_STEEPNESS * answer) * weight
-    return _unit_spread(answer)
+    return _unit_spread(answer), (found * weight).flatten(1).amax(dim=1)
 
 
 def outline(features: torch.Tensor, scores: torch.Tensor, inside: torch.Tensor, *, ridge: float) -> torch.Tensor:
@@ -52,7 +55,7 @@ def outline(features: torch.Tensor, scores: torch.Tensor, inside: torch.Tensor, 
         (N, R, C) probability of foreground, 0 outside.
     """
     photos = zip(features, scores, inside, strict=True)
-    answers = [cosegment(photo[None], score[None], there[None], ridge=ridge) for photo, score, there in photos]
+    answers = [cosegment(photo[None], score[None], there[None], ridge=ridge)[0] for photo, score, there in photos]
     return torch.sigmoid(_STEEPNESS * torch.cat(answers)) * inside
 
 

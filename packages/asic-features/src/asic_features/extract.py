@@ -27,8 +27,9 @@ from asic_features.images import (
     read_photo,
     render,
 )
-from asic_features.knn import all_pairs, match_photos
+from asic_features.knn import match_photos
 from asic_features.masks import MaskError, appearance, find_user_masks, read_user_mask, saliency_masks
+from asic_features.pairs import choose_pairs, summarise
 from asic_features.saliency import attention_saliency, border_contrast
 from asic_features.weights import locate_weights, sha256_of
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, foreground_tokens
@@ -113,7 +114,7 @@ def extract_collection(
         saliency.to(config.device),
         foreground.to(config.device),
         grid,
-        all_pairs(len(masks)),
+        choose_pairs(summarise(half, foreground)),
         candidates=config.candidates,
     )
     report("matches", 1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -12,11 +11,6 @@ from asic_features.config import Candidates
 from asic_flow.collection import TokenGrid
 from asic_flow.kernels import match_cosine_pairs
 from asic_flow.matches import MatchSet
-
-
-def all_pairs(count: int) -> list[tuple[int, int]]:
-    """Every pair of ``count`` photos, the lower index first."""
-    return list(combinations(range(count), 2))
 
 
 def match_photos(

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from asic_features.mls import rigid_flow
+
+
+def literal(point: torch.Tensor, xy_a: torch.Tensor, xy_b: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Equations 7 and 8 of the paper, one point at a time with its 2 x 2 matrices."""
+    weight = 1 / (xy_a - point).norm(dim=1) ** (2 * alpha)
+    centre_a = (weight[:, None] * xy_a).sum(0) / weight.sum()
+    centre_b = (weight[:, None] * xy_b).sum(0) / weight.sum()
+
+    def turned(v: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-v[1], v[0]])
+
+    def pair(v: torch.Tensor) -> torch.Tensor:
+        return torch.stack([v, -turned(v)])
+
+    moved = torch.zeros(2, dtype=point.dtype)
+    for w, a, b in zip(weight, xy_a - centre_a, xy_b - centre_b, strict=True):
+        moved = moved + b @ (w * pair(a) @ pair(point - centre_a).T)
+    return (point - centre_a).norm() * moved / moved.norm() + centre_b
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+def test_equals_the_papers_equations(alpha: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    xy_a, xy_b, points = (torch.rand(n, 2, generator=generator, dtype=torch.float64) * 100 for n in (9, 9, 20))
+    expected = torch.stack([literal(point, xy_a, xy_b, alpha) for point in points])
+    torch.testing.assert_close(rigid_flow(points, xy_a, xy_b, alpha=alpha), expected.float())
+
+
+def test_rigid_motions_come_back_exactly() -> None:
+    points, xy_a = torch.rand(50, 2) * 200, torch.rand(6, 2) * 200
+    rotation = torch.tensor([[math.cos(1.0), math.sin(1.0)], [-math.sin(1.0), math.cos(1.0)]])
+    moved = rigid_flow(points, xy_a, xy_a @ rotation + 7)
+    torch.testing.assert_close(moved, points @ rotation + 7, atol=1e-3, rtol=0)
+
+
+def test_matches_are_met_and_one_match_is_a_shift() -> None:
+    xy_a, xy_b = torch.rand(6, 2) * 200, torch.rand(6, 2) * 200
+    torch.testing.assert_close(rigid_flow(xy_a, xy_a, xy_b), xy_b, atol=1e-3, rtol=0)
+    points = torch.rand(4, 2)
+    torch.testing.assert_close(rigid_flow(points, xy_a[:1], xy_b[:1]), points + xy_b[:1] - xy_a[:1])
+
+
+def test_matches_of_no_weight_do_not_count() -> None:
+    xy_a, xy_b, points = torch.rand(6, 2), torch.rand(6, 2), torch.rand(9, 2)
+    weight = torch.tensor([1.0, 1, 1, 1, 0, 0])
+    torch.testing.assert_close(rigid_flow(points, xy_a, xy_b, weight=weight), rigid_flow(points, xy_a[:4], xy_b[:4]))
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    xy_a, xy_b, points = torch.rand(6, 2), torch.rand(6, 2), torch.rand(31, 2)
+    whole = rigid_flow(points, xy_a, xy_b)
+    monkeypatch.setattr("asic_features.mls._CHUNK_ELEMENTS", 24)
+    assert torch.equal(rigid_flow(points, xy_a, xy_b), whole)
+    assert rigid_flow(points[:0], xy_a, xy_b).shape == (0, 2)
+
+
+def test_wrong_input() -> None:
+    with pytest.raises(ValueError, match="expected at least one match"):
+        rigid_flow(torch.rand(3, 2), torch.empty(0, 2), torch.empty(0, 2))
+    with pytest.raises(ValueError, match=r"expected two \(K, 2\) tensors"):
+        rigid_flow(torch.rand(3, 2), torch.rand(4, 2), torch.rand(5, 2))
