@@ -54,7 +54,7 @@ def refine(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         points: (..., 2) canonical points.
-        entries: (..., 12) rows of `prepare` of their nearest pixels; the step from there is at most half a pixel an axis.
+        entries: (..., 12) rows of `prepare` of their nearest pixels; steps go half a pixel an axis at most.
     """
     place, coordinate, slope, inverse = entries[..., :2], entries[..., 2:4], entries[..., 4:8], entries[..., 8:]
     residual = points - coordinate

@@ -1,0 +1,156 @@
+"""Mutual matching of two photos' descriptors, and of all pairs of a collection."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from harness import Case, Provider, main
+
+from asic_flow.kernels import match_cosine, match_cosine_pairs
+
+TOKENS, WIDTH = 15_625, 384
+
+
+def tokens_of_two_photos(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw unit rows as a ViT's at a small stride: one category's common part, smooth over the grid, noise."""
+    side = int(TOKENS**0.5)
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(2, WIDTH, 20, 20, generator=generator)
+    coarse[1] = 0.7 * coarse[0] + 0.7 * coarse[1]
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").flatten(2).transpose(1, 2)
+    tokens = smooth + 0.3 * torch.randn(smooth.shape, generator=generator) + torch.randn(WIDTH, generator=generator)
+    a, b = torch.nn.functional.normalize(tokens, dim=2)
+    return a.to(device), b.to(device)
+
+
+def dense(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mutual pairs from the whole matrix."""
+    scores = a @ b.T
+    best_b, best_a = scores.argmax(1), scores.argmax(0)
+    index_a = torch.nonzero(best_a[best_b] == torch.arange(len(a), device=a.device)).squeeze(1)
+    return index_a, best_b[index_a]
+
+
+def chunked_product(a: torch.Tensor, b: torch.Tensor, rows: int = 512) -> None:
+    """Multiply in chunks into one buffer and look at nothing."""
+    buffer = a.new_empty(rows, len(b))
+    for chunk in torch.split(a, rows):
+        torch.mm(chunk, b.T, out=buffer[: len(chunk)])
+
+
+def chunked_maxima(a: torch.Tensor, b: torch.Tensor, rows: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+    """Multiply in chunks; both directions with indices, as one writes it first."""
+    best_b = torch.empty(len(a), dtype=torch.int64)
+    score_a, best_a = torch.full((len(b),), -2.0), torch.zeros(len(b), dtype=torch.int64)
+    for start in range(0, len(a), rows):
+        scores = a[start : start + rows] @ b.T
+        best_b[start : start + rows] = scores.argmax(1)
+        score, index = scores.max(0)
+        better = score > score_a
+        score_a, best_a = torch.where(better, score, score_a), torch.where(better, index + start, best_a)
+    return torch.nonzero(best_a[best_b] == torch.arange(len(a))).squeeze(1), best_b
+
+
+def kept(found: object, expected: set[tuple[int, int]]) -> str:
+    """Say which share of the expected pairs was found, and how many others."""
+    pairs = set(zip(found.index_a.tolist(), found.index_b.tolist(), strict=True))  # type: ignore[attr-defined]
+    return f"{100 * len(pairs & expected) / len(expected):.2f} % of the float64 pairs, {len(pairs - expected)} others"
+
+
+def float64_pairs(a: torch.Tensor, b: torch.Tensor) -> set[tuple[int, int]]:
+    """Return the mutual pairs of the float64 products."""
+    a, b = (torch.nn.functional.normalize(tokens.double(), dim=1) for tokens in (a, b))
+    best_b = torch.empty(len(a), dtype=torch.int64, device=a.device)
+    score_a = torch.full((len(b),), -2.0, dtype=torch.float64, device=a.device)
+    best_a = torch.zeros(len(b), dtype=torch.int64, device=a.device)
+    for start in range(0, len(a), 1024):
+        scores = a[start : start + 1024] @ b.T
+        best_b[start : start + 1024] = scores.argmax(1)
+        score, index = scores.max(0)
+        better = score > score_a
+        score_a, best_a = torch.where(better, score, score_a), torch.where(better, index + start, best_a)
+    mutual = best_a[best_b] == torch.arange(len(a), device=a.device)
+    return set(zip(torch.nonzero(mutual).squeeze(1).tolist(), best_b[mutual].tolist(), strict=True))
+
+
+def cpu_cases(a: torch.Tensor, b: torch.Tensor) -> list[Case]:
+    """Compare with the product itself, and with what one would use instead."""
+    import faiss
+    from sklearn.metrics import pairwise_distances_argmin  # type: ignore[import-untyped]
+
+    expected = float64_pairs(a, b)
+    rows, columns = a.numpy(), b.numpy()
+
+    def numpy_dense() -> None:
+        scores = rows @ columns.T
+        scores.argmax(1), scores.argmax(0)
+
+    def scikit_learn() -> None:
+        # Of unit rows the nearest is the most similar.
+        pairwise_distances_argmin(rows, columns), pairwise_distances_argmin(columns, rows)
+
+    def faiss_flat() -> None:
+        faiss.knn(rows, columns, 1, metric=faiss.METRIC_INNER_PRODUCT)
+        faiss.knn(columns, rows, 1, metric=faiss.METRIC_INNER_PRODUCT)
+
+    providers = [
+        Provider("chunked product alone", lambda: chunked_product(a, b)),
+        Provider("match_cosine", lambda: match_cosine(a, b), True, lambda: kept(match_cosine(a, b), expected)),
+        Provider(
+            "match_cosine, half",
+            lambda: match_cosine(a, b, precision="half"),
+            True,
+            lambda: kept(match_cosine(a, b, precision="half"), expected),
+        ),
+        Provider("torch, chunked, indices both ways", lambda: chunked_maxima(a, b)),
+        Provider("torch, dense, two argmax", lambda: dense(a, b)),
+        Provider("numpy, dense, two argmax", numpy_dense),
+        Provider("scikit-learn, both ways", scikit_learn),
+        Provider("faiss flat, both ways", faiss_flat),
+    ]
+    # FLOP: one multiplication and one addition for each of M * N * D products.
+    name = f"{TOKENS:,} x {WIDTH} against {TOKENS:,} x {WIDTH}, mutual"
+    return [Case(name, 2.0 * TOKENS * TOKENS * WIDTH, "FLOP/s", "chunked product alone", providers, 1.2, 3)]
+
+
+def cuda_cases(a: torch.Tensor, b: torch.Tensor) -> list[Case]:
+    """Compare with the 16-bit product and its maxima, and time a whole collection."""
+    a, b = a.half(), b.half()
+    expected = float64_pairs(a, b)
+    compiled = torch.compile(dense)
+    providers = [
+        Provider("product alone", lambda: a @ b.T),
+        Provider("match_cosine", lambda: match_cosine(a, b), True, lambda: kept(match_cosine(a, b), expected)),
+        Provider(
+            "match_cosine, float32",
+            lambda: match_cosine(a, b, precision="float32"),
+            True,
+            lambda: kept(match_cosine(a, b, precision="float32"), expected),
+        ),
+        Provider("torch, dense, two argmax", lambda: dense(a, b)),
+        Provider("torch.compile of it", lambda: compiled(a, b)),
+    ]
+    flop = 2.0 * TOKENS * TOKENS * WIDTH
+    single = Case(f"{TOKENS:,} x {WIDTH}, one pair, mutual", flop, "FLOP/s", "product alone", providers, 1 / 0.7, 20)
+    photos = torch.cat([a.roll(shift, 1) for shift in range(30)])
+    offsets = torch.arange(31, device=a.device) * TOKENS
+    pairs = torch.tensor(list(itertools.combinations(range(30), 2)), device=a.device)
+    sets = torch.split(photos, TOKENS)
+    collection = [
+        Provider("products alone", lambda: [sets[i] @ sets[j].T for i, j in pairs.tolist()]),
+        Provider("match_cosine_pairs", lambda: match_cosine_pairs(photos, offsets, pairs), True),
+        Provider("torch, dense, two argmax", lambda: [dense(sets[i], sets[j]) for i, j in pairs.tolist()]),
+    ]
+    whole = Case(f"all 435 pairs of 30 x {TOKENS:,} x {WIDTH}", 435 * flop, "FLOP/s", "products alone", collection)
+    return [single, whole]
+
+
+def cases(device: torch.device) -> list[Case]:
+    """Return the cases of the device."""
+    a, b = tokens_of_two_photos(device)
+    return cpu_cases(a, b) if device.type == "cpu" else cuda_cases(a, b)
+
+
+if __name__ == "__main__":
+    main("match_cosine", cases)

@@ -1,0 +1,226 @@
+"""Runs an operation's providers in turn on the same inputs and writes one result file.
+
+The operation's tests run first and stop the benchmark when red; a provider that fails fails the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+SCHEMA = 1
+LEAST = 0.02
+LIBRARIES = ("torch", "triton", "numpy", "scipy", "scikit-learn", "faiss-cpu")
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One way to do the work: `run` is timed; `quality` says what it gives up, in words, after one run."""
+
+    name: str
+    run: Callable[[], object]
+    ours: bool = False
+    quality: Callable[[], str] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape of an operation.
+
+    Attributes:
+        name: what is computed, as the table says it.
+        work: amount of work of one run, in the units of `unit` times a second.
+        unit: `"FLOP/s"` or `"B/s"`; the formula of `work` stands beside each case.
+        floor: the provider that the others are compared with.
+        target: the ratio to the floor that ours should reach, `None` where none is set.
+    """
+
+    name: str
+    work: float
+    unit: str
+    floor: str
+    providers: list[Provider]
+    target: float | None = None
+    repeats: int = 9
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times in seconds: median, 20th and 80th percentile; peak extra memory in MB; rate in `unit`."""
+
+    provider: str
+    ours: bool
+    median_s: float
+    p20_s: float
+    p80_s: float
+    peak_extra_mb: float
+    rate: float
+    ratio_to_floor: float
+    quality: str
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What one case gave."""
+
+    name: str
+    work: float
+    unit: str
+    floor: str
+    target: float | None
+    measurements: list[Measurement]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result file."""
+
+    operation: str
+    version: str
+    device: str
+    threads: int
+    commit: str
+    libraries: dict[str, str]
+    cases: list[CaseResult]
+    schema: int = field(default=SCHEMA)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak(run: Callable[[], object], device: torch.device) -> float:
+    """Return the growth of the peak memory in MB over one run."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    # Writing 5 lowers the kernel's record of the peak to what is resident now.
+    Path("/proc/self/clear_refs").write_text("5")
+    lowest = _high_water()
+    run()
+    return _high_water() - lowest
+
+
+def _high_water() -> float:
+    """Return the peak of the resident memory in MB."""
+    return float(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024  # type: ignore[union-attr]
+
+
+def _timed(provider: Provider, runs: int, device: torch.device) -> float:
+    """Return the mean seconds of some runs in a row."""
+    _synchronize(device)
+    start = time.perf_counter()
+    for _ in range(runs):
+        provider.run()
+    _synchronize(device)
+    return (time.perf_counter() - start) / runs
+
+
+def measure(case: Case, device: torch.device) -> CaseResult:
+    """Warm every provider up, then time them in turn, so that all meet the same state of the machine.
+
+    What takes less than `LEAST` is run as often as fills it, and the time divided, or the clock and the caches that
+    the provider before it left would be measured.
+    """
+    peaks = {provider.name: _peak(provider.run, device) for provider in case.providers}
+    runs = {provider.name: max(1, math.ceil(LEAST / _timed(provider, 1, device))) for provider in case.providers}
+    times: dict[str, list[float]] = {provider.name: [] for provider in case.providers}
+    for _ in range(case.repeats):
+        for provider in case.providers:
+            times[provider.name].append(_timed(provider, runs[provider.name], device))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    measurements = []
+    for provider in case.providers:
+        low, *_, high = statistics.quantiles(times[provider.name], n=5, method="inclusive")
+        median = medians[provider.name]
+        measurements.append(
+            Measurement(
+                provider.name,
+                provider.ours,
+                median,
+                low,
+                high,
+                peaks[provider.name],
+                case.work / median,
+                median / medians[case.floor],
+                provider.quality() if provider.quality else "",
+            )
+        )
+    return CaseResult(case.name, case.work, case.unit, case.floor, case.target, measurements)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _libraries() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "packages/asic-flow"], check=True, capture_output=True
+    )
+    return commit + ("+changes" if changed.stdout else "")
+
+
+def main(operation: str, make_cases: Callable[[torch.device], list[Case]]) -> None:
+    """Run the tests, then the cases on the device asked for, and write the result file."""
+    parser = argparse.ArgumentParser(description=f"Benchmark {operation} against its peers.")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    tests = [sys.executable, "-m", "pytest", "-q", f"packages/asic-flow/tests/kernels/test_{operation}.py"]
+    if subprocess.run(tests, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
+        sys.exit(f"{operation}: the tests are red, nothing was measured")
+    torch.set_num_threads(arguments.threads)
+    cases = [measure(case, device) for case in make_cases(device)]
+    version = importlib.metadata.version("asic-flow")
+    name = device_name(device)
+    result = Result(operation, version, name, arguments.threads, _commit(), _libraries(), cases)
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    file = RESULTS / version / f"{operation}--{slug}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    print(file.relative_to(ROOT))
+    for case in cases:
+        print(case.name)
+        for measured in case.measurements:
+            print(
+                f"  {measured.provider:45} {measured.median_s * 1e3:10.3f} ms  x {measured.ratio_to_floor:6.2f}"
+                f"  {measured.peak_extra_mb:7.0f} MB  {measured.quality}"
+            )
