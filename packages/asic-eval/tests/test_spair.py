@@ -208,8 +208,8 @@ def test_errors_name_file_and_field(tmp_path: Path, changes: dict[str, Any], mes
     [
         (
             {"src_bndbox": [10, 20, 110, 221]},
-            r"src_bndbox: expected the size and box \(333, 500\), \(10\.0, 20\.0, 110\.0, 220\.0\) that other pairs give "
-            r"'a\.jpg', got \[10, 20, 110, 221\]$",
+            r"src_bndbox: expected the size and box \(333, 500\), \(10\.0, 20\.0, 110\.0, 220\.0\) that other pairs "
+            r"give 'a\.jpg', got \[10, 20, 110, 221\]$",
         ),
         ({"src_imsize": [501, 333, 3]}, r"src_bndbox: expected the size and box \(333, 500\)"),
         (
@@ -251,9 +251,8 @@ def test_a_drawn_collection_survives_the_layout(tmp_path: Path) -> None:
     assert pair["pair_id"] == 1
     assert pair["filename"] == listing[0]
     assert pair["src_imsize"] == [64, 64, 3]
-    assert [pair[key] for key in ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")] == [
-        0
-    ] * 5
+    differences = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
+    assert [pair[key] for key in differences] == [0] * 5
     image = json.loads((tmp_path / "ImageAnnotation" / "creature" / "000.json").read_text())
     assert image["filename"] == "000.png"
     assert (image["image_width"], image["image_height"], image["image_depth"]) == (64, 64, 3)

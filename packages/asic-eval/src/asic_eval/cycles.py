@@ -83,6 +83,15 @@ def sample_cycles(num_images: int, k: int, count: int, seed: int) -> NDArray[np.
     return np.argsort(rng.random((count, num_images)), axis=1)[:, :k].astype(np.int64)
 
 
+def all_cycles(num_images: int, k: int) -> NDArray[np.int64]:
+    """(N! / (N - k)!, k) all ordered tuples of k different images, in lexicographic order.
+
+    >>> len(all_cycles(27, 2))
+    702
+    """
+    return np.array(list(itertools.permutations(range(num_images), k)), dtype=np.int64).reshape(-1, k)
+
+
 def _check_length(num_images: int, k: int) -> None:
     if not 2 <= k <= num_images:
         raise ValueError(f"k: expected a cycle of 2 to {num_images} images, got {k}")

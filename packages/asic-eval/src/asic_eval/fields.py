@@ -4,6 +4,7 @@ its file and its place, so that whatever is wrong ends in one `AnnotationError` 
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -17,6 +18,9 @@ from typing import Any
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _LARGEST_EXACT = 2**53
+# File systems end at 255 bytes a name; an ending may still be added.
+_LONGEST_NAME = 240
+_DEEPEST_PATH = 10
 
 
 class AnnotationError(ValueError):
@@ -113,6 +117,8 @@ class Field:
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or name[1:2] == ":":
             raise self.error("a relative path with forward slashes and without '..'")
+        if max(len(part.encode()) for part in parts) > _LONGEST_NAME or len(parts) > _DEEPEST_PATH:
+            raise self.error(f"a path of at most {_DEEPEST_PATH} names of at most {_LONGEST_NAME} bytes each")
         return name
 
     def size_hw(self) -> tuple[int, int]:
@@ -144,6 +150,10 @@ class Field:
         if _NUMBER.fullmatch(self.text()) is None or not math.isfinite(float(self.value)):
             raise self.error("a finite number")
         return float(self.value)
+
+    def parsed_numbers(self, separator: str) -> list[float]:
+        """The finite numbers that a string writes out, with a separator between them."""
+        return [Field(part.strip(), self.file, self.place).parsed_number() for part in self.text().split(separator)]
 
     def parsed_integer(self, low: int) -> int:
         """The whole number, at least `low`, that a string writes out."""
@@ -224,6 +234,47 @@ def read_table(path: Path, columns: tuple[str, ...], *, spaces_in_last: bool = F
             {
                 column: Field(word, str(path), f"line {number}, column {column!r}")
                 for column, word in zip(columns, words, strict=True)
+            }
+        )
+    return rows
+
+
+def read_csv(path: Path, columns: tuple[str, ...] | int) -> list[dict[str, Field]]:
+    """The rows of a comma-separated file with a header line.
+
+    Args:
+        path: The file. Empty lines are skipped.
+        columns: The columns that the header must name, in any order and beside others; or only how many columns
+            there are, to take them by position under the names `0`, `1`, ...
+
+    Raises:
+        AnnotationError: The file cannot be read, a column is missing, or a line has another number of columns.
+    """
+    try:
+        lines = [(number, row) for number, row in enumerate(csv.reader(read_text(path).splitlines()), start=1) if row]
+    except csv.Error as error:
+        raise AnnotationError(path, "file", f"expected comma-separated values: {error}") from None
+    header = lines[0][1] if lines else []
+    if isinstance(columns, int):
+        columns = tuple(str(index) for index in range(columns))
+        positions = {column: int(column) for column in columns}
+        width = len(columns)
+    else:
+        width = len(header)
+        positions = {name.strip(): index for index, name in enumerate(header)}
+        missing = [column for column in columns if column not in positions]
+        if missing or len(positions) != width:
+            raise AnnotationError(
+                path, "line 1", f"expected the columns {', '.join(columns)}, got {reprlib.repr(header)}"
+            )
+    rows = []
+    for number, row in lines[1:]:
+        if len(row) != width:
+            raise AnnotationError(path, f"line {number}", f"expected {width} columns, got {len(row)}")
+        rows.append(
+            {
+                column: Field(row[positions[column]].strip(), str(path), f"line {number}, column {column!r}")
+                for column in columns
             }
         )
     return rows

@@ -251,6 +251,22 @@ def _image_from_json(field: Field, num_keypoints: int) -> ImageKeypoints:
     )
 
 
+def benchmark_of_point_pairs(
+    name: str,
+    ends: Sequence[tuple[ImageKeypoints, ImageKeypoints]],
+    keypoint_names: tuple[str, ...],
+) -> KeypointBenchmark:
+    """The benchmark of pairs whose keypoints mean something within their pair only, as in PF-PASCAL.
+
+    Args:
+        name: What a summary calls it.
+        ends: Source and target of each pair; an image of several pairs appears once for each.
+        keypoint_names: The K keypoints' names.
+    """
+    images = tuple(image for pair in ends for image in pair)
+    return KeypointBenchmark(name, keypoint_names, images, np.arange(len(images)).reshape(-1, 2))
+
+
 def all_pairs(num_images: int) -> NDArray[np.int64]:
     """(N (N - 1), 2) all ordered pairs of two different images, source first, in lexicographic order.
 

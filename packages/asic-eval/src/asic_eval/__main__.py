@@ -1,0 +1,203 @@
+"""The command line: `python -m asic_eval score | compare | published | table`.
+
+Exit codes: 0 done, 2 bad usage or input (one line on stderr that names the file and the field).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from asic_eval.benchmarks.reading import READERS, Request, read_benchmarks
+from asic_eval.keypoints import KeypointBenchmark
+from asic_eval.predictions import Predictions, read_predictions
+from asic_eval.protocols import PROTOCOLS, Protocol, get_protocol
+from asic_eval.published import PUBLISHED, PublishedRow, asic_per_category
+from asic_eval.summary import (
+    Cell,
+    Table,
+    alpha_key,
+    compare_predictions,
+    read_summary,
+    render_rows,
+    score_predictions,
+    summarise,
+    tabulate,
+)
+
+BAD_INPUT = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m asic_eval", description="Scores of semantic correspondence.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    score = commands.add_parser("score", help="score a prediction file against a benchmark")
+    score.add_argument("predictions", type=Path)
+    score.add_argument("--mirror-aware", action="store_true", help="swap left and right where the file says mirrored")
+    _add_benchmark(score)
+    _add_form(score)
+
+    compare = commands.add_parser("compare", help="is the difference of two prediction files real? (paired bootstrap)")
+    compare.add_argument("predictions", type=Path)
+    compare.add_argument("others", type=Path)
+    compare.add_argument("--resamples", type=int, default=2000)
+    _add_benchmark(compare)
+
+    published = commands.add_parser("published", help="published rows with their protocols and sources")
+    published.add_argument("--per-category", action="store_true", help="ASIC's 18 categories of SPair-71k")
+    published.add_argument("--with", dest="own", type=Path, nargs="+", default=[], metavar="SUMMARY")
+    _add_form(published)
+
+    table = commands.add_parser("table", help="summaries of any categories and seeds, as one table")
+    table.add_argument("summaries", type=Path, nargs="+")
+    table.add_argument("--alpha", type=float, default=0.10)
+    table.add_argument("--aggregate", choices=("per_point", "per_image"), default="per_point")
+    _add_form(table)
+    return parser
+
+
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--benchmark", required=True, choices=tuple(READERS))
+    parser.add_argument("--root", type=Path, help="the data set's folder")
+    parser.add_argument("--annotations", type=Path, help="the annotation file, where the benchmark is one file")
+    parser.add_argument("--category", action="append", default=[], help="may be repeated; default: all")
+    parser.add_argument("--split")
+    parser.add_argument("--limit", type=int, help="only the first images of each category")
+    parser.add_argument("--seed", type=int, default=0, help="of a drawn collection")
+    parser.add_argument("--protocol", choices=tuple(PROTOCOLS), help="default: the benchmark's own")
+    parser.add_argument("--missing", choices=("error", "miss"), default="error", help="what a NaN answer is")
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
+    forms = parser.add_mutually_exclusive_group()
+    for form in ("json", "markdown", "latex", "csv"):
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form)
+    parser.set_defaults(form="markdown")
+
+
+def _benchmark_and_protocol(arguments: argparse.Namespace) -> tuple[dict[str, KeypointBenchmark], Protocol]:
+    request = Request(
+        arguments.root,
+        tuple(arguments.category),
+        arguments.split,
+        arguments.limit,
+        arguments.annotations,
+        arguments.seed,
+    )
+    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark][1])
+    return read_benchmarks(arguments.benchmark, request), protocol
+
+
+def _score(arguments: argparse.Namespace) -> str:
+    predictions = read_predictions(arguments.predictions)
+    benchmarks, protocol = _benchmark_and_protocol(arguments)
+    counts = score_predictions(
+        protocol,
+        predictions,
+        benchmarks,
+        file=str(arguments.predictions),
+        missing=arguments.missing,
+        mirror_aware=arguments.mirror_aware,
+    )
+    summary = summarise(
+        protocol, predictions.method, predictions.seed, benchmarks, counts, mirror_aware=arguments.mirror_aware
+    )
+    if arguments.form == "json":
+        return json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    table = _score_table(predictions, protocol, summary).render(arguments.form)
+    if arguments.form != "markdown":
+        return table
+    notes = [f"Protocol {protocol.name}: {protocol.source}", *(f"Fault: {fault}." for fault in protocol.faults)]
+    if arguments.mirror_aware:
+        notes.append("Mirror-aware: left and right swapped where the file says mirrored; not the strict score.")
+    return table + "\n" + "\n".join(notes) + "\n"
+
+
+def _score_table(predictions: Predictions, protocol: Protocol, summary: dict[str, Any]) -> Table:
+    keys = [alpha_key(alpha) for alpha in protocol.alphas if alpha in (0.01, 0.05, 0.10, 0.15)]
+    columns = tuple((predictions.method, f"PCK@{key} {protocol.aggregate}") for key in keys)
+
+    def cells(ratios: dict[str, Any]) -> tuple[tuple[float, float | None] | None, ...]:
+        values = [ratios[key][protocol.aggregate] for key in keys]
+        return tuple(None if value is None else (100.0 * value, None) for value in values)
+
+    rows = {category: cells(own["pck"]) for category, own in summary["categories"].items()}
+    for over in ("macro", "micro"):
+        rows[f"all ({over})"] = cells(summary["overall"][over])
+    return Table(columns, rows)
+
+
+def _compare(arguments: argparse.Namespace) -> str:
+    files = (arguments.predictions, arguments.others)
+    both = [read_predictions(path) for path in files]
+    benchmarks, protocol = _benchmark_and_protocol(arguments)
+    if arguments.resamples < 1:
+        raise ValueError(f"--resamples: expected at least 1, got {arguments.resamples}")
+    first, second = (
+        score_predictions(protocol, own, benchmarks, file=str(path), missing=arguments.missing)
+        for own, path in zip(both, files, strict=True)
+    )
+    result = compare_predictions(protocol, first, second, benchmarks, resamples=arguments.resamples)
+    methods = {"first": both[0].method, "second": both[1].method}
+    return json.dumps(methods | result, indent=2, allow_nan=False) + "\n"
+
+
+def _published(arguments: argparse.Namespace) -> str:
+    rows = list(asic_per_category() if arguments.per_category else PUBLISHED)
+    for number, path in enumerate(arguments.own):
+        cells = read_summary(path, number, alpha=0.10, aggregate="per_point")
+        rows.extend(_own_row(cell, path) for cell in cells)
+    if arguments.form == "json":
+        return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+    titles = ("benchmark", "metric", "value", "method", "setting", "source")
+    lines = [
+        (row.benchmark, row.metric, _value(row), row.method, row.setting, row.source)
+        for row in sorted(rows, key=lambda row: (row.benchmark, row.metric, row.setting, row.value))
+    ]
+    return render_rows(titles, lines, arguments.form)
+
+
+def _own_row(cell: Cell, path: Path) -> PublishedRow:
+    metric = f"{cell.metric}@0.10" if cell.metric == "PCK" else f"{cell.metric} PCK@0.10"
+    setting = "this run's protocol: see its summary"
+    return PublishedRow(cell.method, cell.category, metric, 100.0 * cell.value, setting, f"{path}, seed {cell.seed}")
+
+
+def _value(row: PublishedRow) -> str:
+    return f"{row.value:.1f}" if row.std is None else f"{row.value:.1f} ({row.std:.2f})"
+
+
+def _table(arguments: argparse.Namespace) -> str:
+    cells = [
+        cell
+        for number, path in enumerate(arguments.summaries)
+        for cell in read_summary(path, number, alpha=arguments.alpha, aggregate=arguments.aggregate)
+    ]
+    return tabulate(cells).render(arguments.form)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code.
+
+    Args:
+        arguments: The command line without the program's name; the process's own when None.
+    """
+    parsed = _parser().parse_args(arguments)
+    commands = {"score": _score, "compare": _compare, "published": _published, "table": _table}
+    try:
+        text = commands[parsed.command](parsed)
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201
+        return BAD_INPUT
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,405 @@
+"""Summaries: what was scored, how, and what came out, as JSON; and tables of many of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asic_eval.fields import AnnotationError, Field, read_json
+from asic_eval.keypoints import KeypointBenchmark
+from asic_eval.pck import PckCounts
+from asic_eval.predictions import Predictions, in_order_of
+from asic_eval.protocols import Protocol
+from asic_eval.statistics import Aggregate, bootstrap_difference, bootstrap_interval, mean_and_std
+
+FORMAT = "asic-eval summary"
+VERSION = 1
+AVERAGE = "average"
+_LATEX = {"\\": r"\textbackslash{}", "<": r"\textless{}"} | {character: f"\\{character}" for character in "&%$#_{}"}
+TableFormat = Literal["markdown", "latex", "csv", "json"]
+
+
+def alpha_key(alpha: float) -> str:
+    """How an alpha is written in summaries: two decimals, or more where it has more.
+
+    >>> alpha_key(0.1), alpha_key(0.005)
+    ('0.10', '0.005')
+    """
+    return max(f"{alpha:.2f}", f"{alpha:.10f}".rstrip("0"), key=len)
+
+
+def score_predictions(
+    protocol: Protocol,
+    predictions: Predictions,
+    benchmarks: Mapping[str, KeypointBenchmark],
+    *,
+    file: str,
+    missing: Literal["error", "miss"] = "error",
+    mirror_aware: bool = False,
+) -> dict[str, PckCounts]:
+    """Counts of every category of a benchmark.
+
+    Args:
+        protocol: How to score.
+        predictions: The answers.
+        benchmarks: The truth by category.
+        file: The prediction file's name, for errors.
+        missing: See `asic_eval.pck.pck`.
+        mirror_aware: Score the pairs that the predictions call mirrored against swapped labels.
+
+    Raises:
+        AnnotationError: The predictions do not answer the benchmark.
+    """
+    counts = {}
+    for category, benchmark in benchmarks.items():
+        if category not in predictions.categories:
+            raise AnnotationError(file, "categories", f"expected {category!r}, got {list(predictions.categories)}")
+        answers = in_order_of(benchmark, predictions.categories[category], file=file)
+        if mirror_aware and answers.mirrored is None:
+            raise AnnotationError(file, category, "expected `mirrored` for the mirror-aware score, got none")
+        try:
+            counts[category] = protocol.score(
+                answers.points, benchmark, missing=missing, mirrored=answers.mirrored if mirror_aware else None
+            )
+        except ValueError as error:
+            raise AnnotationError(file, category, str(error)) from None
+    return counts
+
+
+def summarise(
+    protocol: Protocol,
+    method: str,
+    seed: int | None,
+    benchmarks: Mapping[str, KeypointBenchmark],
+    counts: Mapping[str, PckCounts],
+    *,
+    mirror_aware: bool = False,
+) -> dict[str, Any]:
+    """The summary of one method's scores as a JSON document: the whole setting, the counts, the ratios.
+
+    Args:
+        protocol: How it was scored.
+        method: What was scored.
+        seed: The seed of the run, or None.
+        benchmarks: The truth by category.
+        counts: What `score_predictions` returned.
+        mirror_aware: Whether the score swapped labels.
+    """
+    categories = {}
+    for category, own in counts.items():
+        categories[category] = {
+            "benchmark": benchmarks[category].name,
+            "images": len(benchmarks[category].images),
+            "pairs": len(own.totals),
+            "points": int(own.totals.sum()),
+            "pck": _ratios(own),
+        }
+    pooled = _pooled(counts)
+    macro = {
+        alpha_key(alpha): {
+            "per_point": _json_number(_mean([own.per_point()[index] for own in counts.values()])),
+            "per_image": _json_number(_mean([own.per_image()[index] for own in counts.values()])),
+        }
+        for index, alpha in enumerate(pooled.alphas)
+    }
+    overall = {"macro": macro, "micro": _ratios(pooled)}
+    key = alpha_key(protocol.headline_alpha)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "method": method,
+        "seed": seed,
+        "protocol": asdict(protocol),
+        "mirror_aware": mirror_aware,
+        "categories": categories,
+        "overall": overall,
+        "headline": {
+            "alpha": protocol.headline_alpha,
+            "value": overall[protocol.over_categories][key][protocol.aggregate],
+            "interval_of_micro": _interval(protocol, benchmarks, pooled),
+        },
+    }
+
+
+def _pooled(counts: Mapping[str, PckCounts]) -> PckCounts:
+    first, *rest = counts.values()
+    return sum(rest, start=first)
+
+
+def _source_groups(benchmarks: Mapping[str, KeypointBenchmark]) -> NDArray[np.int64]:
+    """(P,) a number for each category's source image, as pairs of one source are not independent."""
+    groups, offset = [], 0
+    for benchmark in benchmarks.values():
+        groups.append(benchmark.pairs[:, 0] + offset)
+        offset += len(benchmark.images)
+    return np.concatenate(groups)
+
+
+def _interval(protocol: Protocol, benchmarks: Mapping[str, KeypointBenchmark], pooled: PckCounts) -> list[float] | None:
+    if not pooled.totals.any():
+        return None
+    index = protocol.alphas.index(protocol.headline_alpha)
+    groups = _source_groups(benchmarks)
+    interval = bootstrap_interval(pooled, index, aggregate=protocol.aggregate, groups=groups, resamples=1000)
+    return [interval.low, interval.high]
+
+
+def _ratios(counts: PckCounts) -> dict[str, dict[str, float | int | None]]:
+    per_point, per_image = counts.per_point(), counts.per_image()
+    hits = counts.hits.sum(axis=0)
+    return {
+        alpha_key(alpha): {
+            "per_point": _json_number(per_point[index]),
+            "per_image": _json_number(per_image[index]),
+            "hits": int(hits[index]),
+        }
+        for index, alpha in enumerate(counts.alphas)
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [float(value) for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else float("nan")
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def compare_predictions(
+    protocol: Protocol,
+    first: Mapping[str, PckCounts],
+    second: Mapping[str, PckCounts],
+    benchmarks: Mapping[str, KeypointBenchmark],
+    *,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """Whether two methods' difference at the headline alpha is real, by a paired bootstrap over source images.
+
+    Returns:
+        For every category, and under `all` for all pairs together: `difference` (second minus first), `low`, `high`,
+        `p_value` and `real`, by the protocol's aggregate.
+    """
+    index = protocol.alphas.index(protocol.headline_alpha)
+    groups = _source_groups(benchmarks)
+    rows: dict[str, tuple[PckCounts, PckCounts, NDArray[np.int64]]] = {
+        category: (first[category], second[category], benchmark.pairs[:, 0])
+        for category, benchmark in benchmarks.items()
+    }
+    rows["all"] = (_pooled(first), _pooled(second), groups)
+    result = {}
+    for name, (before, after, own_groups) in rows.items():
+        if not before.totals.any():
+            continue
+        difference = bootstrap_difference(
+            before, after, index, aggregate=protocol.aggregate, groups=own_groups, resamples=resamples
+        )
+        result[name] = {
+            "difference": difference.value,
+            "low": difference.low,
+            "high": difference.high,
+            "p_value": difference.p_value,
+            "real": difference.is_real,
+        }
+    return {"protocol": protocol.name, "alpha": protocol.headline_alpha, "second_minus_first": result}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score of one run.
+
+    Args:
+        method: The method.
+        metric: `PCK`, `2-cycle end`, ...
+        category: The category.
+        seed: The seed, or the number of the file where it names none.
+        value: In 0..1.
+    """
+
+    method: str
+    metric: str
+    category: str
+    seed: int
+    value: float
+
+
+def read_summary(path: Path, number: int, *, alpha: float, aggregate: Aggregate) -> list[Cell]:
+    """The scores in one summary, of this package or of the `asic` command.
+
+    Args:
+        path: The file: either what `summarise` returned, or a document with `methods` (by name: `pck` and `cycle`),
+            `category` and `seed`.
+        number: Stands for the seed where the file names none.
+        alpha: Which tolerance.
+        aggregate: `per_point` or `per_image`.
+
+    Raises:
+        AnnotationError: The file is neither, or has no score at this alpha.
+    """
+    top = read_json(path)
+    named_seed = top.optional("seed")
+    seed = number if named_seed is None else named_seed.integer(0)
+    key = alpha_key(alpha)
+    cells = []
+    if (methods := top.optional("methods")) is not None:
+        category = top.key("category").text()
+        for method in methods.keys():  # noqa: SIM118 - a Field is no dict
+            scores = methods.key(method)
+            if (pck := scores.optional("pck")) is not None:
+                cells.append(Cell(method, "PCK", category, seed, _ratio(pck.key(key).key(aggregate))))
+            cycle = scores.optional("cycle")
+            by_length = None if cycle is None else cycle.optional(key)
+            for k in [] if by_length is None else by_length.keys():
+                definitions = by_length.key(k) if by_length is not None else scores
+                for definition in definitions.keys():  # noqa: SIM118 - a Field is no dict
+                    name = f"{k}-cycle {definition}"
+                    cells.append(Cell(method, name, category, seed, _ratio(definitions.key(definition))))
+        return cells
+    if top.key("format").value != FORMAT:
+        raise top.key("format").error(repr(FORMAT))
+    method_name = top.key("method").text()
+    categories = top.key("categories")
+    for category in categories.keys():  # noqa: SIM118 - a Field is no dict
+        ratio = categories.key(category).key("pck").key(key).key(aggregate)
+        if ratio.value is not None:
+            cells.append(Cell(method_name, "PCK", category, seed, _ratio(ratio)))
+    return cells
+
+
+def _ratio(field: Field) -> float:
+    if not 0.0 <= field.number() <= 1.0:
+        raise field.error("a ratio from 0 to 1")
+    return field.number()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Means and standard deviations over seeds, in per cent.
+
+    Args:
+        columns: (method, metric) of each column.
+        rows: By category, and `average`: for each column mean and standard deviation, None where there is none.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    rows: Mapping[str, tuple[tuple[float, float | None] | None, ...]]
+
+    def render(self, form: TableFormat) -> str:
+        """The table as text, ending in a line break.
+
+        Args:
+            form: `markdown`, `latex`, `csv` or `json`.
+        """
+        if form == "json":
+            return json.dumps([self._record(row) for row in self.rows], indent=2) + "\n"
+        titles = ["category", *(f"{method} {metric}" for method, metric in self.columns)]
+        if form == "csv":
+            titles = titles[:1] + [f"{title}{part}" for title in titles[1:] for part in ("", " std")]
+            lines = [
+                [row, *("" if part is None else f"{part:.4f}" for cell in cells for part in cell or (None, None))]
+                for row, cells in self.rows.items()
+            ]
+        else:
+            lines = [[row, *(_cell_text(cell) for cell in cells)] for row, cells in self.rows.items()]
+        return render_rows(titles, lines, form)
+
+    def _record(self, row: str) -> dict[str, Any]:
+        scores = [
+            {"method": method, "metric": metric, "mean": cell[0], "std": cell[1]}
+            for (method, metric), cell in zip(self.columns, self.rows[row], strict=True)
+            if cell is not None
+        ]
+        return {"category": row, "scores": scores}
+
+
+def _cell_text(cell: tuple[float, float | None] | None) -> str:
+    if cell is None:
+        return "-"
+    mean, std = cell
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ({std:.2f})"
+
+
+def render_rows(
+    titles: Sequence[str], lines: Sequence[Sequence[str]], form: Literal["markdown", "latex", "csv"]
+) -> str:
+    """A table of texts, ending in a line break.
+
+    Args:
+        titles: The columns' titles. In LaTeX and Markdown the columns after the first are set flush right.
+        lines: The rows.
+        form: `markdown`, `latex` (booktabs) or `csv`.
+    """
+    if form == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([titles, *lines])
+        return text.getvalue()
+    if form == "latex":
+        title, *body = (" & ".join(_latex(text) for text in line) + r" \\" for line in [titles, *lines])
+        columns = "l" + "r" * (len(titles) - 1)
+        rows = [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            title,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    else:
+        rule = ["---", *("---:" for _ in titles[1:])]
+        table = [titles, rule, *lines]
+        rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in table]
+    return "\n".join(rows) + "\n"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def tabulate(cells: Sequence[Cell]) -> Table:
+    """The table of any number of runs: categories down, methods and metrics across.
+
+    The average over categories is taken seed by seed, over the categories that the column has, so that its standard
+    deviation is that of the average; where the seeds differ between categories it is the mean of the means, alone.
+
+    Raises:
+        ValueError: There is no cell, or one seed of a method has two scores for a category.
+    """
+    if not cells:
+        raise ValueError("summaries: expected at least one score, got none")
+    values: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for cell in cells:
+        seeds = values.setdefault((cell.method, cell.metric), {}).setdefault(cell.category, {})
+        if cell.seed in seeds:
+            raise ValueError(
+                f"summaries: expected one score of {cell.method!r}, {cell.category!r}, seed {cell.seed}, got two"
+            )
+        seeds[cell.seed] = cell.value
+    categories = sorted({cell.category for cell in cells})
+    rows = {}
+    for category in categories:
+        per_column = [values[column].get(category) for column in values]
+        rows[category] = tuple(None if seeds is None else _in_per_cent(list(seeds.values())) for seeds in per_column)
+    rows[AVERAGE] = tuple(_average(list(by_category.values())) for by_category in values.values())
+    return Table(tuple(values), rows)
+
+
+def _in_per_cent(values: list[float]) -> tuple[float, float | None]:
+    mean, std = mean_and_std(values)
+    return 100.0 * mean, None if std is None else 100.0 * std
+
+
+def _average(per_category: list[dict[int, float]]) -> tuple[float, float | None]:
+    seeds = set(per_category[0])
+    if all(set(own) == seeds for own in per_category):
+        return _in_per_cent([_mean([own[seed] for own in per_category]) for seed in sorted(seeds)])
+    return 100.0 * _mean([mean_and_std(list(own.values()))[0] for own in per_category]), None

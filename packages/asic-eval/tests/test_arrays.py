@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asic_eval import AnnotationError, arrays
+from asic_eval.arrays import Arrays, read_arrays, write_arrays
+
+
+def test_round_trip_is_exact_and_reproducible(tmp_path: Path) -> None:
+    content = {"a": np.arange(6.0).reshape(2, 3), "b": np.array("text"), "c": np.array([True])}
+    write_arrays(tmp_path / "x.npz", content)
+    write_arrays(tmp_path / "y.npz", content)
+    assert (tmp_path / "x.npz").read_bytes() == (tmp_path / "y.npz").read_bytes()
+    again = read_arrays(tmp_path / "x.npz")
+    assert again.file == str(tmp_path / "x.npz")
+    assert sorted(again.values) == ["a", "b", "c"]
+    assert np.array_equal(again.numbers("a", (2, 3)), content["a"])
+    assert again.text("b") == "text"
+    assert again.flags("c", (None,)).tolist() == [True]
+    with np.load(tmp_path / "x.npz") as plain:
+        assert np.array_equal(plain["a"], content["a"])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_numpys_own_files_are_read(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "x.npz", a=np.arange(3, dtype=np.uint8))
+    assert read_arrays(tmp_path / "x.npz").whole_numbers("a", (3,), low=0).tolist() == [0, 1, 2]
+
+
+CONTENT = {
+    "float": np.array([[1.0, np.nan]]),
+    "whole": np.array([3, 4]),
+    "large": np.array([2**53], dtype=np.uint64),
+    "flag": np.array([True, False]),
+    "text": np.array("t"),
+    "texts": np.array(["a", "b"]),
+    "none": np.zeros(0, dtype=np.int64),
+}
+
+
+def test_contents() -> None:
+    checked = Arrays("f", CONTENT)
+    assert checked.numbers("whole", (2,)).dtype == np.float64
+    assert checked.whole_numbers("whole", (None,), low=3).dtype == np.int64
+    assert checked.whole_numbers("none", (0,), low=3).tolist() == []
+    assert checked.texts("texts", (2,)) == ["a", "b"]
+    assert checked.has("text")
+    assert not checked.has("other")
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda a: a.numbers("x", ()), "array 'x': expected an array, got none of this name"),
+        (
+            lambda a: a.numbers("float", (None, 3)),
+            "array 'float': expected numbers of shape (any, 3), got float64 of shape (1, 2)",
+        ),
+        (
+            lambda a: a.numbers("float", (1,)),
+            "array 'float': expected numbers of shape (1), got float64 of shape (1, 2)",
+        ),
+        (lambda a: a.numbers("flag", (2,)), "array 'flag': expected numbers of shape (2), got bool of shape (2,)"),
+        (
+            lambda a: a.flags("whole", (2,)),
+            "array 'whole': expected truth values of shape (2), got int64 of shape (2,)",
+        ),
+        (
+            lambda a: a.whole_numbers("float", (1, 2), low=0),
+            "array 'float': expected whole numbers of shape (1, 2), got float64 of shape (1, 2)",
+        ),
+        (lambda a: a.whole_numbers("whole", (2,), low=4), "array 'whole': expected whole numbers from 4, got 3 to 4"),
+        (
+            lambda a: a.whole_numbers("large", (1,), low=0),
+            "array 'large': expected whole numbers from 0, got 9007199254740992 to 9007199254740992",
+        ),
+        (lambda a: a.text("texts"), "array 'texts': expected a string of shape (), got <U1 of shape (2,)"),
+        (lambda a: a.texts("whole", (2,)), "array 'whole': expected strings of shape (2), got int64 of shape (2,)"),
+    ],
+)
+def test_wrong_contents_are_named(read: Any, message: str) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        read(Arrays("f", CONTENT))
+    assert str(caught.value) == f"f: {message}"
+
+
+def archive(folder: Path, *members: tuple[str, bytes]) -> Path:
+    with zipfile.ZipFile(folder / "x.npz", "w") as file:
+        for name, data in members:
+            file.writestr(name, data)
+    return folder / "x.npz"
+
+
+def pickled() -> bytes:
+    data = io.BytesIO()
+    np.lib.format.write_array(data, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return data.getvalue()
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    path = archive(tmp_path, ("a.npy", pickled()))
+    with pytest.raises(
+        AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: Object arrays"
+    ):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"\x93NUMPY\x01\x00v\x00{", b"\x93NUMPY\x09\x00"])
+def test_broken_members(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: "):
+        read_arrays(archive(tmp_path, ("a.npy", data)))
+
+
+def test_other_files(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"no zip")
+    with pytest.raises(
+        AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: File is not a zip"
+    ):
+        read_arrays(tmp_path / "x.npz")
+    with pytest.raises(
+        AnnotationError, match=r"y\.npz: file: expected a readable file, got No such file or directory$"
+    ):
+        read_arrays(tmp_path / "y.npz")
+    assert read_arrays(archive(tmp_path, ("readme.txt", b"hello"))).values == {}
+
+
+def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_arrays(tmp_path / "x.npz", {"a": np.zeros(1000)})
+    monkeypatch.setattr(arrays, "LARGEST_BYTES", 8000)
+    with pytest.raises(AnnotationError, match=r"x\.npz: file: expected arrays of at most 8000 bytes, got more$"):
+        read_arrays(tmp_path / "x.npz")
+    monkeypatch.setattr(arrays, "LARGEST_BYTES", 8128)
+    assert read_arrays(tmp_path / "x.npz").has("a")

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asic_eval import PROTOCOLS, KeypointBenchmark, cycle_pck, get_protocol, pck, threshold_lengths
+from asic_eval.protocols import keep_last_pairs_keypoints, published_cycle_lengths, published_cycle_pck
+
+SETTINGS = {
+    "spair-official": ("box", True, "per_image", "micro"),
+    "spair-dift": ("box", True, "per_point", "micro"),
+    "spair-per-point": ("box", False, "per_point", "macro"),
+    "cub-asic-256": ("crop", True, "per_point", "macro"),
+    "pf-pascal": ("image", True, "per_image", "micro"),
+    "pf-willow": ("keypoints", True, "per_image", "micro"),
+    "ap10k": ("box", False, "per_image", "micro"),
+    "box-per-point": ("box", True, "per_point", "macro"),
+    "image-per-point": ("image", True, "per_point", "macro"),
+    "asic-published": ("box", False, "per_point", "macro"),
+}
+
+
+def test_every_protocol_is_pinned() -> None:
+    assert set(PROTOCOLS) == set(SETTINGS)
+    for name, setting in SETTINGS.items():
+        protocol = get_protocol(name)
+        assert protocol.name == name
+        assert (protocol.length, protocol.inclusive, protocol.aggregate, protocol.over_categories) == setting
+        assert protocol.headline_alpha == 0.10
+        assert protocol.headline_alpha in protocol.alphas
+        assert protocol.source.endswith((".", "numbers."))
+        assert bool(protocol.faults) == (name == "asic-published")
+        assert protocol.keypoints == ("last_pair" if name == "asic-published" else "pair")
+    assert get_protocol("pf-pascal").alphas == get_protocol("pf-willow").alphas == (0.05, 0.10, 0.15)
+    assert get_protocol("ap10k").alphas == (0.01, 0.05, 0.10)
+    assert get_protocol("spair-official").alphas == (*(i / 100 for i in range(1, 11)), 0.15, 0.20)
+
+
+def test_unknown_protocol() -> None:
+    with pytest.raises(ValueError, match=r"^protocol: expected one of spair-official, .*, asic-published, got 'pck'$"):
+        get_protocol("pck")
+
+
+def test_lengths(benchmark: KeypointBenchmark) -> None:
+    assert get_protocol("spair-official").lengths(benchmark).tolist() == [40, 100, 10]
+    assert get_protocol("pf-pascal").lengths(benchmark).tolist() == [200, 200, 200]
+    assert get_protocol("pf-willow").lengths(benchmark).tolist() == [30, 85, 2]
+    assert get_protocol("cub-asic-256").lengths(benchmark) == pytest.approx([44, 110, 11])
+
+
+def test_scores_follow_the_setting(benchmark: KeypointBenchmark) -> None:
+    predicted = np.where(benchmark.asked[..., None], benchmark.points_image[benchmark.pairs[:, 1]], np.nan)
+    border = (
+        predicted + np.array([0.1 * 1, 0.0]) * threshold_lengths(benchmark, "box")[benchmark.pairs[:, 1], None, None]
+    )
+    index = get_protocol("spair-dift").alphas.index(0.10)
+    close = get_protocol("spair-dift").score(predicted + 0.0, benchmark)
+    assert close.per_point()[index] == 1.0
+    assert get_protocol("spair-per-point").score(border, benchmark).per_point()[index] < 1.0
+    assert get_protocol("pf-pascal").score(border, benchmark).per_point()[1] == 1.0
+    lost = predicted.copy()
+    lost[0] = np.nan
+    with pytest.raises(ValueError, match=r"^predicted: expected a finite position for keypoint 0 of pair 0"):
+        get_protocol("spair-dift").score(lost, benchmark)
+    assert get_protocol("spair-dift").score(lost, benchmark, missing="miss").hits[0].sum() == 0
+    swapped = get_protocol("spair-dift").score(lost, benchmark, missing="miss", mirrored=np.ones(6))
+    assert not np.array_equal(swapped.hits, close.hits)
+
+
+def test_the_published_code_keeps_the_last_pairs_keypoints(benchmark: KeypointBenchmark) -> None:
+    # Pairs in order: 01 02 10 12 20 21. The last pair of 0 is 20 (nose, eyes), of 1 and 2 it is 21 (nose, left eye).
+    kept = keep_last_pairs_keypoints(benchmark)
+    asked = dict(zip(map(tuple, kept.pairs.tolist()), kept.asked.tolist(), strict=True))
+    assert asked[0, 1] == [True, True, False, False]
+    assert asked[0, 2] == [True, True, False, False]
+    assert asked[2, 1] == [True, True, False, False]
+    assert benchmark.asked.sum() == 16
+    assert kept.asked.sum() == 12
+    protocol = get_protocol("asic-published")
+    predicted = np.where(benchmark.asked[..., None], benchmark.points_image[benchmark.pairs[:, 1]], 0.0)
+    assert protocol.score(predicted, benchmark).totals.sum() == 12
+    assert protocol.asked_of(benchmark).asked.sum() == 12
+    assert get_protocol("spair-official").asked_of(benchmark) is benchmark
+
+
+def test_the_published_lengths_are_misplaced() -> None:
+    cycles = np.array([[0, 1, 2], [1, 0, 2]])
+    # Landings: 1 2 0 and 0 2 1. Cycle by cycle: 1 2 0 0 2 1, read as three hops of two cycles.
+    assert published_cycle_lengths([10.0, 11.0, 12.0], cycles).tolist() == [[11, 12], [10, 10], [12, 11]]
+
+
+def test_most_rows_of_three_cycles_are_held_against_another_image() -> None:
+    cycles = np.array(list(itertools.permutations(range(27), 3)))
+    landed = np.roll(cycles, -1, axis=1).T
+    used = published_cycle_lengths(np.arange(27.0), cycles)
+    assert 0.9 < (used != landed).mean() < 0.98
+
+
+def test_published_cycles(random_benchmark: Callable[..., KeypointBenchmark]) -> None:
+    benchmark = random_benchmark(4, num_images=4)
+
+    def transfer(points, source, target):
+        return points + 4.0 * np.stack([np.sin(source + 2.0 * target), np.cos(points[:, 1])], axis=1)
+
+    equal = np.full(4, 60.0)
+    clean = cycle_pck(transfer, benchmark, 3, [0.1], equal).every_hop.per_point()[0]
+    assert 0.0 < clean < 1.0
+    assert published_cycle_pck(transfer, benchmark, 3, 0.1, equal) == pytest.approx(clean)
+    uneven = np.array([5.0, 50.0, 100.0, 200.0])
+    faulty = published_cycle_pck(transfer, benchmark, 3, 0.1, uneven)
+    assert faulty != pytest.approx(cycle_pck(transfer, benchmark, 3, [0.1], uneven).every_hop.per_point()[0])
+    hidden = replace(benchmark, images=tuple(replace(image, visible=np.zeros(6, bool)) for image in benchmark.images))
+    assert np.isnan(published_cycle_pck(transfer, hidden, 3, 0.1, equal))
+    exact = published_cycle_pck(lambda p, _s, _t: p + np.array([6.0, 0.0]), benchmark, 2, 0.1, equal)
+    assert exact < 1.0
+
+
+def test_a_protocol_is_what_pck_gives(benchmark: KeypointBenchmark) -> None:
+    rng = np.random.default_rng(5)
+    predicted = benchmark.points_image[benchmark.pairs[:, 1]] + rng.normal(0, 4, (6, 4, 2))
+    predicted = np.where(benchmark.asked[..., None], predicted, 0.0)
+    protocol = get_protocol("spair-official")
+    assert (
+        protocol.score(predicted, benchmark).hits.tolist() == pck(predicted, benchmark, protocol.alphas).hits.tolist()
+    )

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asic_eval import (
+    AnnotationError,
+    CategoryPredictions,
+    KeypointBenchmark,
+    Predictions,
+    get_protocol,
+    score_predictions,
+    summarise,
+)
+from asic_eval.summary import Cell, Table, alpha_key, compare_predictions, read_summary, render_rows, tabulate
+
+PROTOCOL = get_protocol("spair-per-point")
+
+
+def perfect(benchmark: KeypointBenchmark) -> np.ndarray:
+    return np.where(benchmark.asked[..., None], benchmark.points_image[benchmark.pairs[:, 1]], 0.0)
+
+
+@pytest.fixture
+def benchmarks(benchmark: KeypointBenchmark) -> dict[str, KeypointBenchmark]:
+    return {"cat": benchmark, "dog": replace(benchmark, name="dogs", pairs=benchmark.pairs[:2])}
+
+
+@pytest.fixture
+def predictions(benchmarks: dict[str, KeypointBenchmark]) -> Predictions:
+    """All right for cats; for dogs the first of two pairs is wrong: 3 of 6 points."""
+    dogs = perfect(benchmarks["dog"])
+    dogs[0] += 1000.0
+    return Predictions(
+        "ours",
+        {
+            "cat": CategoryPredictions.of(benchmarks["cat"], perfect(benchmarks["cat"]), mirrored=np.ones(6)),
+            "dog": CategoryPredictions.of(benchmarks["dog"], dogs),
+        },
+        seed=4,
+    )
+
+
+def test_alpha_keys() -> None:
+    assert [alpha_key(alpha) for alpha in (0.1, 0.05, 0.125, 1.0, 0.15)] == ["0.10", "0.05", "0.125", "1.00", "0.15"]
+
+
+def test_a_summary_on_paper(benchmarks: dict[str, KeypointBenchmark], predictions: Predictions) -> None:
+    counts = score_predictions(PROTOCOL, predictions, benchmarks, file="p.npz")
+    summary = summarise(PROTOCOL, "ours", 4, benchmarks, counts)
+    assert json.loads(json.dumps(summary, allow_nan=False))["method"] == "ours"
+    assert (summary["format"], summary["version"], summary["seed"]) == ("asic-eval summary", 1, 4)
+    assert summary["protocol"]["name"] == "spair-per-point"
+    assert summary["protocol"]["inclusive"] is False
+    assert summary["mirror_aware"] is False
+    assert list(summary["categories"]) == ["cat", "dog"]
+    dog = summary["categories"]["dog"]
+    assert (dog["benchmark"], dog["images"], dog["pairs"], dog["points"]) == ("dogs", 3, 2, 6)
+    assert dog["pck"]["0.10"] == {"per_point": 0.5, "per_image": 0.5, "hits": 3}
+    assert summary["categories"]["cat"]["pck"]["0.01"] == {"per_point": 1.0, "per_image": 1.0, "hits": 16}
+    assert summary["overall"]["macro"]["0.10"] == {"per_point": 0.75, "per_image": 0.75}
+    assert summary["overall"]["micro"]["0.10"] == {"per_point": 19 / 22, "per_image": 7 / 8, "hits": 19}
+    assert summary["headline"]["alpha"] == 0.1
+    assert summary["headline"]["value"] == 0.75
+    low, high = summary["headline"]["interval_of_micro"]
+    assert low < 19 / 22 <= high == 1.0
+    official = summarise(
+        get_protocol("spair-official"),
+        "ours",
+        None,
+        benchmarks,
+        score_predictions(get_protocol("spair-official"), predictions, benchmarks, file="p"),
+        mirror_aware=True,
+    )
+    assert official["headline"]["value"] == 7 / 8
+    assert official["mirror_aware"] is True
+
+
+def test_no_points_at_all(benchmark: KeypointBenchmark) -> None:
+    nothing = {"cat": replace(benchmark, pairs=np.zeros((0, 2)))}
+    empty = Predictions("x", {"cat": CategoryPredictions.of(nothing["cat"], np.zeros((0, 4, 2)))})
+    counts = score_predictions(PROTOCOL, empty, nothing, file="p")
+    summary = summarise(PROTOCOL, "x", None, nothing, counts)
+    assert summary["headline"] == {"alpha": 0.1, "value": None, "interval_of_micro": None}
+    assert summary["overall"]["micro"]["0.10"] == {"per_point": None, "per_image": None, "hits": 0}
+    assert compare_predictions(PROTOCOL, counts, counts, nothing)["second_minus_first"] == {}
+
+
+def test_score_errors(benchmarks: dict[str, KeypointBenchmark], predictions: Predictions) -> None:
+    with pytest.raises(AnnotationError, match=r"^p: categories: expected 'cow', got \['cat', 'dog'\]$"):
+        score_predictions(PROTOCOL, predictions, {"cow": benchmarks["cat"]}, file="p")
+    with pytest.raises(AnnotationError, match=r"^p: dog: expected `mirrored` for the mirror-aware score, got none$"):
+        score_predictions(PROTOCOL, predictions, benchmarks, file="p", mirror_aware=True)
+    cats = {"cat": benchmarks["cat"]}
+    aware = score_predictions(PROTOCOL, predictions, cats, file="p", mirror_aware=True)
+    strict = score_predictions(PROTOCOL, predictions, cats, file="p")
+    assert aware["cat"].hits[0, 0] < strict["cat"].hits[0, 0]
+    lost = Predictions("x", {"cat": CategoryPredictions.of(benchmarks["cat"], np.full((6, 4, 2), np.nan))})
+    with pytest.raises(
+        AnnotationError, match=r"^p: cat: predicted: expected a finite position for keypoint 0 of pair 0"
+    ):
+        score_predictions(PROTOCOL, lost, cats, file="p")
+    assert score_predictions(PROTOCOL, lost, cats, file="p", missing="miss")["cat"].hits.sum() == 0
+
+
+def test_comparison(benchmarks: dict[str, KeypointBenchmark], predictions: Predictions) -> None:
+    ours = score_predictions(PROTOCOL, predictions, benchmarks, file="p")
+    right = Predictions("x", {name: CategoryPredictions.of(own, perfect(own)) for name, own in benchmarks.items()})
+    theirs = score_predictions(PROTOCOL, right, benchmarks, file="q")
+    result = compare_predictions(PROTOCOL, ours, theirs, benchmarks, resamples=50)
+    assert (result["protocol"], result["alpha"]) == ("spair-per-point", 0.1)
+    rows = result["second_minus_first"]
+    assert list(rows) == ["cat", "dog", "all"]
+    assert rows["cat"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0, "real": False}
+    assert rows["dog"]["difference"] == 0.5
+    assert rows["all"]["difference"] == pytest.approx(3 / 22)
+    # Sources are drawn whole and never shared between categories: 3 of cats and 1 of dogs.
+    assert rows["dog"]["low"] == rows["dog"]["high"] == 0.5
+    assert rows["all"]["low"] == 0.0
+    assert not rows["all"]["real"]
+
+
+def write(folder: Path, name: str, document: dict[str, Any]) -> Path:
+    (folder / name).write_text(json.dumps(document))
+    return folder / name
+
+
+def test_summaries_are_read_back(
+    tmp_path: Path, benchmarks: dict[str, KeypointBenchmark], predictions: Predictions
+) -> None:
+    counts = score_predictions(PROTOCOL, predictions, benchmarks, file="p")
+    path = write(tmp_path, "s.json", summarise(PROTOCOL, "ours", 4, benchmarks, counts))
+    cells = read_summary(path, 9, alpha=0.1, aggregate="per_point")
+    assert cells == [Cell("ours", "PCK", "cat", 4, 1.0), Cell("ours", "PCK", "dog", 4, 0.5)]
+    unseeded = write(tmp_path, "t.json", summarise(PROTOCOL, "ours", None, benchmarks, counts))
+    assert {cell.seed for cell in read_summary(unseeded, 9, alpha=0.01, aggregate="per_image")} == {9}
+    with pytest.raises(
+        AnnotationError, match=r"s\.json: categories\.cat\.pck\.0\.30: expected a value, got no such key$"
+    ):
+        read_summary(path, 0, alpha=0.3, aggregate="per_point")
+
+
+RUN = {
+    "protocol": "x",
+    "category": "cat",
+    "seed": 2,
+    "default": "canonical",
+    "methods": {
+        "canonical": {
+            "pck": {"0.10": {"per_point": 0.5, "per_image": 0.25}},
+            "cycle": {"0.10": {"2": {"end": 0.75, "every_hop": 0.875}}},
+        },
+        "box_copy": {"pck": None, "cycle": {"0.05": {}}},
+        "nearest_neighbour": {"pck": {"0.10": {"per_point": 1, "per_image": 0}}},
+    },
+}
+
+
+def test_summaries_of_the_asic_command(tmp_path: Path) -> None:
+    cells = read_summary(write(tmp_path, "s.json", RUN), 0, alpha=0.1, aggregate="per_image")
+    assert cells == [
+        Cell("canonical", "PCK", "cat", 2, 0.25),
+        Cell("canonical", "2-cycle end", "cat", 2, 0.75),
+        Cell("canonical", "2-cycle every_hop", "cat", 2, 0.875),
+        Cell("nearest_neighbour", "PCK", "cat", 2, 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, r"format: expected a value, got no such key$"),
+        ({"format": "x"}, r"format: expected 'asic-eval summary', got 'x'$"),
+        ({"methods": {}}, r"category: expected a value, got no such key$"),
+        (RUN | {"seed": -1}, r"seed: expected a whole number from 0, got -1$"),
+        (
+            {"format": "asic-eval summary", "method": "m", "categories": {"c": {"pck": {"0.10": {"per_point": 1.5}}}}},
+            r"categories\.c\.pck\.0\.10\.per_point: expected a ratio from 0 to 1, got 1\.5$",
+        ),
+        (
+            {"format": "asic-eval summary", "method": "m", "categories": {"c": {"pck": {"0.10": {"per_point": -0.5}}}}},
+            r"per_point: expected a ratio from 0 to 1, got -0\.5$",
+        ),
+        (
+            {"methods": {"m": {"pck": {"0.10": {"per_point": "x"}}}}, "category": "c"},
+            r"expected a finite number, got 'x'$",
+        ),
+    ],
+)
+def test_other_documents(tmp_path: Path, document: dict[str, Any], message: str) -> None:
+    with pytest.raises(AnnotationError, match=r"s\.json: .*" + message):
+        read_summary(write(tmp_path, "s.json", document), 0, alpha=0.1, aggregate="per_point")
+
+
+def test_empty_categories_have_no_cell(tmp_path: Path) -> None:
+    document = {
+        "format": "asic-eval summary",
+        "method": "m",
+        "categories": {"c": {"pck": {"0.10": {"per_point": None}}}},
+    }
+    assert read_summary(write(tmp_path, "s.json", document), 0, alpha=0.1, aggregate="per_point") == []
+
+
+CELLS = [
+    Cell("a|b", "PCK", "dog", 0, 0.5),
+    Cell("a|b", "PCK", "dog", 1, 0.7),
+    Cell("a|b", "PCK", "cat", 0, 0.1),
+    Cell("a|b", "PCK", "cat", 1, 0.1),
+    Cell("m_2", "PCK", "dog", 0, 0.25),
+    Cell("m_2", "PCK", "cat", 5, 0.75),
+    Cell("m_2", "2-cycle end", "cat", 5, 1.0),
+]
+
+
+def test_tables_take_means_over_seeds() -> None:
+    table = tabulate(CELLS)
+    assert table.columns == (("a|b", "PCK"), ("m_2", "PCK"), ("m_2", "2-cycle end"))
+    assert list(table.rows) == ["cat", "dog", "average"]
+    first, second, third = table.rows["dog"]
+    assert first is not None
+    assert first == (pytest.approx(60.0), pytest.approx(100 * 0.02**0.5))
+    assert (second, third) == ((25.0, None), None)
+    # Seed by seed: (0.5 + 0.1) / 2 and (0.7 + 0.1) / 2.
+    assert table.rows["average"][0] == (pytest.approx(35.0), pytest.approx(100 * 0.005**0.5))
+    assert table.rows["average"][1] == (50.0, None)
+    assert table.rows["average"][2] == (100.0, None)
+    with pytest.raises(ValueError, match=r"^summaries: expected at least one score, got none$"):
+        tabulate([])
+    with pytest.raises(ValueError, match=r"^summaries: expected one score of 'a\|b', 'dog', seed 0, got two$"):
+        tabulate([*CELLS, CELLS[0]])
+
+
+def test_markdown() -> None:
+    assert tabulate(CELLS).render("markdown") == (
+        "| category | a\\|b PCK | m_2 PCK | m_2 2-cycle end |\n"
+        "| --- | ---: | ---: | ---: |\n"
+        "| cat | 10.0 (0.00) | 75.0 | 100.0 |\n"
+        "| dog | 60.0 (14.14) | 25.0 | - |\n"
+        "| average | 35.0 (7.07) | 50.0 | 100.0 |\n"
+    )
+
+
+def test_latex() -> None:
+    assert tabulate(CELLS[4:6]).render("latex") == (
+        "\\begin{tabular}{lr}\n"
+        "\\toprule\n"
+        "category & m\\_2 PCK \\\\\n"
+        "\\midrule\n"
+        "cat & 75.0 \\\\\n"
+        "dog & 25.0 \\\\\n"
+        "average & 50.0 \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n"
+    )
+    assert render_rows(["\\&%$#_{}<"], [], "latex").splitlines()[2] == (
+        "\\textbackslash{}\\&\\%\\$\\#\\_\\{\\}\\textless{} \\\\"
+    )
+
+
+def test_csv() -> None:
+    rows = list(csv.reader(io.StringIO(tabulate(CELLS).render("csv"))))
+    assert rows[0] == [
+        "category",
+        "a|b PCK",
+        "a|b PCK std",
+        "m_2 PCK",
+        "m_2 PCK std",
+        "m_2 2-cycle end",
+        "m_2 2-cycle end std",
+    ]
+    assert rows[2] == ["dog", "60.0000", "14.1421", "25.0000", "", "", ""]
+    assert tabulate(CELLS).render("csv").endswith("\n")
+
+
+def test_json() -> None:
+    table = Table((("m", "PCK"), ("n", "PCK")), {"cat": ((50.0, None), None)})
+    assert json.loads(table.render("json")) == [
+        {"category": "cat", "scores": [{"method": "m", "metric": "PCK", "mean": 50.0, "std": None}]}
+    ]
+    assert table.render("json").startswith('[\n  {\n    "category"')
+    assert table.render("json").endswith("]\n")
