@@ -18,8 +18,10 @@ CANONICAL_RADIUS = 0.5
 """The root-mean-square distance of foreground from the origin of canonical space: the gauge."""
 
 _PAIR_SCALES = (0.6, 0.45, 0.3, 0.2)
-_VOTE_SCALE = 0.2
-_SCALE_RANGE = (0.5, 2.0)
+_PAIR_ZOOM = (0.5, 2.0)
+_PLACE_SCALES = (0.3, 0.22, 0.15, 0.1)
+_PLACE_ZOOM = (0.15, 2.0)
+_PLACEMENTS = 3
 _STEPS_PER_SCALE = 3
 _DAMPING = 1e-2
 _MAX_ASPECT = 3.0
@@ -96,6 +98,8 @@ def align_coarsely(
     transform = _synchronise_similarities(votes, sign, num_images)
     points = _homogeneous(foreground_norm.double())
     transform = _gauge(transform, foreground_image, points)
+    for _ in range(_PLACEMENTS):
+        transform = _gauge(_place_among_others(transform, matches, num_images), foreground_image, points)
     for scale in scales:
         for _ in range(_STEPS_PER_SCALE):
             transform = _refine(transform, matches, scale, num_images)
@@ -123,37 +127,65 @@ class _Votes:
 
 def _vote(matches: NormalisedMatches, num_images: int) -> _Votes:
     pair, row = torch.unique(matches.image_a * num_images + matches.image_b, return_inverse=True)
-    count = len(pair)
+    score, rotation, shift = _robust_similarities(
+        row, len(pair), matches.points_a, matches.points_b, matches.weight, _PAIR_SCALES, _PAIR_ZOOM
+    )
+    return _Votes(pair // num_images, pair % num_images, score, rotation, shift)
+
+
+def _robust_similarities(
+    group: Tensor,
+    num_groups: int,
+    source: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    scales: tuple[float, ...],
+    zoom: tuple[float, float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each group of correspondences, the best similarity without and with mirroring the source first.
+
+    Args:
+        group: (M,) int64, the group of each correspondence.
+        num_groups: G.
+        source: (M, 2).
+        target: (M, 2).
+        weight: (M,).
+        scales: Geman-McClure scales of the annealed fit, in the target's units, falling.
+        zoom: Bounds of the similarity's scale.
+
+    Returns:
+        Scores (G, 2), 0 to 1; complex rotations (G, 2) with scale; complex shifts (G, 2).
+    """
 
     def total(values: Tensor) -> Tensor:
-        return torch.zeros(count, dtype=values.dtype).index_add_(0, row, values)
+        return torch.zeros(num_groups, dtype=values.dtype).index_add_(0, group, values)
 
-    target = torch.complex(*matches.points_b.unbind(-1))
-    mass = total(matches.weight).clamp_min(1e-12)
+    goal = torch.complex(*target.unbind(-1))
+    mass = total(weight).clamp_min(1e-12)
     scores, rotations, shifts = [], [], []
     for mirror in (False, True):
-        source = torch.complex(*matches.points_a.unbind(-1))
-        source = -source.conj() if mirror else source
-        best = torch.full((count,), -1.0, dtype=torch.float64)
-        best_rotation = torch.ones(count, dtype=source.dtype)
-        best_shift = torch.zeros(count, dtype=source.dtype)
+        point = torch.complex(*source.unbind(-1))
+        point = -point.conj() if mirror else point
+        best = torch.full((num_groups,), -1.0, dtype=torch.float64)
+        best_rotation = torch.ones(num_groups, dtype=point.dtype)
+        best_shift = torch.zeros(num_groups, dtype=point.dtype)
         # Four starts a quarter turn apart: from any of them the annealed fit reaches the rotations around it.
         for quarter in range(4):
-            rotation = torch.full((count,), 1j**quarter, dtype=source.dtype)
-            shift = torch.zeros(count, dtype=source.dtype)
-            for scale in _PAIR_SCALES:
-                residual = (target - rotation[row] * source - shift[row]).abs().square()
-                weight = geman_mcclure(residual, scale) * matches.weight
-                norm = total(weight).clamp_min(1e-12)
-                source_mean, target_mean = total(weight * source) / norm, total(weight * target) / norm
-                centred = source - source_mean[row]
-                spread = total(weight * centred.abs().square()).clamp_min(1e-12)
-                rotation = total(weight * centred.conj() * (target - target_mean[row])) / spread
+            rotation = torch.full((num_groups,), 1j**quarter * (zoom[0] * zoom[1]) ** 0.5, dtype=point.dtype)
+            shift = torch.zeros(num_groups, dtype=point.dtype)
+            for scale in scales:
+                residual = (goal - rotation[group] * point - shift[group]).abs().square()
+                trusted = geman_mcclure(residual, scale) * weight
+                norm = total(trusted).clamp_min(1e-12)
+                point_mean, goal_mean = total(trusted * point) / norm, total(trusted * goal) / norm
+                centred = point - point_mean[group]
+                spread = total(trusted * centred.abs().square()).clamp_min(1e-12)
+                rotation = total(trusted * centred.conj() * (goal - goal_mean[group])) / spread
                 length = rotation.abs().clamp_min(1e-6)
-                rotation = rotation / length * length.clamp(*_SCALE_RANGE)
-                shift = target_mean - rotation * source_mean
-            residual = (target - rotation[row] * source - shift[row]).abs().square()
-            score = total(matches.weight * _VOTE_SCALE**2 / (_VOTE_SCALE**2 + residual)) / mass
+                rotation = rotation / length * length.clamp(*zoom)
+                shift = goal_mean - rotation * point_mean
+            residual = (goal - rotation[group] * point - shift[group]).abs().square()
+            score = total(weight * scales[-1] ** 2 / (scales[-1] ** 2 + residual)) / mass
             better = score > best
             best = torch.where(better, score, best)
             best_rotation = torch.where(better, rotation, best_rotation)
@@ -161,9 +193,40 @@ def _vote(matches: NormalisedMatches, num_images: int) -> _Votes:
         scores.append(best)
         rotations.append(best_rotation)
         shifts.append(best_shift)
-    return _Votes(
-        pair // num_images, pair % num_images, torch.stack(scores, 1), torch.stack(rotations, 1), torch.stack(shifts, 1)
+    return torch.stack(scores, 1), torch.stack(rotations, 1), torch.stack(shifts, 1)
+
+
+def _place_among_others(transform: Tensor, matches: NormalisedMatches, num_images: int) -> Tensor:
+    """Places every photo anew where its matches with all the others, at their present places, want it.
+
+    A photo whose pairs were too weak to vote its flag or angle right is put right by the collection as a whole.
+    """
+    _, end_a, end_b = _residuals(transform, matches)
+    image = torch.cat((matches.image_a, matches.image_b))
+    score, rotation, shift = _robust_similarities(
+        image,
+        num_images,
+        torch.cat((matches.points_a, matches.points_b)),
+        torch.cat((end_b, end_a))[:, :2],
+        matches.weight.repeat(2),
+        _PLACE_SCALES,
+        _PLACE_ZOOM,
     )
+    mirror = (score[:, 1] > score[:, 0]).long()[:, None]
+    sign = torch.where(mirror[:, 0] > 0, -1.0, 1.0).double()
+    placed = _similarity(rotation.gather(1, mirror)[:, 0], shift.gather(1, mirror)[:, 0], sign)
+    matched = torch.bincount(image, minlength=num_images) > 0
+    return torch.where(matched[:, None, None], placed, transform)
+
+
+def _similarity(rotation: Tensor, shift: Tensor, sign: Tensor) -> Tensor:
+    """(N, 3, 3) real matrices of `p -> rotation * p' + shift`, where p' is p with its x times `sign`."""
+    transform = torch.zeros(len(rotation), 3, 3, dtype=torch.float64)
+    transform[:, 0, 0], transform[:, 0, 1] = rotation.real * sign, -rotation.imag
+    transform[:, 1, 0], transform[:, 1, 1] = rotation.imag * sign, rotation.real
+    transform[:, 0, 2], transform[:, 1, 2] = shift.real, shift.imag
+    transform[:, 2, 2] = 1
+    return transform
 
 
 def _synchronise_mirrors(votes: _Votes, num_images: int) -> tuple[Tensor, _Votes]:
@@ -212,12 +275,7 @@ def _synchronise_similarities(votes: _Votes, sign: Tensor, num_images: int) -> T
 
     turn = turn * solve(votes.rotation.abs().log()).exp()
     shift = solve(turn[second] * votes.shift)
-    transform = torch.zeros(num_images, 3, 3, dtype=torch.float64)
-    transform[:, 0, 0], transform[:, 0, 1] = turn.real * sign, -turn.imag
-    transform[:, 1, 0], transform[:, 1, 1] = turn.imag * sign, turn.real
-    transform[:, 0, 2], transform[:, 1, 2] = shift.real, shift.imag
-    transform[:, 2, 2] = 1
-    return transform
+    return _similarity(turn, shift, sign)
 
 
 def _refine(transform: Tensor, matches: NormalisedMatches, scale: float, num_images: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asic_flow.coarse import NormalisedMatches, align_coarsely
@@ -16,6 +17,8 @@ from asic_flow.dense import SplinePoints, fit_dense, remove_drift
 from asic_flow.grid import pixel_to_norm
 from asic_flow.matches import MatchSet
 from asic_flow.spline import SplineGrid
+
+_HELD_OUT_EVERY = 10
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -47,16 +50,40 @@ class ForegroundTokens:
     offsets: Tensor
 
     @classmethod
-    def of(cls, collection: ImageCollection, step: int = 1) -> ForegroundTokens:
-        """Every `step`-th row and column of the grid, where it is foreground."""
+    def of(cls, collection: ImageCollection, step: int = 1, without: Tensor | None = None) -> ForegroundTokens:
+        """Every `step`-th row and column of the grid, where it is foreground and not in `without`, (N, T) bool."""
         grid = collection.grid
         kept = torch.zeros(grid.rows, grid.cols, dtype=torch.bool)
         kept[(grid.rows - 1) % step // 2 :: step, (grid.cols - 1) % step // 2 :: step] = True
-        image, token = torch.nonzero(collection.foreground_tokens() & kept.flatten(), as_tuple=True)
+        chosen = collection.foreground_tokens() & kept.flatten()
+        image, token = torch.nonzero(chosen if without is None else chosen & ~without, as_tuple=True)
         centres = pixel_to_norm(torch.from_numpy(grid.centres_px()), collection.size_hw)
         counts = torch.bincount(image, minlength=len(collection))
         offsets = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0)))
         return cls(image, token, centres[token], offsets)
+
+
+def held_out_tokens(collection: ImageCollection) -> Tensor:
+    """(N, T) bool: the tenth of each photo's tokens that maps are never fitted to, so that they can be scored there.
+
+    A fixed lattice, moved from photo to photo: no random numbers, the same in every process.
+    """
+    grid = collection.grid
+    row, column = torch.arange(grid.rows)[:, None], torch.arange(grid.cols)[None]
+    lattice = (3 * row + column).flatten()[None] + 7 * torch.arange(len(collection))[:, None]
+    return lattice % _HELD_OUT_EVERY == 0
+
+
+def held_out_matches(collection: ImageCollection, matches: MatchSet) -> NDArray[np.bool_]:
+    """(M,) bool: the matches with an end on a held-out token; maps are fitted to the others only."""
+    held = held_out_tokens(collection).numpy()
+    grid = collection.grid
+    pair = matches.pair_of_match()
+    out = np.zeros(len(matches), bool)
+    for side, xy in enumerate((matches.xy_a, matches.xy_b)):
+        column, row = np.clip(np.rint((xy - grid.first) / grid.stride), 0, [grid.cols - 1, grid.rows - 1]).astype(int).T
+        out |= held[matches.pairs[pair, side], row * grid.cols + column]
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +141,7 @@ def fit(
     progress("coarse", 1, 1)
 
     step = max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
-    tokens = ForegroundTokens.of(collection, step)
+    tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
     raw = _centred(collection, foreground)[_rows(foreground, tokens, collection)]
     pairs = torch.from_numpy(matches.pairs).long()
     grid = SplineGrid(config.cells)
@@ -217,7 +244,7 @@ def _normalised(matches: MatchSet, collection: ImageCollection) -> NormalisedMat
     images = [torch.from_numpy(matches.pairs[pair, side].astype(np.int64)) for side in (0, 1)]
     foreground = collection.foreground()
     height, width = collection.size_hw
-    inside = torch.ones(len(pair), dtype=torch.bool)
+    inside = torch.from_numpy(~held_out_matches(collection, matches))
     for image, xy in zip(images, ends_px, strict=True):
         column, row = xy.round().long().unbind(-1)
         inside &= foreground[image, row.clamp(0, height - 1), column.clamp(0, width - 1)]

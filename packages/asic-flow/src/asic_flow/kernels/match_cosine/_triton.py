@@ -7,6 +7,7 @@ A program owns a block of columns of one pair and walks tiles of rows. A row's b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +17,17 @@ from torch import Tensor
 
 from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
 
-# Half precision: a key is the score's upper 25 bits and a 7-bit lane or tile number, hence 128 of each.
-HALF = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
-FULL = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
+# Half precision: a key is the score's upper 25 bits and a 7-bit lane or tile number, hence 128 of each at most.
+# The block of columns stays in shared memory where it fits beside two tiles of rows (Hopper: 227 KB), for then a tile
+# costs its rows alone; from 128 columns and rows that are read again, the second-level cache could not keep up.
+RESIDENT = {"BLOCK_M": 64, "BLOCK_N": 128, "STAGES": 2, "num_warps": 4, "enable_fp_fusion": True}
+RESIDENT_WIDTH = 416
+PACKED = {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
+EXACT = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
 RANK = {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
 SCORE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
 TILES_A_PART = 128
-WIDTH_MULTIPLE = 64
+WIDTH_MULTIPLE = 32
 # Keys of one launch, 8 bytes each: pairs are taken in groups that fit.
 KEYS_A_LAUNCH = 1 << 24
 
@@ -44,7 +49,49 @@ def _key(order, index):
 
 
 @triton.jit
-def best_kernel(
+def _assignment(p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M: tl.constexpr):
+    """Where a pair's sets begin, their sizes, the first row of a part and how many tiles it has."""
+    i_a = tl.load(p_pairs + 2 * i_pair)
+    i_b = tl.load(p_pairs + 2 * i_pair + 1)
+    start_a = tl.load(p_starts + i_a)
+    start_b = tl.load(p_starts + i_b)
+    num_rows = (tl.load(p_starts + i_a + 1) - start_a).to(tl.int32)
+    num_columns = (tl.load(p_starts + i_b + 1) - start_b).to(tl.int32)
+    tiles = tl.cdiv(tl.cdiv(num_rows, BLOCK_M), parts)
+    first_row = i_part * tiles * BLOCK_M
+    tiles = tl.minimum(tiles, tl.cdiv(num_rows - first_row, BLOCK_M))
+    return start_a, start_b, num_rows, num_columns, first_row, tiles
+
+
+@triton.jit
+def _pack(score, scale, best, o_n, i_tile):
+    """Row maxima [BLOCK_M] with their lane in the lowest seven bits, and the lanes' own best with its tile there.
+
+    In [2, 4) a float's bits have its order.
+    """
+    packed = (score * scale + 3.0).to(tl.int32, bitcast=True) & -128
+    return tl.max(packed | (127 - o_n)[None, :], 1), tl.maximum(best, packed | (127 - i_tile))
+
+
+@triton.jit
+def _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns):
+    """Meet the other column blocks' best of a tile of rows."""
+    key = _key(top >> 7, tl.minimum(first_column + 127 - (top & 127), num_columns - 1))
+    tl.atomic_max(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
+
+
+@triton.jit
+def _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns):
+    """Reduce the lanes' own best over a tile's rows, and meet the other parts' best of these columns."""
+    top = tl.max(best, 0)
+    lane = tl.min(tl.where(best == top[None, :], o_m[:, None], best.shape[0] - 1), 0)
+    row = first_row + (127 - (top & 127)) * best.shape[0] + lane
+    key = _key(top >> 7, tl.minimum(row, num_rows - 1))
+    tl.atomic_max(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
+
+
+@triton.jit
+def resident_kernel(
     p_rows,
     p_columns,
     p_starts,
@@ -53,45 +100,83 @@ def best_kernel(
     p_row_keys,
     p_column_keys,
     p_scale,
-    width,
     column_blocks,
     parts,
-    EXACT: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """Best keys of a block of columns over a part of the rows of one pair, and of those rows over the block."""
+    """As `packed_kernel`, with the block of columns kept in shared memory throughout."""
     i_part = tl.program_id(0) % parts
-    i_block = (tl.program_id(0) // parts) % column_blocks
     i_pair = tl.program_id(0) // (parts * column_blocks)
-    i_a = tl.load(p_pairs + 2 * i_pair)
-    i_b = tl.load(p_pairs + 2 * i_pair + 1)
-    start_a = tl.load(p_starts + i_a)
-    start_b = tl.load(p_starts + i_b)
-    num_rows = (tl.load(p_starts + i_a + 1) - start_a).to(tl.int32)
-    num_columns = (tl.load(p_starts + i_b + 1) - start_b).to(tl.int32)
+    first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
+    start_a, start_b, num_rows, num_columns, first_row, tiles = _assignment(
+        p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M
+    )
     p_row_key = p_keys + tl.load(p_row_keys + i_pair)
     p_column_key = p_keys + tl.load(p_column_keys + i_pair)
-    tiles = tl.cdiv(tl.cdiv(num_rows, BLOCK_M), parts)
-    first_row = i_part * tiles * BLOCK_M
-    tiles = tl.minimum(tiles, tl.cdiv(num_rows - first_row, BLOCK_M))
-    first_column = i_block * BLOCK_N
     if (first_column < num_columns) & (first_row < num_rows):
         o_m = tl.arange(0, BLOCK_M)
         o_n = tl.arange(0, BLOCK_N)
         o_d = tl.arange(0, BLOCK_D)
         # Lanes past the end repeat the last column: whichever of them wins, that column has won. The same for rows.
         o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
+        columns = ()
+        for i_depth in tl.static_range(WIDTH // BLOCK_D):
+            values = tl.load(p_columns + o_columns[None, :] * WIDTH + (i_depth * BLOCK_D + o_d)[:, None])
+            columns = columns + (values,)  # type: ignore[assignment]  # noqa: RUF005 - Triton knows no unpacking here
+        scale = tl.load(p_scale)
+        # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
+        best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
+        for i_tile in tl.range(0, tiles, num_stages=STAGES):
+            tile_row = first_row + i_tile * BLOCK_M
+            o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
+            score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+            for i_depth in tl.static_range(WIDTH // BLOCK_D):
+                a = tl.load(p_rows + o_rows[:, None] * WIDTH + (i_depth * BLOCK_D + o_d)[None, :])
+                score = tl.dot(a, columns[i_depth], score)
+            top, best = _pack(score, scale, best, o_n, i_tile)
+            _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
+        _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns)
+
+
+@triton.jit
+def packed_kernel(
+    p_rows,
+    p_columns,
+    p_starts,
+    p_pairs,
+    p_keys,
+    p_row_keys,
+    p_column_keys,
+    p_scale,
+    column_blocks,
+    parts,
+    width,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Best keys of a block of columns over a part of the rows of one pair, and of those rows over the block."""
+    i_part = tl.program_id(0) % parts
+    i_pair = tl.program_id(0) // (parts * column_blocks)
+    first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
+    start_a, start_b, num_rows, num_columns, first_row, tiles = _assignment(
+        p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M
+    )
+    p_row_key = p_keys + tl.load(p_row_keys + i_pair)
+    p_column_key = p_keys + tl.load(p_column_keys + i_pair)
+    if (first_column < num_columns) & (first_row < num_rows):
+        o_m = tl.arange(0, BLOCK_M)
+        o_n = tl.arange(0, BLOCK_N)
+        o_d = tl.arange(0, BLOCK_D)
+        o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
         # of shape [BLOCK_D, BLOCK_N]
         p_b = p_columns + o_columns[None, :] * width + o_d[:, None]
-        if EXACT:
-            best_score = tl.full([BLOCK_N], float("-inf"), tl.float32)
-            best_row = tl.zeros([BLOCK_N], tl.int32)
-        else:
-            scale = tl.load(p_scale)
-            # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
-            best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
+        scale = tl.load(p_scale)
+        best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
         depth = width // BLOCK_D
         score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         # One loop over tiles and depth, so that loads run ahead across tiles.
@@ -102,36 +187,65 @@ def best_kernel(
             o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
             a = tl.load(p_rows + o_rows[:, None] * width + (i_depth * BLOCK_D + o_d)[None, :])
             b = tl.load(p_b + i_depth * BLOCK_D)
-            # The input precision concerns float32 only.
-            score = tl.dot(a, b, score, input_precision="tf32x3")
+            score = tl.dot(a, b, score)
             if i_depth == depth - 1:
-                if EXACT:
-                    top = tl.max(score, 1)
-                    lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
-                    row_key = _key(_ordered(top), tl.minimum(first_column + lane, num_columns - 1))
-                    top = tl.max(score, 0)
-                    lane = tl.min(tl.where(score == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
-                    better = top > best_score
-                    best_score = tl.where(better, top, best_score)
-                    best_row = tl.where(better, tile_row + lane, best_row)
-                else:
-                    # In [2, 4) a float's bits have its order, and the lowest seven can hold a number instead.
-                    packed = (score * scale + 3.0).to(tl.int32, bitcast=True) & -128
-                    top = tl.max(packed | (BLOCK_N - 1 - o_n)[None, :], 1)
-                    lane = (BLOCK_N - 1) - (top & 127)
-                    row_key = _key(top >> 7, tl.minimum(first_column + lane, num_columns - 1))
-                    best = tl.maximum(best, packed | (127 - i_tile))
-                tl.atomic_max(p_row_key + tile_row + o_m, row_key, mask=tile_row + o_m < num_rows, sem="relaxed")
+                top, best = _pack(score, scale, best, o_n, i_tile)
+                _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
                 score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        if EXACT:
-            column_key = _key(_ordered(best_score), tl.minimum(best_row, num_rows - 1))
-        else:
-            top = tl.max(best, 0)
-            lane = tl.min(tl.where(best == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
-            row = first_row + (127 - (top & 127)) * BLOCK_M + lane
-            column_key = _key(top >> 7, tl.minimum(row, num_rows - 1))
-        m_columns = first_column + o_n < num_columns
-        tl.atomic_max(p_column_key + first_column + o_n, column_key, mask=m_columns, sem="relaxed")
+        _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns)
+
+
+@triton.jit
+def exact_kernel(
+    p_rows,
+    p_columns,
+    p_starts,
+    p_pairs,
+    p_keys,
+    p_row_keys,
+    p_column_keys,
+    column_blocks,
+    parts,
+    width,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """As `packed_kernel`, in float32, with whole scores for keys."""
+    i_part = tl.program_id(0) % parts
+    i_pair = tl.program_id(0) // (parts * column_blocks)
+    first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
+    start_a, start_b, num_rows, num_columns, first_row, tiles = _assignment(
+        p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M
+    )
+    p_row_key = p_keys + tl.load(p_row_keys + i_pair)
+    p_column_key = p_keys + tl.load(p_column_keys + i_pair)
+    if (first_column < num_columns) & (first_row < num_rows):
+        o_m = tl.arange(0, BLOCK_M)
+        o_n = tl.arange(0, BLOCK_N)
+        o_d = tl.arange(0, BLOCK_D)
+        o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
+        best_score = tl.full([BLOCK_N], float("-inf"), tl.float32)
+        best_row = tl.zeros([BLOCK_N], tl.int32)
+        for i_tile in range(tiles):
+            tile_row = first_row + i_tile * BLOCK_M
+            o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
+            score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+            for start in range(0, width, BLOCK_D):
+                a = tl.load(p_rows + o_rows[:, None] * width + (start + o_d)[None, :])
+                b = tl.load(p_columns + o_columns[None, :] * width + (start + o_d)[:, None])
+                score = tl.dot(a, b, score, input_precision="tf32x3")
+            top = tl.max(score, 1)
+            lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
+            key = _key(_ordered(top), tl.minimum(first_column + lane, num_columns - 1))
+            tl.atomic_max(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
+            top = tl.max(score, 0)
+            lane = tl.min(tl.where(score == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
+            better = top > best_score
+            best_score = tl.where(better, top, best_score)
+            best_row = tl.where(better, tile_row + lane, best_row)
+        key = _key(_ordered(best_score), tl.minimum(best_row, num_rows - 1))
+        tl.atomic_max(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
 
 
 @triton.jit
@@ -270,6 +384,11 @@ def match_pairs(
     return ends, index_a, index_b, score
 
 
+def _is_hopper(device: torch.device) -> bool:
+    """Say whether a device has Hopper's shared memory; the interpreter has as much as it likes."""
+    return device.type == "cpu" or torch.cuda.get_device_capability(device)[0] == 9
+
+
 def _groups(sizes: list[int]) -> list[slice]:
     """Return runs of pairs whose keys fit one launch; a pair that does not fit is a run of its own."""
     groups, start, total = [], 0, 0
@@ -287,15 +406,22 @@ def _match_group(
     operands: _Operands, offsets: Tensor, pairs: Tensor, sizes: Tensor, half: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (pair, index_a, index_b) of the mutual matches of some pairs."""
-    config = HALF if half else FULL
     ends = torch.cat((sizes.new_zeros(1), sizes.flatten().cumsum(0)))
     row_keys, column_keys = ends[:-1].view(-1, 2).T.contiguous()
     keys = torch.full((int(ends[-1]),), torch.iinfo(torch.int64).min, device=offsets.device)
     most_rows, most_columns = sizes.amax(0).tolist()
+    width = operands.rows.shape[1]
+    if half and width <= RESIDENT_WIDTH and _is_hopper(keys.device):
+        kernel, config = resident_kernel, RESIDENT | {"BLOCK_D": math.gcd(width, 128), "WIDTH": width}
+    elif half:
+        kernel, config = packed_kernel, PACKED | {"BLOCK_D": math.gcd(width, 64), "width": width}
+    else:
+        kernel, config = exact_kernel, EXACT | {"width": width}
     column_blocks = triton.cdiv(most_columns, config["BLOCK_N"])
     parts = triton.cdiv(triton.cdiv(most_rows, config["BLOCK_M"]), TILES_A_PART)
     if column_blocks * parts:
-        best_kernel[(len(pairs) * column_blocks * parts,)](
+        scale = (operands.scale,) if half else ()
+        kernel[(len(pairs) * column_blocks * parts,)](
             operands.rows,
             operands.columns,
             offsets,
@@ -303,11 +429,9 @@ def _match_group(
             keys,
             row_keys,
             column_keys,
-            operands.scale,
-            operands.rows.shape[1],
+            *scale,
             column_blocks,
             parts,
-            EXACT=not half,
             **config,
         )
     pair = torch.repeat_interleave(torch.arange(len(pairs), device=keys.device), sizes[:, 0])
