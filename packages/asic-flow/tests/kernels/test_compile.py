@@ -6,6 +6,7 @@ Registers and the stack are read off the machine code: a spill, or more register
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 import subprocess
@@ -21,7 +22,8 @@ triton = pytest.importorskip("triton", reason="no Triton on this platform")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-CAPABILITIES = (80, 90)
+# Shared memory that one program may take, in bytes.
+SHARED = {80: 163 * 1024, 90: 227 * 1024}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # Of a parameter's type by the first letters of its name; all others are int32.
 POINTERS = {
@@ -58,6 +60,7 @@ class Variant(NamedTuple):
     types: tuple[tuple[str, str], ...] = ()
     absent: tuple[str, ...] = ()
     wgmma: bool = False
+    capabilities: tuple[int, ...] = (80, 90)
 
     def __str__(self) -> str:
         flags = [name.lower() for name, value in self.constants.items() if value is True]
@@ -69,17 +72,25 @@ def _module(operation: str):
 
 
 def _split(config: dict[str, int]) -> tuple[dict[str, object], dict[str, int]]:
-    blocks = {name: value for name, value in config.items() if name.startswith("BLOCK")}
+    blocks = {name: value for name, value in config.items() if name.startswith(("BLOCK", "STAGES"))}
     return blocks, {name: value for name, value in config.items() if name not in blocks}
 
 
 def _matching() -> list[Variant]:
     module = _module("match_cosine")
-    constants, options = _split(module.HALF)
     halves = (("p_rows", "*fp16"), ("p_columns", "*fp16"))
-    variants = [Variant("match_cosine", "best_kernel", 255, {**constants, "EXACT": False}, options, halves, wgmma=True)]
-    constants, options = _split(module.FULL)
-    variants.append(Variant("match_cosine", "best_kernel", 248, {**constants, "EXACT": True}, options))
+    variants = []
+    constants, options = _split(module.PACKED)
+    for depth in (32, 64):
+        sizes = {**constants, "BLOCK_D": depth}
+        variants.append(Variant("match_cosine", "packed_kernel", 255, sizes, options, halves, wgmma=True))
+    constants, options = _split(module.RESIDENT)
+    for width in (32, 192, 384, module.RESIDENT_WIDTH):
+        sizes = {**constants, "WIDTH": width, "BLOCK_D": math.gcd(width, 128)}
+        hopper = {"capabilities": (90,), "wgmma": True}
+        variants.append(Variant("match_cosine", "resident_kernel", 240, sizes, options, halves, **hopper))
+    constants, options = _split(module.EXACT)
+    variants.append(Variant("match_cosine", "exact_kernel", 248, constants, options))
     constants, options = _split(module.RANK)
     for top_k in (1, 5, 16):
         slots = {"TOP_K": top_k, "SLOTS": triton.next_power_of_2(top_k)}
@@ -145,8 +156,8 @@ def variants() -> tuple[Variant, ...]:
     return (*_matching(), *_warping(), *_looking_up(), *_others())
 
 
-def compile_variant(variant: Variant, capability: int) -> bytes:
-    """Return the machine code, with pointers and the descriptors' width known to be multiples of 16, as in a launch."""
+def compile_variant(variant: Variant, capability: int):
+    """Return the compiled kernel, pointers and descriptors' width known to be multiples of 16, as in a launch."""
     kernel = getattr(_module(variant.operation), variant.kernel)
     constants = {**variant.constants, **dict.fromkeys(variant.absent)}
     signature, aligned = {}, {}
@@ -163,18 +174,26 @@ def compile_variant(variant: Variant, capability: int) -> bytes:
             aligned[(position,)] = [["tt.divisibility", 16]]
     options = {"enable_fp_fusion": True, **variant.options}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
 def run_tool(name: str, *arguments: str) -> str:
     return subprocess.run([TOOLS / name, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("variant", variants(), ids=str)
+@pytest.mark.parametrize(
+    ("variant", "capability"),
+    [
+        pytest.param(variant, capability, id=f"{variant}-{capability}")
+        for variant in variants()
+        for capability in variant.capabilities
+    ],
+)
 def test_a_kernel_compiles_within_its_registers(tmp_path, variant, capability):
+    compiled = compile_variant(variant, capability)
+    assert compiled.metadata.shared <= SHARED[capability]
     cubin = tmp_path / "kernel.cubin"
-    cubin.write_bytes(compile_variant(variant, capability))
+    cubin.write_bytes(compiled.asm["cubin"])
     usage = run_tool("cuobjdump", "--dump-resource-usage", str(cubin))
     resources = {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", usage)}
     assert resources["STACK"] == resources["LOCAL"] == 0, f"spills: {usage}"
@@ -195,5 +214,5 @@ def test_a_spill_would_show(tmp_path):
     matching = variants()[0]
     starved = matching._replace(options={**matching.options, "maxnreg": 64})
     cubin = tmp_path / "kernel.cubin"
-    cubin.write_bytes(compile_variant(starved, 80))
+    cubin.write_bytes(compile_variant(starved, 80).asm["cubin"])
     assert not re.search(r"STACK:0\b", run_tool("cuobjdump", "--dump-resource-usage", str(cubin)))

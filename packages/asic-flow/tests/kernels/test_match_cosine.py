@@ -219,6 +219,21 @@ def test_pairs_that_do_not_fit_one_launch_are_taken_in_groups(backend, draw, mon
         assert torch.equal(getattr(whole, name), getattr(grouped, name))
 
 
+@pytest.mark.parametrize("width", [6, 450])
+def test_columns_that_stay_and_columns_that_stream_agree(backend, monkeypatch, width):
+    if backend.impl != "triton":
+        pytest.skip("Triton's two ways")
+    from asic_flow.kernels.match_cosine import _triton
+
+    a, b = (torch.nn.functional.pad(on_a_lattice(150, seed), (0, width - 6)) for seed in (0, 100))
+    index_a, index_b, _ = reference.match_mutual(a, b, None, False)
+    for resident_width in (512, 0):
+        monkeypatch.setattr(_triton, "RESIDENT_WIDTH", resident_width)
+        found = match(backend, a, b, precision="half")
+        assert found.index_a.tolist() == index_a.tolist()
+        assert found.index_b.tolist() == index_b.tolist()
+
+
 def test_rows_beyond_one_part_are_walked_by_several_programs(backend, draw, monkeypatch):
     if backend.impl != "triton":
         pytest.skip("one program")
