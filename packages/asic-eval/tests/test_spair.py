@@ -162,7 +162,11 @@ def test_image_annotations_add_keypoints_and_names(tmp_path: Path) -> None:
             {},
             r"b\.json: kps: expected a keypoint's id, a string of digits below 1000, got 'x'$",
         ),
-        ({"0": [8, 8], "1": None, "2": None, "3": None}, {}, r"b\.json: kps\.0: expected \[7\.0, 8\.0\], as other "),
+        (
+            {"0": [8, 8], "1": None, "2": None, "3": None},
+            {},
+            r"b\.json: kps\.0: expected keypoint 0 at \[7\.0, 8\.0\], as ",
+        ),
         ([], {}, r"b\.json: kps: expected an object, got \[\]$"),
     ],
 )
@@ -208,13 +212,13 @@ def test_errors_name_file_and_field(tmp_path: Path, changes: dict[str, Any], mes
     [
         (
             {"src_bndbox": [10, 20, 110, 221]},
-            r"src_bndbox: expected the size and box \(333, 500\), \(10\.0, 20\.0, 110\.0, 220\.0\) that other pairs "
-            r"give 'a\.jpg', got \[10, 20, 110, 221\]$",
+            r"src_bndbox: expected the size and box \[500, 333, 3\], \[10, 20, 110, 220\] that other pairs give "
+            r"'a\.jpg', got \[10, 20, 110, 221\]$",
         ),
-        ({"src_imsize": [501, 333, 3]}, r"src_bndbox: expected the size and box \(333, 500\)"),
+        ({"src_imsize": [501, 333, 3]}, r"src_bndbox: expected the size and box \[500, 333, 3\]"),
         (
             {"src_kps": [[12, 30], [50, 61]]},
-            r"src_kps\[1\]: expected \[50\.0, 60\.0\], as other annotations of this image say, got \[50, 61\]$",
+            r"src_kps: expected keypoint 3 at \[50\.0, 60\.0\], as other annotations of this image say, got \[\[12",
         ),
     ],
 )

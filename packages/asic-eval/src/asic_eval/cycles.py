@@ -131,19 +131,35 @@ def _nothing(alphas: NDArray[np.float64]) -> CycleCounts:
 def _levels(
     points: NDArray[np.float64], truth: NDArray[np.float64], length: NDArray[np.float64], alphas: NDArray[np.float64]
 ) -> NDArray[np.int16]:
-    """(R, K) how many of the increasing alphas are too strict for each point; NaN points fail all of them."""
+    """(M,) how many of the increasing alphas are too strict for each point; NaN points fail all of them."""
     difference = points - truth
-    distance = np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2)
-    level = np.zeros(distance.shape, dtype=np.int16)
+    distance = np.sqrt(difference[:, 0] ** 2 + difference[:, 1] ** 2)
+    level = np.zeros(len(points), dtype=np.int16)
     for alpha in alphas:
-        level += ~(distance <= (alpha * length)[:, None])
+        level += ~(distance <= alpha * length)
     return level
 
 
-def _count(hits: NDArray[np.int64], totals: NDArray[np.int64], alphas: NDArray[np.float64]) -> CycleCounts:
+def _count(
+    levels: Sequence[NDArray[np.int16]],
+    asked: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    alphas: NDArray[np.float64],
+) -> CycleCounts:
+    """Counts landings.
+
+    Args:
+        levels: For each hop that counts (M,) the landings' levels.
+        asked: (M,) how many landings each point's cycle has in all.
+        totals: (Q,) the same of each cycle.
+        alphas: (A,) the tolerances.
+    """
     cycles = np.bincount(totals, minlength=1)
-    by_total = np.stack([np.bincount(totals, weights=column, minlength=1) for column in hits.T], axis=1)
-    return CycleCounts(alphas, by_total.astype(np.int64), cycles)
+    width = len(alphas) + 1
+    by_level = np.zeros(len(cycles) * width, dtype=np.int64)
+    for level in levels:
+        by_level += np.bincount(asked * width + level, minlength=len(by_level))
+    return CycleCounts(alphas, np.cumsum(by_level.reshape(-1, width), axis=1)[:, :-1], cycles)
 
 
 def _score_from_one_start(
@@ -160,32 +176,29 @@ def _score_from_one_start(
     here, alive = points[start][None], visible[start][None]
     last = np.array([start])
     prefix = np.zeros(len(cycles), dtype=np.int64)
-    of_cycle: list[tuple[NDArray[np.int16], NDArray[np.int64]]] = []
+    hops: list[tuple[NDArray[np.int16], NDArray[np.int64]]] = []
     for depth in range(1, k + 1):
         target_of_cycle = cycles[:, depth % k]
-        key = prefix * num_images + target_of_cycle
-        _, first, extended = np.unique(key, return_index=True, return_inverse=True)
+        _, first, extended = np.unique(prefix * num_images + target_of_cycle, return_index=True, return_inverse=True)
         parent, target = prefix[first], target_of_cycle[first]
         alive = alive[parent] & visible[target]
         row, keypoint = np.nonzero(alive)
-        moved = np.full((len(first), *here.shape[1:]), np.nan)
-        carried = np.asarray(transfer(here[parent[row], keypoint], last[parent][row], target[row]), dtype=np.float64)
+        landed_in = target[row]
+        carried = np.asarray(transfer(here[parent[row], keypoint], last[parent[row]], landed_in), dtype=np.float64)
         if carried.shape != (len(row), 2):
             raise ValueError(f"transfer: expected shape {(len(row), 2)}, got {carried.shape}")
-        moved[row, keypoint] = carried
-        here, last, prefix = moved, target, extended
-        of_cycle.append((_levels(here, points[target], lengths[target], alphas), prefix))
+        here = np.empty((*alive.shape, 2))
+        here[row, keypoint] = carried
+        level = np.empty(alive.shape, dtype=np.int16)
+        level[row, keypoint] = _levels(carried, points[landed_in, keypoint], lengths[landed_in], alphas)
+        last, prefix = target, extended
+        hops.append((level, prefix))
     counted = alive[prefix]
     totals = counted.sum(axis=1)
-    num_alphas = len(alphas)
-    end_hits = np.zeros((len(cycles), num_alphas), dtype=np.int64)
-    hop_hits = np.zeros_like(end_hits)
-    for level, of_prefix in of_cycle:
-        level_of_cycle = np.where(counted, level[of_prefix], num_alphas)
-        for index in range(num_alphas):
-            end_hits[:, index] = (level_of_cycle <= index).sum(axis=1)
-        hop_hits += end_hits
-    return CyclePck(_count(end_hits, totals, alphas), _count(hop_hits, totals * k, alphas))
+    cycle, keypoint = np.nonzero(counted)
+    levels = [level[of_cycle[cycle], keypoint] for level, of_cycle in hops]
+    asked = totals[cycle]
+    return CyclePck(_count(levels[-1:], asked, totals, alphas), _count(levels, k * asked, k * totals, alphas))
 
 
 def cycle_pck(
@@ -202,7 +215,7 @@ def cycle_pck(
     A point counts in a cycle when it is visible in every image of it. Each hop starts where the hop before ended.
     A landing is right when it is within alpha times the length of the image *landed in* (the published code compared
     92 % of its 3-cycle rows with another image's). A prefix that several cycles share is travelled once.
-    Memory: about 40 bytes x keypoints x the cycles of one starting image.
+    Memory: about 100 bytes x keypoints x the cycles of one starting image.
 
     Args:
         transfer: Carries points of the original photos' pixels; see `Transfer`. A NaN answer counts as wrong.

@@ -81,12 +81,22 @@ class Field:
 
     def number(self) -> float:
         """A finite number (true and false are none)."""
-        if type(self.value) not in (int, float) or not -_LARGEST_EXACT <= self.value <= _LARGEST_EXACT:
+        if not _is_number(self.value):
             raise self.error("a finite number")
         return float(self.value)
 
+    def points(self, length: int) -> list[tuple[float, float]]:
+        """An array of x and y pairs."""
+        if type(self.value) is list and len(self.value) == length:
+            flat = [number for xy in self.value if type(xy) is list and len(xy) == 2 for number in xy]
+            if len(flat) == 2 * length and all(map(_is_number, flat)):
+                return [(float(x), float(y)) for x, y in self.value]
+        return [element.point() for element in self.array(length)]
+
     def numbers(self, length: int) -> list[float]:
         """An array of finite numbers."""
+        if type(self.value) is list and len(self.value) == length and all(map(_is_number, self.value)):
+            return [float(value) for value in self.value]
         return [element.number() for element in self.array(length)]
 
     def integer(self, low: int, high: int = _LARGEST_EXACT) -> int:
@@ -160,6 +170,10 @@ class Field:
         if _INTEGER.fullmatch(self.text()) is None or int(self.value) < low:
             raise self.error(f"a whole number from {low}")
         return int(self.value)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and -_LARGEST_EXACT <= value <= _LARGEST_EXACT  # type: ignore[operator]
 
 
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

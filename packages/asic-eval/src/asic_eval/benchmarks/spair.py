@@ -78,14 +78,15 @@ class _Image:
         if len(size.array()) < 2:
             raise size.error("at least width and height")
         width, height = (element.integer(1, 10**6) for element in size.array()[:2])
+        self.size, self.box = size.value, box.value
         self.size_hw = (height, width)
         self.box_xyxy = box.box_xyxy()
         self.points: dict[int, tuple[float, float]] = {}
 
-    def add(self, keypoint: int, point: Field) -> None:
-        xy = point.point()
+    def add(self, keypoint: int, xy: tuple[float, float], field: Field) -> None:
         if self.points.setdefault(keypoint, xy) != xy:
-            raise point.error(f"{list(self.points[keypoint])}, as other annotations of this image say")
+            known = list(self.points[keypoint])
+            raise field.error(f"keypoint {keypoint} at {known}, as other annotations of this image say")
 
 
 def read_spair(
@@ -118,24 +119,27 @@ def read_spair(
     images: dict[str, _Image] = {}
     pairs: list[tuple[str, str]] = []
     asked: list[set[int]] = []
+    id_of: dict[str, int] = {}
     for path in _pair_files(root, folder, category, split, layout):
         pair = read_json(path)
         if pair.key("category").text() != category:
             raise pair.key("category").error(repr(category))
         if pair_filter is not None and not pair_filter.keeps(pair):
             continue
-        ids = [_keypoint_id(element) for element in pair.key("kps_ids").array()]
+        ids = _keypoint_ids(pair.key("kps_ids"), id_of)
         if len(set(ids)) != len(ids):
             raise pair.key("kps_ids").error("each keypoint once")
         ends = []
         for side in ("src", "trg"):
-            name = pair.key(f"{side}_imname").relative_path()
+            named = pair.key(f"{side}_imname")
+            name = named.value if isinstance(named.value, str) and named.value in images else named.relative_path()
             size, box = pair.key(f"{side}_imsize"), pair.key(f"{side}_bndbox")
-            image = images.setdefault(name, _Image(size, box))
-            if (image.size_hw, image.box_xyxy) != ((again := _Image(size, box)).size_hw, again.box_xyxy):
-                raise box.error(f"the size and box {image.size_hw}, {image.box_xyxy} that other pairs give {name!r}")
-            for keypoint, point in zip(ids, pair.key(f"{side}_kps").array(len(ids)), strict=True):
-                image.add(keypoint, point)
+            image = images[name] if name in images else images.setdefault(name, _Image(size, box))
+            if (image.size, image.box) != (size.value, box.value):
+                raise box.error(f"the size and box {image.size}, {image.box} that other pairs give {name!r}")
+            points = pair.key(f"{side}_kps")
+            for keypoint, xy in zip(ids, points.points(len(ids)), strict=True):
+                image.add(keypoint, xy, points)
             ends.append(name)
         pairs.append((ends[0], ends[1]))
         asked.append(set(ids))
@@ -144,6 +148,16 @@ def read_spair(
         count = 1 + max((keypoint for image in images.values() for keypoint in image.points), default=-1)
         keypoint_names = tuple(str(index) for index in range(count))
     return _benchmark(f"spair/{category}/{split}", category, keypoint_names, images, pairs, asked)
+
+
+def _keypoint_ids(field: Field, known: dict[str, int]) -> list[int]:
+    """The ids of an array; `known` remembers those that have passed, as thousands of files repeat a few."""
+    elements = field.array()
+    try:
+        return [known[element.value] for element in elements]
+    except (KeyError, TypeError):
+        known |= {element.text(): _keypoint_id(element) for element in elements}
+        return [known[element.value] for element in elements]
 
 
 def _keypoint_id(field: Field) -> int:
@@ -177,7 +191,7 @@ def _read_image_annotations(folder: Path, images: dict[str, _Image]) -> tuple[st
         for key in points.keys():  # noqa: SIM118 - a Field is no dict
             keypoint = _keypoint_id(Field(key, str(path), "kps"))
             if (point := points.optional(key)) is not None:
-                image.add(keypoint, point)
+                image.add(keypoint, point.point(), point)
         given = annotation.optional("kps_names")
         own = (
             tuple(str(i) for i in range(len(points.keys())))

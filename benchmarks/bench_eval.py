@@ -1,0 +1,187 @@
+"""Scoring SPair-71k's test split, 4-cycles of a collection and reading annotations, beside straightforward ways."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import RESULTS, ROOT, Case, Provider, Result, device_name, measure
+from numpy.typing import NDArray
+
+from asic_eval import ImageKeypoints, KeypointBenchmark, cycle_pck, pck
+from asic_eval.benchmarks.spair import read_spair, write_spair_annotations
+
+PAIRS, KEYPOINTS, ALPHAS = 12_234, 30, [index / 100 for index in range(1, 11)]
+IMAGES_IN_A_CYCLE_SET, SIDE = 27, 32
+
+
+def draw_benchmark(num_images: int, num_keypoints: int, pairs: NDArray[np.int64]) -> KeypointBenchmark:
+    """Random keypoints of which about a half are visible, as in SPair-71k."""
+    rng = np.random.default_rng(0)
+    images = tuple(
+        ImageKeypoints(
+            f"cat/{index:04d}.jpg",
+            (400, 500),
+            (1, 2, *rng.integers(100, 390, 2)),
+            rng.integers(0, 390, (num_keypoints, 2)),
+            rng.random(num_keypoints) < 0.55,
+        )
+        for index in range(num_images)
+    )
+    return KeypointBenchmark("random", tuple(map(str, range(num_keypoints))), images, pairs)
+
+
+def per_pair_loop(predicted: NDArray[np.float64], benchmark: KeypointBenchmark) -> tuple[list[float], list[float]]:
+    """One pair and one alpha at a time, as evaluation scripts of the field do it."""
+    per_image: list[list[float]] = [[] for _ in ALPHAS]
+    hits, total = [0] * len(ALPHAS), 0
+    for row, (source, target) in enumerate(benchmark.pairs.tolist()):
+        start, end = benchmark.images[source], benchmark.images[target]
+        asked = start.visible & end.visible
+        if not asked.any():
+            continue
+        left, top, right, bottom = end.box_xyxy or (0, 0, 0, 0)
+        distance = np.linalg.norm(predicted[row, asked] - end.points_image[asked], axis=1)
+        total += len(distance)
+        for index, alpha in enumerate(ALPHAS):
+            correct = int((distance <= alpha * max(right - left, bottom - top)).sum())
+            hits[index] += correct
+            per_image[index].append(correct / len(distance))
+    return [hit / total for hit in hits], [float(np.mean(ratios)) for ratios in per_image]
+
+
+def accumulated(predicted: torch.Tensor, truth: torch.Tensor, visible: torch.Tensor, lengths: torch.Tensor) -> object:
+    """Batches of 32 pairs added to tensors, as a torchmetrics metric does it (without its own bookkeeping)."""
+    alphas = torch.tensor(ALPHAS, dtype=torch.float64)
+    hits, points = torch.zeros(len(ALPHAS), dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+    ratios, pairs = torch.zeros(len(ALPHAS), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+    for batch in range(0, len(predicted), 32):
+        rows = slice(batch, batch + 32)
+        distance = torch.linalg.vector_norm(predicted[rows] - truth[rows], dim=-1)
+        within = (distance[..., None] <= lengths[rows, None, None] * alphas) & visible[rows, :, None]
+        own_hits, own_points = within.sum(dim=1), visible[rows].sum(dim=1)
+        asked = own_points > 0
+        hits += own_hits.sum(dim=0)
+        points += own_points.sum()
+        ratios += (own_hits[asked].double() / own_points[asked, None]).sum(dim=0)
+        pairs += asked.sum()
+    return hits / points, ratios / pairs
+
+
+def scoring() -> Case:
+    """12,234 pairs of 30 keypoints at 10 alphas, per point and per image."""
+    rng = np.random.default_rng(1)
+    benchmark = draw_benchmark(500, KEYPOINTS, rng.integers(500, size=(PAIRS, 2)))
+    truth = benchmark.points_image[benchmark.pairs[:, 1]]
+    predicted = truth + rng.normal(0.0, 20.0, truth.shape)
+    boxes = np.array([image.box_xyxy for image in benchmark.images])
+    lengths = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)[benchmark.pairs[:, 1]]
+    tensors = [torch.from_numpy(array) for array in (predicted, truth, benchmark.asked.copy(), lengths)]
+
+    def ours() -> object:
+        counts = pck(predicted, benchmark, ALPHAS)
+        return counts.per_point(), counts.per_image()
+
+    providers = [
+        Provider("loop over pairs", lambda: per_pair_loop(predicted, benchmark)),
+        Provider("torch, batches of 32", lambda: accumulated(*tensors)),
+        Provider("asic_eval.pck", ours, True),
+    ]
+    # FLOP: 6 a distance, and 2 comparisons and additions for each of 10 alphas.
+    work = PAIRS * KEYPOINTS * (6.0 + 2 * len(ALPHAS))
+    name = f"PCK of {PAIRS:,} pairs x {KEYPOINTS} keypoints x {len(ALPHAS)} alphas"
+    return Case(name, work, "FLOP/s", "loop over pairs", providers, repeats=5)
+
+
+def cycles() -> Case:
+    """All 421,200 4-cycles of 27 images, both definitions, 10 alphas, over tables of 32 x 32 cells."""
+    benchmark = draw_benchmark(IMAGES_IN_A_CYCLE_SET, 15, np.zeros((0, 2), dtype=np.int64))
+    count, cells = IMAGES_IN_A_CYCLE_SET, SIDE * SIDE
+    tables = np.random.default_rng(2).integers(0, cells, (count, count, cells))
+    step = 400 / SIDE
+
+    def transfer(
+        points: NDArray[np.float64], source: NDArray[np.int64], target: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        cell = np.clip((points / step).astype(np.int64), 0, SIDE - 1)
+        landed = tables[source, target, cell[:, 1] * SIDE + cell[:, 0]]
+        return np.stack([landed % SIDE, landed // SIDE], axis=1) * step + step / 2
+
+    lengths = np.full(count, 256.0)
+    all_tuples = np.array(list(itertools.permutations(range(count), 4)))
+
+    def every_hop_anew() -> float:
+        """All cycles at once and no hop shared, end of cycle only, one alpha."""
+        points, visible = benchmark.points_image, benchmark.visible
+        row, keypoint = np.nonzero(visible[all_tuples].all(axis=1))
+        chain = all_tuples[row]
+        here = points[chain[:, 0], keypoint]
+        for hop in range(4):
+            here = transfer(here, chain[:, hop], chain[:, (hop + 1) % 4])
+        distance = np.linalg.norm(here - points[chain[:, 0], keypoint], axis=1)
+        return float((distance <= 0.1 * lengths[chain[:, 0]]).mean())
+
+    providers = [
+        Provider("every hop anew, end only, 1 alpha", every_hop_anew),
+        Provider("asic_eval.cycle_pck", lambda: cycle_pck(transfer, benchmark, 4, ALPHAS, lengths), True),
+    ]
+    # FLOP: about 30 for each of 15 keypoints and 4 hops.
+    work = len(all_tuples) * 15 * 4 * 30.0
+    return Case(
+        f"{len(all_tuples):,} 4-cycles of {count} images", work, "FLOP/s", providers[0].name, providers, repeats=3
+    )
+
+
+def reading(folder: Path) -> Case:
+    """1,190 pair annotations and 35 image annotations in SPair-71k's layout."""
+    rng = np.random.default_rng(3)
+    pairs = np.array(list(itertools.permutations(range(35), 2)))
+    write_spair_annotations(folder, draw_benchmark(35, KEYPOINTS, pairs[rng.permutation(len(pairs))]), "cat")
+    files = sorted((folder / "PairAnnotation" / "test").iterdir())
+    size = sum(path.stat().st_size for path in files)
+    providers = [
+        Provider("json.loads of each file", lambda: [json.loads(path.read_bytes()) for path in files]),
+        Provider("asic_eval.benchmarks.spair.read_spair", lambda: read_spair(folder, "cat"), True),
+    ]
+    # B: the pair annotations once.
+    return Case(f"reading {len(files):,} pair annotations", size, "B/s", providers[0].name, providers, repeats=5)
+
+
+def main() -> None:
+    """Run the package's tests, then the cases, and write the result file."""
+    tests = [sys.executable, "-m", "pytest", "-q", "packages/asic-eval/tests"]
+    if subprocess.run(tests, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
+        sys.exit("eval: the tests are red, nothing was measured")
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        results = [measure(case, device) for case in (scoring(), cycles(), reading(Path(folder)))]
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    libraries = {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in ("numpy", "torch")}
+    version, name = importlib.metadata.version("asic-eval"), device_name(device)
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    file = RESULTS / version / f"eval--{slug}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    result = Result("eval", version, name, 1, commit, libraries, results)
+    file.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    print(file.relative_to(ROOT))
+    for case in results:
+        print(case.name)
+        for measured in case.measurements:
+            print(f"  {measured.provider:45} {measured.median_s * 1e3:10.1f} ms {measured.peak_extra_mb:8.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
