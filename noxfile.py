@@ -1,0 +1,135 @@
+"""Every check of the workspace. `nox` runs the default ones; `nox -l` lists them all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.4"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "interpret", "compile", "eval_alone", "readme", "build"]
+
+PACKAGES = ("asic-eval", "asic-flow", "asic-features", "asic-cli")
+SOURCES = [f"packages/{name}/src" for name in PACKAGES]
+WORKSPACE = str(Path(__file__).parent / ".nox" / "workspace")
+# Two OpenMP threads on a busy machine can be slower than one, so tests take one each.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TRITON_DEFAULT_FP_FUSION": "1"}
+
+
+def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
+    """Runs a command in the environment that holds the four packages and the dev group; uv keeps it up to date."""
+    session.run(
+        "uv",
+        "run",
+        "--quiet",
+        "--all-packages",
+        "--group=dev",
+        *command,
+        external=True,
+        env={"UV_PROJECT_ENVIRONMENT": WORKSPACE, "UV_COMPILE_BYTECODE": "1", **(env or {})},
+    )
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Format and style of every Python file."""
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "ruff", "check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Strict typing of the four packages."""
+    run(session, "mypy", *SOURCES)
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def tests(session: nox.Session, package: str) -> None:
+    """Tests and doctests of one package; arguments after -- go to pytest."""
+    run(session, "pytest", f"packages/{package}", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(venv_backend="none")
+def interpret(session: nox.Session) -> None:
+    """Every Triton kernel on the CPU interpreter, against the references."""
+    run(
+        session,
+        "pytest",
+        "packages/asic-flow/tests/kernels",
+        *session.posargs,
+        env=ONE_THREAD | {"TRITON_INTERPRET": "1"},
+    )
+
+
+@nox.session(venv_backend="none")
+def compile(session: nox.Session) -> None:  # noqa: A001
+    """Every Triton kernel compiled ahead of time for sm_80 and sm_90, registers and spills checked; needs no GPU."""
+    run(session, "pytest", "packages/asic-flow/tests/kernels/test_compile.py", "-m", "", env=ONE_THREAD)
+
+
+@nox.session
+def eval_alone(session: nox.Session) -> None:
+    """asic-eval installed alone brings numpy and nothing else, and works."""
+    session.install("./packages/asic-eval")
+    listed = session.run("uv", "pip", "list", "--format=freeze", silent=True, external=True)
+    installed = sorted(line.split("==")[0].split(" @ ")[0] for line in str(listed).splitlines() if line)
+    if installed != ["asic-eval", "numpy"]:
+        session.error(f"asic-eval alone brought {installed}")
+    session.run("python", "-m", "asic_eval", "published")
+
+
+@nox.session(venv_backend="none")
+def readme(session: nox.Session) -> None:
+    """README's demo command as it stands, in the working tree."""
+    run(session, "pytest", "tests", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheels of the four packages, installed together and run."""
+    out = Path(session.create_tmp()).resolve()
+    for name in PACKAGES:
+        session.run("uv", "build", "--quiet", "--wheel", "--out-dir", str(out), f"packages/{name}", external=True)
+    wheels = sorted(out.glob("asic_*.whl"))
+    if len(wheels) != len(PACKAGES):
+        session.error(f"expected {len(PACKAGES)} wheels, got {[wheel.name for wheel in wheels]}")
+    session.install("--no-deps", *map(str, wheels))
+    session.install("typer>=0.29,<0.30", "rich>=15", "filelock", "numpy", "pillow")
+    session.run("asic", "--help", silent=True)
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Correctness of the kernels on a real GPU."""
+    run(session, "pytest", "packages/asic-flow/tests/kernels", "-m", "gpu or not gpu", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Benchmarks with every peer in one run: `nox -s bench -- match_cosine`; without a name, all of them."""
+    known = sorted(path.stem.removeprefix("bench_") for path in Path("benchmarks").glob("bench_*.py"))
+    asked = [name for name in session.posargs if not name.startswith("-")] or known
+    if unknown := sorted(set(asked) - set(known)):
+        session.error(f"no benchmark called {unknown}; there are {known}")
+    for name in asked:
+        tests_of = Path(f"packages/asic-flow/tests/kernels/test_{name}.py")
+        if tests_of.exists():
+            run(session, "pytest", "--quiet", str(tests_of), env=ONE_THREAD)
+        run(
+            session,
+            "python",
+            f"benchmarks/bench_{name}.py",
+            *(flag for flag in session.posargs if flag.startswith("-")),
+        )
+
+
+@nox.session(venv_backend="none")
+def study(session: nox.Session) -> None:
+    """The alignment study of docs/benchmarks.md on real photos; ASIC_REAL_DATA names their folder."""
+    if "ASIC_REAL_DATA" not in os.environ:
+        session.error("set ASIC_REAL_DATA to the folder that holds CUB_200_2011/, stanford_dogs/ and weights/")
+    run(session, "python", "benchmarks/study.py", *session.posargs)
