@@ -1,0 +1,99 @@
+"""`report.html`: scores, pictures and the interactive viewer in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from asic_cli.viewer import sections
+from asic_cli.viewer.canonical import needed_photos, open_window
+from asic_cli.viewer.scores import headline, score_panel, signed
+from asic_cli.viewer.sections import text
+from asic_flow import atomic
+from asic_flow.alignment import Alignment
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+from asic_flow.views import mean_pairwise_iou
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    collection: ImageCollection,
+    matches: MatchSet,
+    alignment: Alignment,
+    summary: Mapping[str, Any],
+) -> None:
+    """Writes the report of a run as one HTML file without any address outside itself.
+
+    Args:
+        path: The file to create or replace.
+        title: Shown on top; any text.
+        collection: The photos.
+        matches: Their matches.
+        alignment: Their maps.
+        summary: What `asic eval` found, as in `summary.json`; scores that it lacks are left out.
+
+    Raises:
+        ValueError: The alignment is of other photos than the collection.
+        OSError: The file cannot be written, or the disk is full.
+    """
+    if alignment.photos != collection.photos or alignment.size_hw != collection.size_hw:
+        raise ValueError(
+            f"alignment: expected the collection's {len(collection)} photos of {collection.size_hw}, "
+            f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
+        )
+    window = open_window(alignment)
+    page = Template(_asset("page.html")).substitute(
+        title=text(title),
+        style=_asset("style.css"),
+        facts=_facts(collection, summary),
+        averages=sections.averages(collection, alignment, window),
+        figures=_figures(mean_pairwise_iou(alignment.foreground), mean_pairwise_iou(window.visible), summary),
+        needed=needed_photos(len(collection)),
+        count=len(collection),
+        scores=score_panel(summary),
+        tiles=sections.photo_tiles(collection, alignment),
+        aligned=sections.aligned_gallery(collection, window),
+        pairs=sections.match_drawings(collection, matches, alignment, window),
+        wheel=sections.wheel_gallery(collection, alignment, window),
+        flags=sections.flag_table(alignment),
+        settings=text(json.dumps(collection.settings, indent=1, ensure_ascii=True)).replace("␊", "\n"),
+    )
+    atomic.write_bytes(path, page.encode())
+
+
+def _facts(collection: ImageCollection, summary: Mapping[str, Any]) -> str:
+    facts = [f"{len(collection)} photos"]
+    if isinstance(backbone := collection.settings.get("backbone"), str):
+        facts.append(backbone)
+    seconds = summary.get("seconds")
+    if isinstance(seconds, Mapping):
+        facts.extend(
+            f"{text(str(stage))} {value:.1f} s" for stage, value in seconds.items() if isinstance(value, int | float)
+        )
+    return "".join(f"<li>{text(fact)}</li>" for fact in facts)
+
+
+def _figures(iou_before: float, iou_after: float, summary: Mapping[str, Any]) -> str:
+    """The three large figures: the default score, its gain, and how well the objects overlap."""
+    figures = []
+    score = headline(summary)
+    if score is not None:
+        figures.append((f"{score.score:.1f}", score.heading))
+        if score.gain is not None:
+            figures.append((signed(score.gain), "points over nearest neighbour"))
+    recorded = summary.get("alignment")
+    overlap = recorded if isinstance(recorded, Mapping) else {}
+    before, after = overlap.get("mask_iou_before", iou_before), overlap.get("mask_iou_after", iou_after)
+    figures.append((f"{100 * before:.0f} → {100 * after:.0f} %", "overlap of the objects, before and after"))
+    return "".join(f"<div><strong>{value}</strong><span>{label}</span></div>" for value, label in figures)
+
+
+def _asset(name: str) -> str:
+    return files("asic_cli.viewer").joinpath(name).read_text("utf-8")

@@ -1,0 +1,131 @@
+"""Canonical space as the page shows it: the window that holds the object, and the colour wheel painted on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample, max_pool2d
+
+from asic_flow.alignment import Alignment
+from asic_flow.views import canonical_views
+
+SHARE_SHOWN = 0.2
+"""Averages show a place that at least this share of the photos, and two of them, show."""
+
+_LONGER_SIDE = 256
+_SEARCH_CELLS = 96
+_WIDEST = 3.0
+_MARGIN = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalWindow:
+    """The part of canonical space that the page shows, and what every photo shows of it.
+
+    Attributes:
+        box_xyxy: Left, top, right and bottom in canonical units: the centres of the outermost pixels.
+        points_px: (N, H, W, 2) float32, the model pixel of photo n that each canonical pixel shows.
+        visible: (N, H, W) bool, whether photo n shows that canonical pixel.
+        wheel_radius: Canonical distance from the origin at which the colour wheel is fully saturated.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    points_px: Tensor
+    visible: Tensor
+    wheel_radius: float
+
+    def resample(self, images: Tensor) -> Tensor:
+        """(N, H, W, C) float32: (N, h, w, C) images seen in the window; zero where a photo shows nothing."""
+        height, width = images.shape[1:3]
+        scale = torch.tensor([2 / (width - 1), 2 / (height - 1)])
+        sampled = grid_sample(
+            images.float().permute(0, 3, 1, 2), self.points_px * scale - 1, padding_mode="border", align_corners=True
+        )
+        return sampled.permute(0, 2, 3, 1) * self.visible[..., None]
+
+
+def needed_photos(count: int) -> int:
+    """How many of `count` photos must show a place for averages to show it: a fifth, and two where there are two."""
+    return max(min(2, count), math.ceil(SHARE_SHOWN * count))
+
+
+def open_window(alignment: Alignment) -> CanonicalWindow:
+    """Finds the box that holds what enough photos show, and looks at every photo through it."""
+    box = _content_box(alignment)
+    margin = _MARGIN * max(box[2] - box[0], box[3] - box[1])
+    extent = max(abs(edge) for edge in box) + margin
+    size = round(_LONGER_SIDE * 2 * extent / (max(box[2] - box[0], box[3] - box[1]) + 2 * margin))
+    views = canonical_views(alignment, size, extent)
+    pixel = 2 * extent / (size - 1)
+    first_x, first_y = (max(0, math.floor((edge - margin + extent) / pixel)) for edge in box[:2])
+    last_x, last_y = (min(size - 1, math.ceil((edge + margin + extent) / pixel)) for edge in box[2:])
+    window = (slice(None), slice(first_y, last_y + 1), slice(first_x, last_x + 1))
+    return CanonicalWindow(
+        box_xyxy=(
+            first_x * pixel - extent,
+            first_y * pixel - extent,
+            last_x * pixel - extent,
+            last_y * pixel - extent,
+        ),
+        points_px=views.points_px[window].contiguous(),
+        visible=views.visible[window].contiguous(),
+        wheel_radius=max(abs(edge) for edge in box),
+    )
+
+
+def wheel_colours(canonical: NDArray[np.floating], radius: float) -> NDArray[np.uint8]:
+    """The colour of canonical positions: hue says the direction from the origin, saturation the distance.
+
+    Args:
+        canonical: (..., 2) canonical xy.
+        radius: Distance from which on the colours are fully saturated.
+
+    Returns:
+        (..., 3) uint8 sRGB of nearly even lightness, so that what is painted over stays readable.
+
+    Source: the Oklab colour space of Ottosson, "A perceptual color space for image processing", 2020.
+    """
+    x, y = np.asarray(canonical, np.float64)[..., 0] / radius, np.asarray(canonical, np.float64)[..., 1] / radius
+    distance = np.minimum(np.hypot(x, y), 1)
+    # A power below one spreads the hues towards the middle, where most of the object lies.
+    chroma = 0.18 * distance**0.65
+    angle = np.arctan2(y, x)
+    lightness = 0.84 - 0.13 * distance
+    a, b = chroma * np.cos(angle), chroma * np.sin(angle)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = np.stack(
+        (
+            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+        ),
+        axis=-1,
+    ).clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (encoded * 255).round().astype(np.uint8)
+
+
+def _content_box(alignment: Alignment) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom in canonical units of what enough photos show, to a cell's precision."""
+    image, row, column = torch.nonzero(alignment.foreground).unbind(1)
+    shown = alignment.maps[image, row, column]
+    reach = min(max(float(shown.abs().max()), 0.1), _WIDEST) if len(shown) else 1.0
+    cell = 2 * reach / (_SEARCH_CELLS - 1)
+    place = ((shown + reach) / cell).round().long()
+    kept = ((place >= 0) & (place < _SEARCH_CELLS)).all(1)
+    cells = torch.zeros(len(alignment), _SEARCH_CELLS, _SEARCH_CELLS)
+    cells[image[kept], place[kept, 1], place[kept, 0]] = 1
+    # Pixels of a photo that shows the object small lie further apart than cells do.
+    enough = max_pool2d(cells, 3, 1, 1).sum(0) >= needed_photos(len(alignment))
+    if not enough.any():
+        return -reach, -reach, reach, reach
+    rows, columns = torch.nonzero(enough.any(1))[:, 0], torch.nonzero(enough.any(0))[:, 0]
+    left, top, right, bottom = (float(edge) * cell - reach for edge in (columns[0], rows[0], columns[-1], rows[-1]))
+    return left, top, right, bottom

@@ -1,0 +1,180 @@
+"""The still pictures of the report, as pixels and as data addresses."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from asic_cli.viewer.canonical import CanonicalWindow, needed_photos, wheel_colours
+from asic_flow.alignment import Alignment
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+
+_SOFT_SHARE = 0.12
+_LINES_A_PAIR = 90
+_INLIER_DISTANCE = 0.15
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class PairLines:
+    """The matches of one pair that a picture draws.
+
+    Attributes:
+        first: Index of the left photo.
+        second: Index of the right photo.
+        ends_px: (L, 4) float, model xy in the left photo and in the right one; those that agree come last, on top.
+        agrees: (L,) bool, whether both ends lie within 0.15 of each other in canonical space.
+        colours: (L, 3) uint8 wheel colours of the canonical position halfway.
+        num_agreeing: How many of all the pair's matches agree.
+        num_matches: How many the pair has.
+    """
+
+    first: int
+    second: int
+    ends_px: NDArray[np.float64]
+    agrees: NDArray[np.bool_]
+    colours: Pixels
+    num_agreeing: int
+    num_matches: int
+
+
+def data_address(pixels: Pixels, *, kind: str = "JPEG", quality: int = 86, longer_side: int | None = None) -> str:
+    """Encodes an (H, W, 3 or 4) picture as a `data:` address.
+
+    Args:
+        pixels: RGB or RGBA.
+        kind: `JPEG`, `WEBP` or `PNG`.
+        quality: Of the lossy kinds.
+        longer_side: Shrinks a larger picture to this many pixels.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if longer_side is not None and max(picture.size) > longer_side:
+        factor = longer_side / max(picture.size)
+        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if kind == "PNG":
+        picture.save(buffer, "PNG", optimize=True)
+    else:
+        picture.save(buffer, kind, quality=quality)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def average(images: Tensor, visible: Tensor) -> Pixels:
+    """The mean of what the photos show at each place, transparent where too few of them show anything.
+
+    Args:
+        images: (N, H, W, 3) 0 to 255.
+        visible: (N, H, W) bool, which pixels count.
+
+    Returns:
+        (H, W, 4) uint8 RGBA.
+    """
+    # Edges of masks are jagged; a photo fades out over its last pixels.
+    weight = avg_pool2d(visible.float(), 5, 1, 2, count_include_pad=False) * visible
+    total = weight.sum(0)
+    colour = (images.float() * weight[..., None]).sum(0) / total.clamp_min(1e-6)[..., None]
+    needed = needed_photos(len(images))
+    shown = avg_pool2d((visible.sum(0) >= needed).float()[None], 5, 1, 2, count_include_pad=False)[0]
+    alpha = shown.square() * (0.4 + (total - needed) / (_SOFT_SHARE * len(images) + 1)).clamp(0, 1)
+    return torch.cat((colour, alpha[..., None] * 255), -1).round().to(torch.uint8).numpy()
+
+
+def crop_to_content(picture: Pixels) -> Pixels:
+    """Cuts transparent borders off an (H, W, 4) picture, but for a small margin; a picture without content stays."""
+    rows, columns = np.flatnonzero(picture[..., 3].any(1)), np.flatnonzero(picture[..., 3].any(0))
+    if not len(rows):
+        return picture
+    margin = round(0.04 * max(len(rows), len(columns)))
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    return picture[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+
+
+def cut_outs(collection: ImageCollection, window: CanonicalWindow) -> list[Pixels]:
+    """(H, W, 4) RGBA of every photo's object in canonical space."""
+    seen = window.resample(collection.images).round()
+    alpha = window.visible[..., None] * 255.0
+    return list(torch.cat((seen, alpha), -1).to(torch.uint8).numpy())
+
+
+def wheel_on_photos(collection: ImageCollection, alignment: Alignment, radius: float) -> list[Pixels]:
+    """(H, W, 3) of every photo, its object painted with the colours of canonical space and all else faded."""
+    painted = []
+    for image, mask, canonical in zip(collection.images, alignment.foreground, alignment.maps, strict=True):
+        luma = (image.float() @ torch.tensor([0.299, 0.587, 0.114])).numpy()[..., None]
+        colour = wheel_colours(canonical.numpy(), radius) * (0.62 + 0.38 * luma / 160).clip(0.45, 1.12)
+        faded = 150 + 0.22 * luma
+        painted.append(np.where(mask.numpy()[..., None], colour, faded).clip(0, 255).astype(np.uint8))
+    return painted
+
+
+def wheel(radius_px: int) -> Pixels:
+    """(2 r + 1, 2 r + 1, 4) RGBA of the colour wheel itself: canonical [-radius, radius]^2, transparent outside."""
+    axis = np.arange(-radius_px, radius_px + 1) / radius_px
+    canonical = np.stack(np.meshgrid(axis, axis), axis=-1)
+    disc = np.hypot(*canonical.transpose(2, 0, 1)) <= 1
+    return np.concatenate((wheel_colours(canonical, 1.0), disc[..., None] * np.uint8(255)), -1)
+
+
+def lines_of_pairs(matches: MatchSet, alignment: Alignment, radius: float, count: int = 3) -> list[PairLines]:
+    """The matches of the pair with most agreement and of pairs further down the ranking, each with photos of its own.
+
+    The ranking is by how many matches agree in canonical space: the pictures show the best pair, one a quarter down
+    and the median one, so that they promise no more than the collection holds.
+    """
+    counts = np.diff(matches.offsets)
+    canonical = [
+        alignment.to_canonical(_image_points(alignment, ends, photo), photo)
+        for ends, photo in (
+            (matches.xy_a, np.repeat(matches.pairs[:, 0], counts)),
+            (matches.xy_b, np.repeat(matches.pairs[:, 1], counts)),
+        )
+    ]
+    agrees = np.hypot(*(canonical[0] - canonical[1]).T) <= _INLIER_DISTANCE
+    agreeing = np.add.reduceat(np.append(agrees, False), matches.offsets[:-1]) * (counts > 0)
+    ranking = np.argsort(-agreeing, kind="stable")
+    ranking = ranking[counts[ranking] > 0]
+    chosen: list[int] = []
+    for place in np.linspace(0, 0.5, count):
+        start = round(place * (len(ranking) - 1)) if len(ranking) else 0
+        taken = set(matches.pairs[chosen].ravel().tolist())
+        free = [pair for pair in ranking[start:] if pair not in chosen]
+        fresh = [pair for pair in free if not taken & set(matches.pairs[pair].tolist())]
+        chosen.extend((fresh or free)[:1])
+    return [_lines(matches, int(pair), canonical, agrees, radius) for pair in chosen]
+
+
+def _lines(
+    matches: MatchSet, pair: int, canonical: list[NDArray[np.float64]], agrees: NDArray[np.bool_], radius: float
+) -> PairLines:
+    rows = np.arange(matches.offsets[pair], matches.offsets[pair + 1])
+    # Evenly down the scores rather than the top: a picture of the best alone would flatter.
+    ordered = rows[np.argsort(-matches.score[rows], kind="stable")]
+    drawn = ordered[np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _LINES_A_PAIR)).round().astype(int))]
+    drawn = drawn[np.argsort(agrees[drawn], kind="stable")]
+    return PairLines(
+        first=int(matches.pairs[pair, 0]),
+        second=int(matches.pairs[pair, 1]),
+        ends_px=np.concatenate((matches.xy_a[drawn], matches.xy_b[drawn]), 1).astype(np.float64),
+        agrees=agrees[drawn],
+        colours=wheel_colours((canonical[0][drawn] + canonical[1][drawn]) / 2, radius),
+        num_agreeing=int(agrees[rows].sum()),
+        num_matches=len(rows),
+    )
+
+
+def _image_points(alignment: Alignment, ends_px: NDArray[np.float32], photo: NDArray[np.int32]) -> NDArray[np.float64]:
+    scale = np.array([record.scale_xy for record in alignment.photos]).reshape(-1, 2)[photo]
+    offset = np.array([record.offset_xy for record in alignment.photos]).reshape(-1, 2)[photo]
+    points: NDArray[np.float64] = (ends_px - offset) / scale
+    return points

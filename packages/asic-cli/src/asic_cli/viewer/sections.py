@@ -1,0 +1,159 @@
+"""The still parts of the report as HTML: they need no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from asic_cli.viewer import pictures
+from asic_cli.viewer.canonical import CanonicalWindow
+from asic_cli.viewer.flags import Flag, flags_of
+from asic_flow.alignment import Alignment
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+
+_GALLERY_SIDE = 208
+_GAP = 12
+
+
+def visible_text(text: str, keep: str = "") -> str:
+    """Makes control characters and broken Unicode visible, so that a name can neither hide nor break a line.
+
+    >>> visible_text("a" + chr(10) + "b")
+    'a␊b'
+    """
+    return "".join(_visible(character) if character not in keep else character for character in text)
+
+
+def text(value: str) -> str:
+    """Any text as HTML that shows it and does nothing else."""
+    return escape(visible_text(value))
+
+
+def averages(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
+    """The average photo before and after alignment, each cropped to what it shows."""
+    before = pictures.average(collection.images, alignment.foreground)
+    after = pictures.average(window.resample(collection.images), window.visible)
+    return "".join(
+        f'<figure class="average"><img src="{pictures.data_address(picture, kind="WEBP", quality=88)}" alt="{alt}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+        for picture, caption, alt in (
+            (pictures.crop_to_content(before), "Average of the photos", "Average of all photos as they are"),
+            (after, "Average after alignment", "Average of all photos in canonical space"),
+        )
+    )
+
+
+def photo_tiles(collection: ImageCollection, alignment: Alignment) -> str:
+    """Every photo as the model sees it, with its name and flags; the script turns these tiles into the viewer."""
+    flags = flags_of(alignment)
+    return "".join(
+        f'<figure class="tile" data-photo="{index}"><div class="picture">'
+        f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}"></div>'
+        f"<figcaption>{_name(photo.path)}{_badges(flags[index])}</figcaption></figure>"
+        for index, (photo, image) in enumerate(zip(collection.photos, collection.images.numpy(), strict=True))
+    )
+
+
+def aligned_gallery(collection: ImageCollection, window: CanonicalWindow) -> str:
+    """Every photo's object in canonical space."""
+    return _gallery(collection, pictures.cut_outs(collection, window), "WEBP")
+
+
+def wheel_gallery(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
+    """The colour wheel, and how it looks carried to every photo."""
+    wheel = pictures.data_address(pictures.wheel(96), kind="PNG")
+    return (
+        f'<figure class="wheel"><img id="wheel" src="{wheel}" alt="The colour wheel on canonical space">'
+        "<figcaption>Canonical space</figcaption></figure>"
+        + _gallery(collection, pictures.wheel_on_photos(collection, alignment, window.wheel_radius), "JPEG")
+    )
+
+
+def match_drawings(
+    collection: ImageCollection, matches: MatchSet, alignment: Alignment, window: CanonicalWindow
+) -> str:
+    """Three pairs side by side with lines between matched points; a sentence where nothing matched."""
+    drawings = [
+        _drawing(collection, lines) for lines in pictures.lines_of_pairs(matches, alignment, window.wheel_radius)
+    ]
+    return "".join(drawings) or '<p class="quiet">No pair has matches.</p>'
+
+
+def flag_table(alignment: Alignment) -> str:
+    """The photos with a remark, and what it means."""
+    rows = [
+        f'<tr><th scope="row">{_name(photo.path)}</th><td>{_badges([flag])}</td><td>{escape(flag.meaning)}</td>'
+        f"<td>{100 * float(support):.0f} %</td></tr>"
+        for photo, support, flags in zip(alignment.photos, alignment.support, flags_of(alignment), strict=True)
+        for flag in flags
+    ]
+    if not rows:
+        return '<p class="quiet">Every photo fits the others, and none is mirrored.</p>'
+    return (
+        '<div class="scroll"><table><thead><tr><th scope="col">Photo</th><th scope="col">Flag</th>'
+        '<th scope="col">Meaning</th><th scope="col" title="Share of its matches that fit the others">Support</th>'
+        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _gallery(collection: ImageCollection, shown: Sequence[pictures.Pixels], kind: str) -> str:
+    tiles = (
+        f'<img src="{pictures.data_address(picture, kind=kind, quality=82, longer_side=_GALLERY_SIDE)}" '
+        f'alt="{text(photo.path)}" title="{text(photo.path)}">'
+        for photo, picture in zip(collection.photos, shown, strict=True)
+    )
+    return f'<div class="gallery">{"".join(tiles)}</div>'
+
+
+def _drawing(collection: ImageCollection, lines: pictures.PairLines) -> str:
+    height, width = collection.size_hw
+    second_x = width + _GAP
+    photos = "".join(
+        f'<image x="{x}" width="{width}" height="{height}" '
+        f'href="{pictures.data_address(collection.images[photo].numpy(), quality=82)}"/>'
+        for photo, x in ((lines.first, 0), (lines.second, second_x))
+    )
+    strokes = "".join(
+        _stroke(x1, y1, x2 + second_x, y2, "#{:02x}{:02x}{:02x}".format(*colour) if agrees else None)
+        for (x1, y1, x2, y2), agrees, colour in zip(
+            lines.ends_px.tolist(), lines.agrees.tolist(), lines.colours.tolist(), strict=True
+        )
+    )
+    names = " and ".join(_name(collection.photos[photo].path) for photo in (lines.first, lines.second))
+    return (
+        f'<figure class="pair"><svg viewBox="0 0 {second_x + width} {height}" role="img" '
+        f'aria-label="Matches of two photos">{photos}{strokes}</svg><figcaption>{names}: '
+        f"{lines.num_agreeing} of {lines.num_matches} matches agree</figcaption></figure>"
+    )
+
+
+def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str | None) -> str:
+    kind = 'class="weak"' if colour is None else f'stroke="{colour}" fill="{colour}"'
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in ((x1, y1), (x2, y2)))
+    return f'<g {kind}><line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>{dots}</g>'
+
+
+def _name(path: str) -> str:
+    """A photo's name, kept apart from the text around it in whatever direction it is written."""
+    return f'<bdi class="name" title="{text(path)}">{text(path.rsplit("/", 1)[-1])}</bdi>'
+
+
+def _badges(flags: Iterable[Flag]) -> str:
+    return "".join(
+        f' <span class="badge{" doubtful" if flag.doubtful else ""}" title="{escape(flag.meaning)}">{flag.label}</span>'
+        for flag in flags
+    )
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    # Surrogates are bytes of a file name that are not UTF-8; the others are control characters and marks of direction.
+    if 0xD800 <= code < 0xE000 or 0x7F <= code < 0xA0 or code in _DIRECTION_MARKS:
+        return "\N{REPLACEMENT CHARACTER}"
+    return character
+
+
+_DIRECTION_MARKS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}

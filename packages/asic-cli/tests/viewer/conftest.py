@@ -1,0 +1,71 @@
+"""One small drawn collection, described without weights and aligned once, for all tests of the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from asic_eval.benchmarks.synthetic import draw_collection
+from asic_features.config import FeatureConfig
+from asic_features.extract import extract_collection
+from asic_features.images import list_photos
+from asic_flow.alignment import Alignment
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+
+HOSTILE_NAMES = (
+    "<script>alert(1)</script>.png",
+    "line\nbreak.png",
+    "quote\"'&amp;.png",
+    "bytes-\udcff.png",
+    "🐦/a.png",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    collection: ImageCollection
+    matches: MatchSet
+    alignment: Alignment
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Five creatures of 128 pixels under hostile names."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index, image in enumerate(draw_collection(3, len(HOSTILE_NAMES), 160).images):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    collection, matches = extract_collection(list_photos(folder), FeatureConfig(size=128))
+    photos = tuple(replace(photo, path=name) for photo, name in zip(collection.photos, HOSTILE_NAMES, strict=True))
+    collection = replace(collection, photos=photos)
+    return Run(collection, matches, Alignment.fit(collection, matches))
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    """A summary of a collection with keypoints, each score a different number."""
+
+    def scores(start: float) -> dict[str, Any]:
+        return {
+            "pck": {
+                alpha: {"per_point": round(start + step, 4), "per_image": 0.001}
+                for alpha, step in (("0.05", 0.0), ("0.10", 0.1))
+            },
+            "cycle": {
+                "0.10": {
+                    hops: {"end": round(start + step, 4), "every_hop": 0.002}
+                    for hops, step in (("2", 0.2), ("3", 0.15))
+                }
+            },
+        }
+
+    return {
+        "protocol": "drawn creatures",
+        "default": "combined",
+        "seconds": {"train": 1.25},
+        "alignment": {"mask_iou_before": 0.25, "mask_iou_after": 0.5},
+        "methods": {"combined": scores(0.612), "nearest_neighbour": scores(0.401), "canonical": scores(0.333)},
+    }
