@@ -137,6 +137,25 @@ def test_a_guide_biases_the_choice_and_not_the_score(backend, draw, precision, w
     assert unguided.index_b.tolist() != found.index_b.tolist()
 
 
+@both_precisions
+def test_a_guide_alone_finds_the_nearest_points(backend, draw, precision):
+    """With equal descriptors the bias decides; its terms are large and nearly cancel."""
+    weight = 40.0
+    points = draw(240, 2).clamp(-1, 1)
+    u, v = points[:120], points[120:]
+    ones = torch.ones(120, 4)
+    guide = {"canonical_a": u.float(), "canonical_b": v.float(), "distance_weight": weight}
+    found = match(backend, ones, ones, precision=precision, **guide)
+    lost = weight * torch.cdist(u, v).square()
+    # One step of the key at the guide's scale, and float32's rounding of terms of this size.
+    slack = 1e-4 + (2.0**-15 * (1 + 8 * weight) if precision == "half" and backend.impl == "triton" else 0)
+    index_a, index_b = found.index_a.cpu(), found.index_b.cpu()
+    assert (lost[index_a, index_b] <= lost.amin(1)[index_a] + slack).all()
+    assert (lost[index_a, index_b] <= lost.amin(0)[index_b] + slack).all()
+    mutual = lost.argmin(0)[lost.argmin(1)] == torch.arange(120)
+    assert abs(len(index_a) - int(mutual.sum())) <= 1
+
+
 def test_a_guide_of_weight_zero_changes_nothing(backend, draw):
     a, b, points = draw(30, 16).float(), draw(30, 16, seed=1).float(), draw(30, 2, seed=2).float()
     plain = match(backend, a, b)

@@ -67,8 +67,8 @@ def test_the_pixel_is_the_nearest_of_a_full_search(backend, draw, num_points, si
 
 
 def test_the_lowest_pixel_wins_among_equals(backend):
-    maps = torch.zeros(2, 6, 7, 2)
-    foreground = torch.ones(2, 6, 7, dtype=torch.bool)
+    maps = torch.zeros(2, 26, 7, 2)
+    foreground = torch.ones(2, 26, 7, dtype=torch.bool)
     foreground[1, :3] = False
     maps[0, 0] = 1.0
     index = CanonicalIndex(maps.to(backend.device), foreground.to(backend.device), impl=backend.impl)
