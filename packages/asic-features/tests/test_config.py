@@ -18,6 +18,10 @@ from asic_features.config import FeatureConfig
         ("stride", 0),
         ("masks", "magic"),
         ("candidates", "some"),
+        ("components", 0),
+        ("least_support", -1),
+        ("suppress_px", -2.0),
+        ("suppress_px", float("nan")),
         ("batch", 0),
     ],
 )
@@ -39,5 +43,7 @@ def test_settings_a_backbone_lacks_are_refused() -> None:
         FeatureConfig(backbone="dino_vits8", block=12).resolve()
     with pytest.raises(ValueError, match="block and facet belong to networks"):
         FeatureConfig(backbone="gradients", facet="key").resolve()
+    with pytest.raises(ValueError, match="components are of a network"):
+        FeatureConfig(backbone="gradients", components=8).resolve()
     with pytest.raises(ValueError, match="stride: expected at most the size"):
         FeatureConfig(stride=300).resolve()

@@ -125,6 +125,20 @@ def test_rotary_networks_with_registers_run(tmp_path: Path) -> None:
     torch.testing.assert_close(described.cls_attention, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_noise_directions_hold_what_noise_images_share(random_vit: Path) -> None:
+    network = VisionTransformer(BACKBONES["vit_tiny_p16"], random_vit, stride=16)
+    # Tokens that mostly say in which row and column they are.
+    places = torch.stack(torch.meshgrid(torch.linspace(-1, 1, 14), torch.linspace(-1, 1, 14), indexing="ij"))
+    axes = torch.randn(2, 192, generator=torch.Generator().manual_seed(0))
+    network.model.pos_embed[0, 1:] = 5 * places.flatten(1).T @ axes
+    directions = network.noise_directions(64, (8, "key"), count=8)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(8), atol=1e-5, rtol=0)
+    other = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(9))
+    tokens = torch.nn.functional.normalize(network(other, [(8, "key")]).facets[0].mean(dim=0), dim=-1)
+    left = tokens - tokens @ directions @ directions.T
+    assert left.norm() < 0.5 * tokens.norm()
+
+
 def test_wrong_requests(network: VisionTransformer, images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="expected a block 0 to 11 and a facet, got 12 and 'key'"):
         network(images, [(12, "key")])

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
+from asic_features.descriptors import VisionTransformer
 from asic_features.extract import PhotosError, extract_collection
 from asic_features.images import PhotoError, PhotoSource, list_photos
 from asic_features.masks import MaskError
@@ -69,6 +71,46 @@ def test_a_network_describes_too(folder: Path, random_vit: Path) -> None:
     assert len(matches) > 0
     assert collection.settings["block"] == 8
     assert len(collection.settings["weights_sha256"]) == 64
+
+
+def test_options_shape_descriptors(folder: Path, random_vit: Path) -> None:
+    photos = list_photos(folder / "photos")
+    config = FeatureConfig(
+        size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks=folder / "masks", components=10, log_bin=True
+    )
+    collection, matches = extract_collection(photos, config)
+    assert collection.descriptors.shape == (3, 121, 170)
+    assert len(matches) > 0
+
+
+def test_dinov3_descriptors_lack_the_directions_of_noise(folder: Path, tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    backbone = BACKBONES["dinov3_vits16"]
+    torch.manual_seed(0)
+    model = timm.create_model(backbone.timm_name, pretrained=False, num_classes=0)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    config = FeatureConfig(
+        size=SIZE, backbone=backbone.name, weights=tmp_path / "w.safetensors", stride=16, masks=folder / "masks"
+    )
+    collection, _ = extract_collection(list_photos(folder / "photos"), config)
+    network = VisionTransformer(backbone, tmp_path / "w.safetensors", stride=16)
+    directions = network.noise_directions(SIZE, (11, "token"))
+    assert (collection.descriptors.float() @ directions).abs().max() < 1e-2
+
+
+def test_options_thin_the_matches(folder: Path) -> None:
+    photos = list_photos(folder / "photos")
+    plain = {"size": SIZE, "masks": folder / "masks"}
+    _, matches = extract_collection(photos, FeatureConfig(**plain))
+    _, supported = extract_collection(photos, FeatureConfig(**plain, least_support=1))
+    assert 0 < len(supported) < len(matches)
+    _, apart = extract_collection(photos, FeatureConfig(**plain, suppress_px=20))
+    assert 0 < len(apart) < len(matches)
+    for start, stop in zip(apart.offsets[:-1], apart.offsets[1:], strict=True):
+        ends = torch.from_numpy(apart.xy_a[start:stop])
+        assert (torch.cdist(ends, ends) + 100 * torch.eye(len(ends)) > 20).all()
 
 
 def test_users_masks_are_used_as_they_are(folder: Path) -> None:

@@ -30,6 +30,10 @@ class FeatureConfig:
             every photo), or a folder with one picture per photo of the same relative name.
         candidates: Which tokens may be matched: ``foreground`` (mutual nearest neighbours among foreground
             tokens) or ``all`` (among all tokens, then both ends on the foreground; the published way).
+        components: Keep so many joint principal components of a network's descriptors; None keeps them as they are.
+        log_bin: Whether each token is joined with its surroundings (17 times the width).
+        least_support: Keep matches that so many third photos confirm.
+        suppress_px: Keep of each pair the most confident matches that lie so far apart in both photos; 0 keeps all.
         device: A torch device.
         batch: Photos described at once.
     """
@@ -43,6 +47,10 @@ class FeatureConfig:
     stride: int | None = None
     masks: MaskSource | Path = "cosegment"
     candidates: Candidates = "foreground"
+    components: int | None = None
+    log_bin: bool = False
+    least_support: int = 0
+    suppress_px: float = 0.0
     device: str = "cpu"
     batch: int = 4
 
@@ -59,6 +67,12 @@ class FeatureConfig:
             raise ValueError(f"masks: expected one of {', '.join(MASK_SOURCES)} or a folder, got {self.masks!r}")
         if self.candidates not in {"foreground", "all"}:
             raise ValueError(f"candidates: expected foreground or all, got {self.candidates!r}")
+        if self.components is not None and self.components < 1:
+            raise ValueError(f"components: expected at least 1, got {self.components}")
+        if self.least_support < 0:
+            raise ValueError(f"least_support: expected 0 or more photos, got {self.least_support}")
+        if not self.suppress_px >= 0:
+            raise ValueError(f"suppress_px: expected 0 or more pixels, got {self.suppress_px}")
         if self.batch < 1:
             raise ValueError(f"batch: expected at least 1 photo, got {self.batch}")
 
@@ -71,6 +85,8 @@ class FeatureConfig:
         backbone = find_backbone(self.backbone)
         if not backbone.needs_weights and (self.block is not None or self.facet is not None):
             raise ValueError(f"block and facet belong to networks; {self.backbone!r} has neither: drop them")
+        if not backbone.needs_weights and self.components is not None:
+            raise ValueError(f"components are of a network's descriptors; {self.backbone!r} is none: drop them")
         block = backbone.block if self.block is None else self.block
         if not 0 <= block < backbone.depth:
             raise ValueError(f"block: {self.backbone} has blocks 0 to {backbone.depth - 1}, got {block}")

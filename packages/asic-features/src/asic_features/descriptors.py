@@ -142,6 +142,24 @@ class VisionTransformer:
         images = torch.cat([torch.full((1, size, size, 3), 128.0), noise]).clamp(0, 255).to(torch.uint8)
         return self(images, [], with_cls_attention=True).cls_attention.mean(dim=0)
 
+    def noise_directions(self, size: int, request: tuple[int, Facet], *, count: int = 8) -> torch.Tensor:
+        """(D, count) orthonormal directions that descriptors of images of pure noise share.
+
+        What is alike in images without content is where in the image a token lies; DINOv3's tokens hold much of it.
+        They are the leading right singular vectors of the tokens of four images of noise.
+
+        Args:
+            size: Side of the images in pixels.
+            request: Block and facet.
+            count: Number of directions.
+        """
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8, generator=generator)
+        tokens = self(noise, [request]).facets[0].mean(dim=0)
+        _, _, directions = torch.linalg.svd(functional.normalize(tokens, dim=-1), full_matrices=False)
+        basis: torch.Tensor = directions[:count].T
+        return basis
+
     def _cls_attention(self, attention: Any, normed: torch.Tensor, rope: torch.Tensor | None) -> torch.Tensor:
         query = _project(attention, normed[:, :1], "query")  # CLS carries no rotary position
         key = _project(attention, normed, "key")

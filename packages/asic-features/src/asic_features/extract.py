@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from asic_features.backbones import Backbone, Facet
 from asic_features.config import FeatureConfig
+from asic_features.consistency import cycle_support, select, suppress
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.gradients import describe_gradients
 from asic_features.images import (
@@ -28,8 +29,10 @@ from asic_features.images import (
     render,
 )
 from asic_features.knn import match_photos
+from asic_features.logbin import log_bin
 from asic_features.masks import MaskError, appearance, find_user_masks, read_user_mask, saliency_masks
 from asic_features.pairs import choose_pairs, summarise
+from asic_features.pca import fit_components
 from asic_features.saliency import attention_saliency, border_contrast
 from asic_features.weights import locate_weights, sha256_of
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, foreground_tokens
@@ -38,6 +41,7 @@ from asic_flow.matches import MatchSet
 Progress = Callable[[str, int, int], None]
 _LOG = logging.getLogger(__name__)
 _LEAST_PHOTOS = 2
+_CYCLE_TOLERANCE = 0.05  # of the side
 
 
 class PhotosError(ValueError):
@@ -101,22 +105,16 @@ def extract_collection(
     else:
         network = VisionTransformer(backbone, weights, stride=stride, device=config.device)
         saliency, masks, descriptors = _network(prepared, config, grid, network, (block, facet), report)
+    if config.log_bin:
+        descriptors = functional.normalize(log_bin(descriptors, grid), dim=-1)
     if not bool((masks >= 128).any()):
         raise MaskError("no foreground was found in any photo: give masks with --masks FOLDER, or use --masks none")
     for photo, mask in zip(prepared.photos, masks, strict=True):
         if not bool((mask >= 128).any()):
             _LOG.warning("%s: no object was found; it will have no matches", photo.path)
     report("matches", 0, 1)
-    foreground = foreground_tokens(masks, grid)
     half = descriptors.half()
-    matches = match_photos(
-        half.to(config.device),
-        saliency.to(config.device),
-        foreground.to(config.device),
-        grid,
-        choose_pairs(summarise(half, foreground)),
-        candidates=config.candidates,
-    )
+    matches = _match(half, saliency, foreground_tokens(masks, grid), grid, config)
     report("matches", 1, 1)
     collection = ImageCollection(
         photos=prepared.photos,
@@ -128,6 +126,22 @@ def extract_collection(
         settings=_settings(config, backbone, block, facet, stride, weights),
     )
     return collection, matches
+
+
+def _match(
+    descriptors: torch.Tensor, saliency: torch.Tensor, foreground: torch.Tensor, grid: TokenGrid, config: FeatureConfig
+) -> MatchSet:
+    descriptors, saliency, foreground = (x.to(config.device) for x in (descriptors, saliency, foreground))
+    pairs = choose_pairs(summarise(descriptors, foreground))
+    matches = match_photos(descriptors, saliency, foreground, grid, pairs, candidates=config.candidates)
+    if not config.least_support and not config.suppress_px:
+        return matches
+    support = cycle_support(matches, grid, tolerance_px=_CYCLE_TOLERANCE * config.size)
+    trusted = support >= config.least_support
+    # Confirmation by third photos tells right from wrong better than similarity, which breaks ties.
+    confidence = (support + matches.score)[trusted]
+    matches = select(matches, trusted)
+    return suppress(matches, confidence, radius_px=config.suppress_px) if config.suppress_px else matches
 
 
 def _stay_silent(stage: str, done: int, total: int) -> None:
@@ -147,6 +161,10 @@ def _settings(
         "stride": stride,
         "masks": str(config.masks),
         "candidates": config.candidates,
+        "components": config.components,
+        "log_bin": config.log_bin,
+        "least_support": config.least_support,
+        "suppress_px": config.suppress_px,
     }
 
 
@@ -250,8 +268,13 @@ def _network(
         attention.append(described.cls_attention.cpu())
     saliency = attention_saliency(torch.cat(attention), network.blank_attention(config.size).cpu())
     descriptors = torch.cat(tokens)
+    if network.backbone.removes_noise:
+        directions = network.noise_directions(config.size, request).cpu()
+        descriptors = functional.normalize(descriptors - descriptors @ directions @ directions.T, dim=-1)
     report("descriptors", total, total)
     masks = _masks(prepared, config, grid, saliency, descriptors)
+    if config.components is not None:
+        descriptors = fit_components(iter(descriptors), config.components).project(descriptors)
     return saliency, masks, descriptors
 
 

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+
+from asic_features.consistency import cycle_support, select, suppress
+from asic_flow.collection import TokenGrid
+from asic_flow.matches import MatchSet
+
+GRID = TokenGrid(rows=4, cols=4, stride=10.0, first=5.0)
+
+
+def match_set(pairs: dict[tuple[int, int], list[tuple[int, int]]]) -> MatchSet:
+    """Matches between token numbers, for each pair of photos."""
+    centres = GRID.centres_px()
+    ends = np.array([end for found in pairs.values() for end in found], dtype=int).reshape(-1, 2)
+    return MatchSet(
+        pairs=np.array(list(pairs), dtype=np.int32),
+        offsets=np.cumsum([0, *map(len, pairs.values())], dtype=np.int64),
+        xy_a=centres[ends[:, 0]],
+        xy_b=centres[ends[:, 1]],
+        score=np.linspace(1, 0, len(ends), dtype=np.float32),
+        saliency=np.linspace(0, 1, len(ends), dtype=np.float32),
+    )
+
+
+def test_support_by_hand() -> None:
+    matches = match_set(
+        {
+            (0, 1): [(0, 0), (5, 9), (10, 3)],
+            (0, 2): [(0, 7), (5, 6)],
+            (1, 2): [(0, 7), (10, 6)],
+            (0, 3): [(0, 1)],
+            (1, 3): [(0, 1)],
+        }
+    )
+    exact = cycle_support(matches, GRID, tolerance_px=1)
+    # (0, 1): token 0 agrees through photos 2 and 3; 5 -> 6 -> 10 ends one token beside 9; 10 has no match in photo 2.
+    assert exact[:3].tolist() == [2, 0, 0]
+    assert cycle_support(matches, GRID, tolerance_px=10)[:3].tolist() == [2, 1, 0]
+
+
+def test_two_photos_confirm_nothing() -> None:
+    assert cycle_support(match_set({(0, 1): [(0, 0)]}), GRID, tolerance_px=99).tolist() == [0]
+
+
+def test_suppression_by_hand() -> None:
+    # Tokens 0 and 1 are neighbours; the other ends lie further apart than 10 pixels.
+    matches = match_set({(0, 1): [(0, 0), (1, 15), (15, 4), (10, 10)], (0, 2): [(0, 0)]})
+    kept = suppress(matches, np.array([0.5, 0.9, 0.1, 0.3, 0.2]), radius_px=10)
+    assert kept.offsets.tolist() == [0, 3, 4]
+    np.testing.assert_array_equal(kept.score, matches.score[[1, 2, 3, 4]])
+    assert len(suppress(matches, np.ones(5), radius_px=0)) == 5
+
+
+def test_equal_confidence_keeps_the_first() -> None:
+    kept = suppress(match_set({(0, 1): [(0, 0), (1, 1)]}), np.ones(2), radius_px=10)
+    np.testing.assert_array_equal(kept.xy_a, GRID.centres_px()[:1])
+
+
+def test_selection_keeps_every_pair() -> None:
+    matches = match_set({(0, 1): [(0, 0), (1, 1)], (0, 2): [(2, 2)]})
+    left = select(matches, np.array([False, False, True]))
+    assert left.offsets.tolist() == [0, 0, 1]
+    assert left.pairs.tolist() == [[0, 1], [0, 2]]
+    np.testing.assert_array_equal(left.saliency, matches.saliency[2:])
