@@ -116,7 +116,7 @@ def draw_collection(seed: int, num_images: int = 10, size: int = 256) -> Synthet
     scale = 2.0 / (high - low).max()
     canonical_scale = np.array([[scale, scale], -scale * (low + high) / 2])
     # Spread evenly over the collection, so that no small collection happens to be an easy one.
-    rotations = 56.0 * (species_rng.permutation(num_images) + species_rng.random(num_images)) / num_images - 28.0
+    rotations = 80.0 * (species_rng.permutation(num_images) + species_rng.random(num_images)) / num_images - 40.0
     mirrors = species_rng.permutation(num_images) % 2 == 0
     pictures, poses = [], []
     for rng, rotation, mirrored in zip(rngs, rotations, mirrors, strict=True):
