@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -34,16 +33,15 @@ def test_numpy_and_nothing_else() -> None:
 
 def test_the_probe_can_fail() -> None:
     assert strangers("import pytest") != []
-    assert "PIL" in strangers("import asic_eval, PIL.Image") if pytest.importorskip("PIL") else True
+    pytest.importorskip("PIL")
+    assert "PIL" in strangers("import asic_eval, PIL.Image")
 
 
 def test_importing_is_quick() -> None:
-    """Under 0.15 s beyond numpy's own; the best of three, as others use the machine too."""
-    code = "import time, numpy; start = time.perf_counter(); import asic_eval; print(time.perf_counter() - start)"
+    """Under 0.15 s beyond numpy's own, of the processor's time: others use the machine too."""
+    code = "import time, numpy; start = time.process_time(); import asic_eval; print(time.process_time() - start)"
 
     def once() -> float:
         return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
-    start = time.monotonic()
     assert min(once() for _ in range(3)) < 0.15
-    assert time.monotonic() - start < 30
