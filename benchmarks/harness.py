@@ -24,6 +24,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+KERNELS = ROOT / "packages" / "asic-flow" / "src" / "asic_flow" / "kernels"
 SCHEMA = 1
 LEAST = 0.02
 LIBRARIES = ("torch", "triton", "numpy", "scipy", "scikit-learn", "faiss-cpu")
@@ -191,9 +192,7 @@ def _libraries() -> dict[str, str]:
 def _commit() -> str:
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "--", "packages/asic-flow"], check=True, capture_output=True
-    )
+    changed = subprocess.run([*git, "status", "--porcelain", "--", str(KERNELS)], check=True, capture_output=True)
     return commit + ("+changes" if changed.stdout else "")
 
 

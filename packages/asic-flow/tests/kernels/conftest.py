@@ -35,6 +35,12 @@ def backend(request):
     return request.param
 
 
+def pytest_configure(config):
+    if INTERPRETED:
+        # Triton 3.6's interpreter does this itself, and NumPy from 2.0 on does not like it.
+        config.addinivalue_line("filterwarnings", "ignore:Conversion of an array with ndim > 0:DeprecationWarning")
+
+
 def pytest_ignore_collect(collection_path, config):
     """Compile the kernels only when asked by name: it takes longer than all else here."""
     asked = any("test_compile" in argument for argument in config.args)

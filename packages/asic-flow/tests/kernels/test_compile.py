@@ -90,7 +90,7 @@ def _matching() -> list[Variant]:
         hopper = {"capabilities": (90,), "wgmma": True}
         variants.append(Variant("match_cosine", "resident_kernel", 240, sizes, options, halves, **hopper))
     constants, options = _split(module.EXACT)
-    variants.append(Variant("match_cosine", "exact_kernel", 248, constants, options))
+    variants.append(Variant("match_cosine", "exact_kernel", 255, constants, options))
     constants, options = _split(module.RANK)
     for top_k in (1, 5, 16):
         slots = {"TOP_K": top_k, "SLOTS": triton.next_power_of_2(top_k)}
@@ -132,7 +132,7 @@ def _looking_up() -> list[Variant]:
         tile = {"BASIN": basin, "TILE_POINTS": module.TILE_POINTS, "TILE_PIXELS": module.TILE_PIXELS}
         options = {"num_warps": module.TILE_WARPS}
         variants.append(
-            Variant("nearest_canonical", "tile_search_kernel", 136 if basin else 104, tile, options, absent=absent)
+            Variant("nearest_canonical", "tile_search_kernel", 160 if basin else 104, tile, options, absent=absent)
         )
         bucket = {"BASIN": basin, "LANES": module.BUCKET_LANES}
         options = {"num_warps": module.BUCKET_WARPS}
@@ -143,7 +143,7 @@ def _looking_up() -> list[Variant]:
 def _others() -> list[Variant]:
     module = _module("contrast_points")
     blocks = {"BLOCK_ROWS": module.BLOCK_ROWS, "BLOCK_COLUMNS": module.BLOCK_COLUMNS}
-    variants = [Variant("contrast_points", "contrast_kernel", 104, blocks, {"num_warps": module.WARPS})]
+    variants = [Variant("contrast_points", "contrast_kernel", 128, blocks, {"num_warps": module.WARPS})]
     module = _module("splat_points")
     for over in (False, True):
         constants = {"OVER": over, "BLOCK_H": module.BLOCK_H, "BLOCK_W": module.BLOCK_W}

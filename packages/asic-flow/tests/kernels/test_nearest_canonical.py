@@ -49,7 +49,7 @@ def test_an_affine_map_is_inverted_between_pixels(backend):
     assert found.ratio is None
 
 
-@pytest.mark.parametrize("num_points", [1, 5, 70])
+@pytest.mark.parametrize("num_points", [1, 40])
 @pytest.mark.parametrize("size_hw", [(9, 13), (40, 33)])
 def test_the_pixel_is_the_nearest_of_a_full_search(backend, draw, num_points, size_hw):
     maps = (identity_maps(3, *size_hw) + 0.2 * draw(3, *size_hw, 2).float()).contiguous()
