@@ -1,0 +1,253 @@
+"""`asic eval`: scores of a run beside its baselines, and its report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asic_cli.config import as_toml, given
+from asic_cli.console import Stages, printable, say, show, to_json, write_data, write_json
+from asic_cli.errors import InputError
+from asic_cli.folder import INDEX_FILES, writing
+from asic_cli.options import ConfigFile, Json, PrintConfig, Seed
+from asic_cli.photo_sets import PROTOCOLS
+from asic_cli.truth import read_truth
+from asic_flow import atomic
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from asic_cli.scores import FolderScorer, KeypointScorer
+    from asic_eval import KeypointBenchmark, Transfer
+    from asic_flow.alignment import Alignment
+    from asic_flow.collection import ImageCollection
+    from asic_flow.matches import MatchSet
+
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+_TITLES = {
+    "box_copy": "copy the box position",
+    "nearest_neighbour": "nearest neighbour",
+    "canonical": "canonical",
+    "combined": "canonical + descriptors",
+}
+
+
+def evaluate(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="RUN|COLLECTION", help="A run, or a collection for its baselines.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+    config: ConfigFile = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Score a run beside its baselines, and write its report.
+
+    With annotated points: PCK and 2- and 3-cycle PCK. Without: cycles of a grid, and matches kept from the fit.
+
+    Example: `asic eval asic-out/teapot-run`
+    """
+    del config
+    if print_config:
+        write_data(as_toml("eval", given(context)))
+        return
+    summary = score_folder(folder, seed)
+    if as_json:
+        write_json(summary)
+    else:
+        show(table_of(summary))
+        if summary["alignment"] is not None:
+            write_data(printable(folder / REPORT_FILE))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is scored; a collection alone has no alignment."""
+
+    name: str
+    identity: str
+    collection_folder: Path
+    collection: ImageCollection
+    matches: MatchSet
+    alignment: Alignment | None
+
+
+def score_folder(folder: Path, seed: int) -> dict[str, Any]:
+    """Scores a run or a collection; writes `summary.json`, and for a run `report.html`, into its folder.
+
+    Args:
+        folder: What to score.
+        seed: Of whatever is drawn: cycles and third photos, where there are many.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: The folder is neither, or the run's collection is gone or has changed.
+    """
+    started = time.monotonic()
+    is_run = (folder / INDEX_FILES["run"]).exists()
+    if not is_run and not (folder / INDEX_FILES["collection"]).exists():
+        raise InputError(f"{folder}: expected a folder that `asic train` or `asic features` wrote")
+    with writing(folder, "run" if is_run else "collection"), Stages() as stages:
+        stages("loading", 0, 1)
+        subject = _load_run(folder) if is_run else _load_collection(folder)
+        truth = read_truth(subject.collection_folder, subject.collection)
+        scorer = _scorer(subject, truth, seed)
+        methods = _methods(subject)
+        scores, seconds = {}, {"loading": round(time.monotonic() - started, 3)}
+        for done, (name, transfer) in enumerate(methods.items()):
+            stages("scores", done, len(methods))
+            since = time.monotonic()
+            scores[name] = scorer.score(transfer)
+            seconds[name] = round(time.monotonic() - since, 3)
+        summary = {
+            "format": "asic-summary",
+            "version": 1,
+            "protocol": scorer.describe(),
+            "default": _default() if subject.alignment is not None else None,
+            "collection": {
+                "identity": subject.identity,
+                "benchmark": None if truth is None else truth.name,
+                "photos": len(subject.collection),
+                "settings": subject.collection.settings,
+            },
+            "alignment": None if subject.alignment is None else _describe_alignment(subject),
+            "seconds": seconds,
+            "methods": scores,
+        }
+        atomic.write_bytes(folder / SUMMARY_FILE, to_json(summary).encode())
+        stages("report", 0, 1)
+        if subject.alignment is not None:
+            _write_report(folder / REPORT_FILE, subject, subject.alignment, summary)
+    return summary
+
+
+def _load_collection(folder: Path) -> _Subject:
+    from asic_flow.collection import identity, load_collection
+
+    collection, matches = load_collection(folder)
+    return _Subject(folder.resolve().name, identity(folder), folder, collection, matches, None)
+
+
+def _load_run(folder: Path) -> _Subject:
+    from asic_flow.alignment import Alignment, read_run_index
+
+    record = read_run_index(folder).get("collection")
+    if not isinstance(record, dict) or not isinstance(record.get("path"), str):
+        raise InputError(f"{folder / INDEX_FILES['run']}, field 'collection': expected the collection's path")
+    # As the run says: relative to itself, so both can be moved together.
+    collection_folder = folder.resolve() / record["path"]
+    subject = _load_collection(collection_folder)
+    if subject.identity != record.get("identity"):
+        raise InputError(f"{collection_folder} has changed since {folder} was made; run `asic train` with --fresh")
+    alignment = Alignment.load(folder)
+    return _Subject(subject.name, subject.identity, collection_folder, subject.collection, subject.matches, alignment)
+
+
+def _scorer(subject: _Subject, truth: KeypointBenchmark | None, seed: int) -> KeypointScorer | FolderScorer:
+    from asic_cli.scores import FolderScorer, KeypointScorer
+    from asic_eval import get_protocol
+
+    if truth is None:
+        return FolderScorer(subject.collection, subject.matches, seed)
+    return KeypointScorer(truth, get_protocol(PROTOCOLS[subject.collection.settings["source"]["kind"]]), seed)
+
+
+def _methods(subject: _Subject) -> dict[str, Transfer]:
+    from asic_cli.scores import skipping_nan
+    from asic_flow.baselines import box_copy, nearest_neighbour
+
+    methods = {"box_copy": box_copy(subject.collection), "nearest_neighbour": nearest_neighbour(subject.collection)}
+    alignment = subject.alignment
+    if alignment is not None:
+        methods["canonical"] = lambda points, source, target: (
+            alignment.transfer(points, source, target, "canonical").points_image
+        )
+        methods["combined"] = lambda points, source, target: (
+            alignment.transfer(points, source, target, "combined").points_image
+        )
+    return {name: skipping_nan(transfer) for name, transfer in methods.items()}
+
+
+def _default() -> str:
+    from asic_flow.alignment import DEFAULT_METHOD
+
+    return DEFAULT_METHOD
+
+
+def _describe_alignment(subject: _Subject) -> dict[str, Any]:
+    from asic_flow.views import canonical_views, collapsed, mean_pairwise_iou
+
+    alignment = subject.alignment
+    if alignment is None:
+        return {}
+    return {
+        "mask_iou_before": mean_pairwise_iou(subject.collection.foreground()),
+        "mask_iou_after": mean_pairwise_iou(canonical_views(alignment).visible),
+        "collapsed": collapsed(alignment),
+        "support": [round(value, 6) for value in alignment.support.tolist()],
+        "mirrored": alignment.mirrored.tolist(),
+    }
+
+
+def _write_report(path: Path, subject: _Subject, alignment: Alignment, summary: dict[str, Any]) -> None:
+    from asic_cli.report import write_report
+
+    write_report(
+        path,
+        title=subject.name,
+        collection=subject.collection,
+        matches=subject.matches,
+        alignment=alignment,
+        summary=summary,
+    )
+    say(f"report: {printable(path)}")
+
+
+def table_of(summary: dict[str, Any]) -> Table:
+    """The scores as a table, in percent."""
+    from rich.table import Table
+
+    table = Table(title=f"{summary['collection']['photos']} photos", caption=summary["protocol"])
+    table.add_column("method")
+    with_truth = summary["collection"]["benchmark"] is not None
+    columns = _KEYPOINT_COLUMNS if with_truth else _FOLDER_COLUMNS
+    for title in columns:
+        table.add_column(title, justify="right")
+    for name, scores in summary["methods"].items():
+        mark = " *" if name == summary["default"] else ""
+        cells = (_at(scores, path) for path in columns.values())
+        table.add_row(_TITLES[name] + mark, *("-" if cell is None else f"{100 * cell:.1f}" for cell in cells))
+    if summary["default"] is not None:
+        table.caption = f"* the answer of `asic transfer`. {summary['protocol']}"
+    return table
+
+
+_KEYPOINT_COLUMNS = {
+    "PCK@0.05": ("pck", "0.05", "per_point"),
+    "PCK@0.10": ("pck", "0.10", "per_point"),
+    "per image": ("pck", "0.10", "per_image"),
+    "2-cycle": ("cycle", "0.10", "2", "end"),
+    "3-cycle": ("cycle", "0.10", "3", "end"),
+    "3-cycle, every hop": ("cycle", "0.10", "3", "every_hop"),
+}
+_FOLDER_COLUMNS = {
+    "held out@0.05": ("held_out", "0.05"),
+    "held out@0.10": ("held_out", "0.10"),
+    "2-cycle@0.05": ("grid_cycle", "0.05", "2"),
+    "2-cycle@0.10": ("grid_cycle", "0.10", "2"),
+    "3-cycle@0.10": ("grid_cycle", "0.10", "3"),
+}
+
+
+def _at(document: Any, path: tuple[str, ...]) -> float | None:
+    for key in path:
+        if document is None:
+            return None
+        document = document.get(key)
+    return None if document is None else float(document)

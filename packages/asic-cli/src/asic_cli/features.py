@@ -1,0 +1,334 @@
+"""`asic features`: photos to a collection folder of descriptors, masks and matches."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asic_cli.config import as_toml, given
+from asic_cli.console import Stages, printable, say, warn, write_data, write_json
+from asic_cli.device import check_device_name, choose_device
+from asic_cli.errors import PHOTOS_SKIPPED, InputError
+from asic_cli.folder import default_folder, differences, refuse_other_settings, writing
+from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig
+from asic_cli.photo_sets import LEAST_PHOTOS, DataSet, PhotoSet, Selection, find_photos
+from asic_cli.truth import TruthError, read_truth, remove_truth, truth_sha256, write_truth
+from asic_cli.versions import installed_version
+from asic_features.backbones import Facet
+from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig
+from asic_features.images import Fit, PhotoError, PhotoSource, pixels_sha256, read_photo
+from asic_features.weights import locate_weights, sha256_of
+
+if TYPE_CHECKING:
+    from asic_flow.collection import ImageCollection
+    from asic_flow.matches import MatchSet
+
+_DEFAULTS = FeatureConfig()
+# Where it is computed and where the weights lie decide nothing; the weights' content does.
+_NO_PART_OF_KEY = frozenset({"weights", "device", "batch"})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `asic features` made, or found made.
+
+    Attributes:
+        folder: The collection folder.
+        skipped: Photos left out because they cannot be read.
+        reused: Whether an earlier command had made it.
+        collection: Its photos.
+        matches: Its matches.
+        seconds: What it took.
+    """
+
+    folder: Path
+    skipped: tuple[str, ...]
+    reused: bool
+    collection: ImageCollection
+    matches: MatchSet
+    seconds: float
+
+
+def features(
+    context: typer.Context,
+    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, or the root of a data set.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", envvar="ASIC_OUT", help="The collection folder [default: asic-out/<name>].")
+    ] = None,
+    dataset: Annotated[
+        DataSet | None, typer.Option(envvar="ASIC_DATASET", help="PHOTOS is the root of this data set.")
+    ] = None,
+    species: Annotated[
+        str | None, typer.Option(envvar="ASIC_SPECIES", help="cub: the class, a number or a name.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(envvar="ASIC_CATEGORY", help="spair: the category; stanford_dogs: a breed.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(envvar="ASIC_SPLIT", help="spair: trn, val or test (default); cub: train or test.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(envvar="ASIC_LIMIT", min=2, help="Only the first photos.")] = None,
+    size: Annotated[int, typer.Option(envvar="ASIC_SIZE", help="Side of the model's square, pixels.")] = _DEFAULTS.size,
+    fit: Annotated[Fit, typer.Option(envvar="ASIC_FIT", help="How a whole photo fills the square.")] = _DEFAULTS.fit,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            envvar="ASIC_BACKBONE", help="gradients needs no weights; dino_vits8, ...: see `asic weights list`."
+        ),
+    ] = _DEFAULTS.backbone,
+    weights: Annotated[
+        Path | None, typer.Option(envvar="ASIC_WEIGHTS", help="A file of weights, instead of the cache's.")
+    ] = None,
+    block: Annotated[int | None, typer.Option(envvar="ASIC_BLOCK", help="Block to read, from 0.")] = None,
+    facet: Annotated[Facet | None, typer.Option(envvar="ASIC_FACET", help="What to read of the block.")] = None,
+    stride: Annotated[int | None, typer.Option(envvar="ASIC_STRIDE", help="Pixels between tokens.")] = None,
+    masks: Annotated[
+        str,
+        typer.Option(envvar="ASIC_MASKS", metavar="cosegment|saliency|none|FOLDER", help="What is foreground."),
+    ] = str(_DEFAULTS.masks),
+    candidates: Annotated[
+        Candidates, typer.Option(envvar="ASIC_CANDIDATES", help="Which tokens compete for a match.")
+    ] = _DEFAULTS.candidates,
+    device: Device = "auto",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unreadable photos out and exit with 4, instead of stopping.")
+    ] = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+    print_config: PrintConfig = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn photos into a collection: descriptors, masks and matches.
+
+    The same command again goes on where it stopped, and does nothing when all is done.
+
+    Examples:
+    `asic features photos/teapot`,
+    `asic features CUB_200_2011 --dataset cub --species 1 --limit 20 --backbone dino_vits8`
+    """
+    del config
+    check_device_name(device)
+    selection = Selection(dataset, species, category, split, limit)
+    try:
+        settings = FeatureConfig(
+            size=size,
+            fit=fit,
+            backbone=backbone,
+            weights=weights,
+            block=block,
+            facet=facet,
+            stride=stride,
+            masks=next((source for source in MASK_SOURCES if source == masks), Path(masks)),
+            candidates=candidates,
+        )
+        if print_config:
+            _, block, facet, stride = settings.resolve()
+            resolved = {"block": block, "facet": facet, "stride": stride} if settings.backbone != "gradients" else {}
+            write_data(as_toml("features", given(context) | {"stride": stride} | resolved))
+            return
+        settings.resolve()
+        locate_weights(backbone, weights)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    found = find_photos(photos, selection)
+    folder = out or default_folder(found.title)
+    if dry_run:
+        _show_plan(found, settings, folder, as_json)
+        return
+    prepared = prepare(found, replace(settings, device=choose_device(device)), folder, fresh=fresh, skip_bad=skip_bad)
+    _report(prepared, as_json)
+    if prepared.skipped:
+        raise typer.Exit(PHOTOS_SKIPPED)
+
+
+def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: bool, skip_bad: bool) -> Prepared:
+    """Makes a collection folder, or finds it made.
+
+    Args:
+        photos: What to describe.
+        config: How.
+        folder: Where to.
+        fresh: Make it again whatever is there.
+        skip_bad: Leave unreadable photos out.
+
+    Raises:
+        InputError: The folder was made with other settings.
+        MachineError: The folder cannot be written.
+    """
+    import torch
+
+    from asic_features.extract import extract_collection
+    from asic_flow.collection import INDEX_FILE, save_collection
+
+    started = time.monotonic()
+    with writing(folder, "collection"):
+        if not fresh and (folder / INDEX_FILE).exists():
+            made = _find_made(folder, photos, config, skip_bad)
+            if made is not None:
+                return replace(made, seconds=time.monotonic() - started)
+        say(f"{len(photos.sources)} photos, {config.backbone} on {config.device}, {torch.get_num_threads()} threads")
+        with Stages() as stages:
+            collection, matches = extract_collection(
+                photos.sources, config, progress=stages, on_bad=_tell_skipped if skip_bad else None
+            )
+        kept = photos.keep([photo.path for photo in collection.photos])
+        collection = replace(
+            collection,
+            settings=collection.settings | _settings(kept, config),
+            photos=tuple(replace(photo, box_xyxy=photos.boxes.get(photo.path)) for photo in collection.photos),
+        )
+        # From here to the end of the writing there is no index, so nothing half-written is taken for finished.
+        (folder / INDEX_FILE).unlink(missing_ok=True)
+        if kept.truth is None:
+            remove_truth(folder)
+        else:
+            write_truth(folder, kept.truth)
+        save_collection(folder, collection, matches)
+    skipped = _missing(photos, kept)
+    return Prepared(folder, skipped, False, collection, matches, time.monotonic() - started)
+
+
+def _tell_skipped(error: PhotoError) -> None:
+    warn(f"left out: {error}")
+
+
+def _missing(photos: PhotoSet, kept: PhotoSet) -> tuple[str, ...]:
+    names = {source.name for source in kept.sources}
+    return tuple(source.name for source in photos.sources if source.name not in names)
+
+
+def _find_made(folder: Path, photos: PhotoSet, config: FeatureConfig, skip_bad: bool) -> Prepared | None:
+    """The collection in a folder, if it is whole and what is asked for; None if it must be made again.
+
+    Raises:
+        InputError: It was made with other settings or from other photos.
+    """
+    from asic_flow.collection import CollectionError, load_collection, read_index
+
+    pixels = _read_pixels(photos.sources)
+    kept = photos.keep(list(pixels))
+    if len(pixels) < LEAST_PHOTOS or (len(pixels) < len(photos.sources) and not skip_bad):
+        return None
+    try:
+        index = read_index(folder)
+        stored = {str(record["path"]): str(record["pixels_sha256"]) for record in index["photos"]}
+        lines = _photo_differences(stored, pixels) or _setting_differences(index["settings"], _settings(kept, config))
+    except (CollectionError, KeyError, TypeError) as error:
+        warn(f"{folder} is damaged: {error}; making it again")
+        return None
+    refuse_other_settings(folder, lines)
+    try:
+        collection, matches = load_collection(folder)
+        read_truth(folder, collection)
+    except (CollectionError, TruthError) as error:
+        warn(f"{error}; making it again")
+        return None
+    return Prepared(folder, _missing(photos, kept), True, collection, matches, 0.0)
+
+
+def _read_pixels(sources: Sequence[PhotoSource]) -> dict[str, str]:
+    """The sha256 of every readable photo's pixels by name."""
+    pixels = {}
+    for source in sources:
+        with suppress(PhotoError):
+            pixels[source.name] = pixels_sha256(read_photo(source.path))
+    return pixels
+
+
+def _photo_differences(stored: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    lines = [f"photo {printable(name)}: in the folder, now gone" for name in stored if name not in wanted]
+    for name, digest in wanted.items():
+        if name not in stored:
+            lines.append(f"photo {printable(name)}: not in the folder, now there")
+        elif stored[name] != digest:
+            lines.append(f"photo {printable(name)}: other pixels than in the folder")
+    return lines
+
+
+def _settings(photos: PhotoSet, config: FeatureConfig) -> dict[str, Any]:
+    """Everything that decides what a collection holds, beside the pixels of its photos."""
+    backbone, block, facet, stride = config.resolve()
+    weights = locate_weights(config.backbone, config.weights)
+    options = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in _NO_PART_OF_KEY}
+    return options | {
+        "backbone": backbone.name,
+        "weights_sha256": None if weights is None else sha256_of(weights),
+        "block": block,
+        "facet": facet,
+        "stride": stride,
+        "masks": "folder" if isinstance(config.masks, Path) else config.masks,
+        "masks_sha256": _masks_sha256(photos, config.masks) if isinstance(config.masks, Path) else None,
+        "source": photos.source,
+        "truth_sha256": None if photos.truth is None else truth_sha256(photos.truth),
+        "version": installed_version("asic-features"),
+    }
+
+
+def _setting_differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return differences({key: stored[key] for key in wanted if key in stored}, wanted)
+
+
+def _masks_sha256(photos: PhotoSet, folder: Path) -> str:
+    from asic_features.masks import find_user_masks
+
+    digest = hashlib.sha256()
+    for source in find_user_masks(photos.sources, folder):
+        if source.mask_path is not None:
+            digest.update(f"{source.name}\0{sha256_of(source.mask_path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _show_plan(photos: PhotoSet, config: FeatureConfig, folder: Path, as_json: bool) -> None:
+    backbone, block, facet, stride = config.resolve()
+    side = (config.size - backbone.patch) // stride + 1
+    plan = {
+        "photos": len(photos.sources),
+        "tokens_per_photo": side * side,
+        "backbone": backbone.name,
+        "block": block,
+        "facet": facet,
+        "stride": stride,
+        "truth": photos.truth is not None,
+        "out": str(folder),
+    }
+    if as_json:
+        write_json(plan)
+        return
+    for name, value in plan.items():
+        write_data(f"{name}: {printable(value)}")
+
+
+def _report(prepared: Prepared, as_json: bool) -> None:
+    collection, matches = prepared.collection, prepared.matches
+    if not len(matches):
+        warn("no two photos match: there is nothing to align")
+    share = float(collection.foreground().float().mean())
+    state = "already done" if prepared.reused else f"done in {prepared.seconds:.1f} s"
+    folder = printable(prepared.folder)
+    say(
+        f"{folder}: {state}: {len(collection)} photos, {len(collection.grid.centres_px())} tokens each, "
+        f"{share:.0%} foreground, {len(matches)} matches. Next: asic train {folder}"
+    )
+    if not as_json:
+        write_data(folder)
+        return
+    write_json(
+        {
+            "collection": str(prepared.folder),
+            "photos": [photo.path for photo in collection.photos],
+            "skipped": list(prepared.skipped),
+            "matches": len(matches),
+            "foreground": share,
+            "reused": prepared.reused,
+            "seconds": round(prepared.seconds, 3),
+            "settings": collection.settings,
+        }
+    )

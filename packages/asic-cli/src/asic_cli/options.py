@@ -1,0 +1,32 @@
+"""The flags that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asic_cli.config import load_config
+
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over what an earlier command left in the folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        is_eager=True,
+        callback=load_config,
+        help="Take settings from this file's table of the command's name; flags and ASIC_* win.",
+    ),
+]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the resolved settings as TOML and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", envvar="ASIC_DEVICE", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute; auto takes a GPU."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", envvar="ASIC_SEED", min=0, help="Seed of whatever is drawn at random.")]
