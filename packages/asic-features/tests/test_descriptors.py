@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from asic_features.backbones import BACKBONES
 from asic_features.descriptors import VisionTransformer, token_grid
@@ -98,16 +100,43 @@ def test_stride_below_the_patch_adds_tokens_between(random_vit: Path) -> None:
     torch.testing.assert_close(keys[::2, ::2].reshape(1, 196, 192), coarse(images, [(0, "key")]).facets[0])
 
 
-def test_rotary_networks_with_registers_run(tmp_path: Path) -> None:
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most elements any operation returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_attention_is_never_materialised(random_vit: Path) -> None:
+    network = VisionTransformer(BACKBONES["vit_tiny_p16"], random_vit, stride=1)
+    images = torch.zeros(1, 72, 72, 3, dtype=torch.uint8)
+    with LargestTensor() as largest:
+        tokens = network(images, [(1, "key")], with_cls_attention=True).facets[0].shape[1]
+    assert tokens == 57 * 57
+    # The widest tensor is the hidden layer of a block: 4 x 192 values a token; attention would be 3 x 3249 a token.
+    assert largest.elements <= 4 * 192 * (tokens + 1)
+
+
+@pytest.mark.parametrize("name", ["dinov3_vits16", "dinov2_vits14_reg4"])
+def test_networks_with_registers_equal_timms_own(name: str, tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file
 
-    backbone = BACKBONES["dinov3_vits16"]
+    backbone = BACKBONES[name]
     torch.manual_seed(0)
     model = timm.create_model(backbone.timm_name, pretrained=False, num_classes=0, dynamic_img_size=True).eval()
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    network = VisionTransformer(backbone, tmp_path / "w.safetensors", stride=16)
-    images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    network = VisionTransformer(backbone, tmp_path / "w.safetensors", stride=backbone.patch)
+    side = 4 * backbone.patch
+    images = torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     mean, std = torch.tensor(backbone.mean).view(3, 1, 1), torch.tensor(backbone.std).view(3, 1, 1)
     pixels = (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
     own = model.forward_intermediates(pixels, indices=[11], intermediates_only=True, output_fmt="NLC")
@@ -123,6 +152,8 @@ def test_rotary_networks_with_registers_run(tmp_path: Path) -> None:
     model.forward_features(pixels)
     expected = seen[0][0][:, :, 0, 5:].mean(dim=1) * 16
     torch.testing.assert_close(described.cls_attention, expected, atol=1e-4, rtol=1e-4)
+    odd = torch.zeros(1, side + 5, side + 5, 3, dtype=torch.uint8)
+    assert network(odd, [(0, "key")]).facets[0].shape == (1, 16, 384)
 
 
 def test_noise_directions_hold_what_noise_images_share(random_vit: Path) -> None:

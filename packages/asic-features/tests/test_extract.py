@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,30 @@ def test_a_network_describes_too(folder: Path, random_vit: Path) -> None:
     assert len(matches) > 0
     assert collection.settings["block"] == 8
     assert len(collection.settings["weights_sha256"]) == 64
+
+
+def test_batches_halve_when_memory_runs_out(
+    folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = list_photos(folder / "photos")
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks="none", batch=3)
+    expected, _ = extract_collection(photos, config)
+    forward = VisionTransformer.__call__
+
+    def small(self: VisionTransformer, images: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        if len(images) > limit:
+            raise torch.OutOfMemoryError("too much")
+        return forward(self, images, *arguments, **options)
+
+    monkeypatch.setattr(VisionTransformer, "__call__", small)
+    monkeypatch.setattr(VisionTransformer, "blank_attention", lambda *_: torch.zeros(121))
+    limit = 1
+    collection, _ = extract_collection(photos, config)
+    assert "going on with 1 photos at once" in caplog.text
+    torch.testing.assert_close(collection.descriptors, expected.descriptors, atol=1e-3, rtol=0)
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError, match="too much"):
+        extract_collection(photos, config)
 
 
 def test_options_shape_descriptors(folder: Path, random_vit: Path) -> None:

@@ -110,7 +110,8 @@ class VisionTransformer:
         if with_cls_attention and model.cls_token is None:
             raise ValueError(f"{self.backbone.name} has no CLS token: use masks 'cosegment', 'none' or your own")
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() / 255
-        x = model.patch_embed((pixels - self._mean) / self._std)
+        # Not patch_embed itself, which wants sides that are multiples of the patch: 256 is none of 14.
+        x = model.patch_embed.norm(model.patch_embed.proj((pixels - self._mean) / self._std).permute(0, 2, 3, 1))
         x, rope = _add_positions(model, x)
         x = model.norm_pre(x)
         found: dict[tuple[int, Facet], torch.Tensor] = {}

@@ -259,13 +259,21 @@ def _network(
     report: Progress,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Saliency (N, T), masks (N, S, S) and descriptors (N, T, D) of unit length."""
-    total = len(prepared.images)
+    total, done, batch = len(prepared.images), 0, config.batch
     tokens, attention = [], []
-    for start in range(0, total, config.batch):
-        report("descriptors", start, total)
-        described = network(prepared.images[start : start + config.batch], [request], with_cls_attention=True)
+    while done < total:
+        report("descriptors", done, total)
+        try:
+            described = network(prepared.images[done : done + batch], [request], with_cls_attention=True)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2
+            _LOG.warning("the device's memory ran out: going on with %d photos at once", batch)
+            continue
         tokens.append(functional.normalize(described.facets[0], dim=-1).cpu())
         attention.append(described.cls_attention.cpu())
+        done += batch
     saliency = attention_saliency(torch.cat(attention), network.blank_attention(config.size).cpu())
     descriptors = torch.cat(tokens)
     if network.backbone.removes_noise:
