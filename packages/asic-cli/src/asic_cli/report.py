@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -13,11 +15,28 @@ from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
 from asic_cli.viewer.scores import headline, score_panel, signed
 from asic_cli.viewer.sections import text
+from asic_cli.viewer.textures import viewer_data
 from asic_flow import atomic
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
 from asic_flow.views import mean_pairwise_iou
+
+# In the order in which they are joined: a file may use what those before it define.
+_SCRIPTS = (
+    "dom",
+    "frames",
+    "search",
+    "maps",
+    "canonical",
+    "picture",
+    "pins",
+    "zip",
+    "tile",
+    "lines",
+    "viewer",
+    "start",
+)
 
 
 def write_report(
@@ -49,8 +68,12 @@ def write_report(
             f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
         )
     window = open_window(alignment)
+    script = _script()
     page = Template(_asset("page.html")).substitute(
         title=text(title),
+        script=script,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        data=viewer_data(matches, alignment, window),
         style=_asset("style.css"),
         facts=_facts(collection, summary),
         averages=sections.averages(collection, alignment, window),
@@ -93,6 +116,12 @@ def _figures(iou_before: float, iou_after: float, summary: Mapping[str, Any]) ->
     before, after = overlap.get("mask_iou_before", iou_before), overlap.get("mask_iou_after", iou_after)
     figures.append((f"{100 * before:.0f} → {100 * after:.0f} %", "overlap of the objects, before and after"))
     return "".join(f"<div><strong>{value}</strong><span>{label}</span></div>" for value, label in figures)
+
+
+def _script() -> str:
+    """The viewer's modules as one script. The page's policy lets this very text run and nothing else."""
+    modules = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    return f'(() => {{\n"use strict";\n{modules}}})();'
 
 
 def _asset(name: str) -> str:

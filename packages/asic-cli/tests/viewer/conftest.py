@@ -34,11 +34,11 @@ class Run:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Five creatures of 128 pixels under hostile names."""
+    """Five creatures under hostile names, with few tokens, so that it is quick."""
     folder = tmp_path_factory.mktemp("photos")
-    for index, image in enumerate(draw_collection(3, len(HOSTILE_NAMES), 160).images):
+    for index, image in enumerate(draw_collection(3, len(HOSTILE_NAMES), 300).images):
         Image.fromarray(image).save(folder / f"{index}.png")
-    collection, matches = extract_collection(list_photos(folder), FeatureConfig(size=128))
+    collection, matches = extract_collection(list_photos(folder), FeatureConfig(size=256, stride=12))
     photos = tuple(replace(photo, path=name) for photo, name in zip(collection.photos, HOSTILE_NAMES, strict=True))
     collection = replace(collection, photos=photos)
     return Run(collection, matches, Alignment.fit(collection, matches))

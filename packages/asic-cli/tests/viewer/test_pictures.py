@@ -81,7 +81,7 @@ def test_lines_tell_agreement_from_its_contrary(run: Any) -> None:
 
 
 def test_flags_name_mirrored_folded_and_unsupported_photos(run: Any) -> None:
-    maps, support = run.alignment.maps.clone(), run.alignment.support.clone()
+    maps, support = run.alignment.maps.clone(), torch.full((5,), 0.8)
     maps[0] = maps[0, 64, 64]
     support[1] = 0.01
     mirrored = torch.tensor([False, False, True, False, False])

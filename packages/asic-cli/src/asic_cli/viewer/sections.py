@@ -32,14 +32,15 @@ def text(value: str) -> str:
 
 def averages(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
     """The average photo before and after alignment, each cropped to what it shows."""
-    before = pictures.average(collection.images, alignment.foreground)
+    crop = pictures.crop_to_content(pictures.average(collection.images, alignment.foreground))
     after = pictures.average(window.resample(collection.images), window.visible)
     return "".join(
-        f'<figure class="average"><img src="{pictures.data_address(picture, kind="WEBP", quality=88)}" alt="{alt}">'
+        f'<figure class="average"><img id="{name}" alt="{alt}" '
+        f'src="{pictures.data_address(picture, kind="WEBP", quality=88)}">'
         f"<figcaption>{caption}</figcaption></figure>"
-        for picture, caption, alt in (
-            (pictures.crop_to_content(before), "Average of the photos", "Average of all photos as they are"),
-            (after, "Average after alignment", "Average of all photos in canonical space"),
+        for name, picture, caption, alt in (
+            ("plain-average", crop, "Average of the photos", "Average of all photos as they are"),
+            ("average", after, "Average after alignment", "Average of all photos in canonical space"),
         )
     )
 

@@ -1,0 +1,30 @@
+// Small pieces of page: elements, files in, files out.
+
+const SVG = document.querySelector("svg").namespaceURI;
+
+function svgElement(name, attributes = {}, parent = null) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  parent?.append(element);
+  return element;
+}
+
+function htmlElement(name, properties = {}, parent = null) {
+  const element = Object.assign(document.createElement(name), properties);
+  parent?.append(element);
+  return element;
+}
+
+function byId(id) {
+  return document.getElementById(id);
+}
+
+function offerFile(name, blob) {
+  const link = htmlElement("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+function pngOf(canvas) {
+  return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+}

@@ -1,0 +1,142 @@
+// Reads the page's data block: the canonical map, confidence and mask of every photo, in pixels of the model's frame.
+// A pixel's centre is its integer coordinate.
+
+const data = JSON.parse(document.getElementById("viewer-data").textContent);
+const [HEIGHT, WIDTH] = data.size;
+
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+function shortsOf(base64) {
+  const view = new DataView(bytesOf(base64).buffer);
+  const shorts = new Uint16Array(view.byteLength / 2);
+  for (let i = 0; i < shorts.length; i++) shorts[i] = view.getUint16(2 * i, true);
+  return shorts;
+}
+
+class PhotoMap {
+  constructor(record) {
+    this.path = record.path;
+    this.scale = record.scale;
+    this.offset = record.offset;
+    this.mask = readMask(record.mask);
+    this.canonical = readMap(record);
+    this.confidenceTexels = bytesOf(record.confidence);
+    this.search = new CanonicalSearch(this.canonical, this.mask);
+  }
+
+  toImage([x, y]) {
+    return [(x - this.offset[0]) / this.scale[0], (y - this.offset[1]) / this.scale[1]];
+  }
+
+  toModel([x, y]) {
+    return [x * this.scale[0] + this.offset[0], y * this.scale[1] + this.offset[1]];
+  }
+
+  // Canonical position of a point, bilinear between pixels, border replicated.
+  canonicalAt([x, y]) {
+    x = Math.min(Math.max(x, 0), WIDTH - 1);
+    y = Math.min(Math.max(y, 0), HEIGHT - 1);
+    const column = Math.min(Math.floor(x), WIDTH - 2);
+    const row = Math.min(Math.floor(y), HEIGHT - 2);
+    const right = x - column;
+    const down = y - row;
+    const first = 2 * (row * WIDTH + column);
+    const at = (k) =>
+      (1 - down) * ((1 - right) * this.canonical[first + k] + right * this.canonical[first + 2 + k]) +
+      down * ((1 - right) * this.canonical[first + 2 * WIDTH + k] + right * this.canonical[first + 2 * WIDTH + 2 + k]);
+    return [at(0), at(1)];
+  }
+
+  // How canonical xy changes with a step in x and with a step in y: [ux/x, uy/x, ux/y, uy/y].
+  slopeAt([x, y]) {
+    const left = this.canonicalAt([x - 1, y]);
+    const right = this.canonicalAt([x + 1, y]);
+    const above = this.canonicalAt([x, y - 1]);
+    const below = this.canonicalAt([x, y + 1]);
+    const across = Math.min(x + 1, WIDTH - 1) - Math.max(x - 1, 0);
+    const along = Math.min(y + 1, HEIGHT - 1) - Math.max(y - 1, 0);
+    return [
+      (right[0] - left[0]) / across, (right[1] - left[1]) / across,
+      (below[0] - above[0]) / along, (below[1] - above[1]) / along,
+    ];
+  }
+
+  // Bilinear between pixels; pixels off the foreground count as nothing.
+  confidenceAt([x, y]) {
+    x = Math.min(Math.max(x, 0), WIDTH - 1);
+    y = Math.min(Math.max(y, 0), HEIGHT - 1);
+    const column = Math.min(Math.floor(x), WIDTH - 2);
+    const row = Math.min(Math.floor(y), HEIGHT - 2);
+    const right = x - column;
+    const down = y - row;
+    return (
+      (1 - down) * ((1 - right) * this.pixelConfidence(column, row) + right * this.pixelConfidence(column + 1, row)) +
+      down * ((1 - right) * this.pixelConfidence(column, row + 1) + right * this.pixelConfidence(column + 1, row + 1))
+    );
+  }
+
+  pixelConfidence(column, row) {
+    if (!this.mask[row * WIDTH + column]) return 0;
+    const side = data.confidenceSide;
+    const x = Math.min(Math.max(((column + 0.5) / WIDTH) * side - 0.5, 0), side - 1);
+    const y = Math.min(Math.max(((row + 0.5) / HEIGHT) * side - 0.5, 0), side - 1);
+    const left = Math.min(Math.floor(x), side - 2);
+    const top = Math.min(Math.floor(y), side - 2);
+    const right = x - left;
+    const down = y - top;
+    const texels = this.confidenceTexels.subarray(top * side + left);
+    const above = (1 - right) * texels[0] + right * texels[1];
+    const below = (1 - right) * texels[side] + right * texels[side + 1];
+    return ((1 - down) * above + down * below) / 255;
+  }
+
+  // Where this photo shows a canonical point: {x, y, confidence}, or null without any foreground.
+  // `sourceConfidence` is that of the point where it comes from.
+  find(canonical, sourceConfidence) {
+    const found = this.search.nearest(canonical);
+    if (found === null) return null;
+    const scale = data.residualScale ** 2;
+    const agreement = Math.sqrt(sourceConfidence * this.confidenceAt([found.x, found.y]));
+    return { x: found.x, y: found.y, confidence: (agreement * scale) / (scale + found.distance ** 2) };
+  }
+}
+
+function readMask(base64) {
+  const mask = new Uint8Array(HEIGHT * WIDTH);
+  let place = 0;
+  shortsOf(base64).forEach((length, run) => {
+    if (run % 2 === 1) mask.fill(1, place, place + length);
+    place += length;
+  });
+  return mask;
+}
+
+// The texture, bilinear, at every pixel.
+function readMap(record) {
+  const texels = shortsOf(record.map);
+  const side = data.mapSide;
+  const values = new Float32Array(2 * HEIGHT * WIDTH);
+  const step = [0, 1].map((k) => (record.high[k] - record.low[k]) / 65535);
+  for (let row = 0; row < HEIGHT; row++) {
+    const y = (row * (side - 1)) / (HEIGHT - 1);
+    const top = Math.min(Math.floor(y), side - 2);
+    const down = y - top;
+    for (let column = 0; column < WIDTH; column++) {
+      const x = (column * (side - 1)) / (WIDTH - 1);
+      const left = Math.min(Math.floor(x), side - 2);
+      const right = x - left;
+      const first = 2 * (top * side + left);
+      for (let k = 0; k < 2; k++) {
+        const above = (1 - right) * texels[first + k] + right * texels[first + 2 + k];
+        const below = (1 - right) * texels[first + 2 * side + k] + right * texels[first + 2 * side + 2 + k];
+        values[2 * (row * WIDTH + column) + k] = record.low[k] + step[k] * ((1 - down) * above + down * below);
+      }
+    }
+  }
+  return values;
+}

@@ -1,0 +1,97 @@
+// Pins: places set by hand on one photo and seen on all. Files hold them in the photos' own pixels.
+
+const PIN_COLUMNS = ["pin", "photo", "x", "y", "confidence", "placed"];
+
+// `tile` is the photo's index, or -1 for canonical space; `point` is in pixels of the model's frame.
+function makePin(name, tile, point) {
+  return { name, tile, point };
+}
+
+function frameOf(maps, tile) {
+  return tile < 0 ? CANONICAL_FRAME : maps[tile];
+}
+
+// Where a pin is on every photo: {x, y, confidence} or null, in pixels of the model's frame.
+function placesOf(maps, pin) {
+  const frame = frameOf(maps, pin.tile);
+  const canonical = frame.canonicalAt(pin.point);
+  const confidence = frame.confidenceAt(pin.point);
+  const places = maps.map((map, index) =>
+    index === pin.tile ? { x: pin.point[0], y: pin.point[1], confidence } : map.find(canonical, confidence),
+  );
+  return { canonical, confidence, places };
+}
+
+function rowsOf(maps, pins) {
+  return pins.flatMap((pin) => {
+    const { canonical, confidence, places } = placesOf(maps, pin);
+    const rows = places.flatMap((place, index) => {
+      if (place === null) return [];
+      const [x, y] = maps[index].toImage([place.x, place.y]);
+      return [{ pin: pin.name, photo: maps[index].path, x, y, confidence: place.confidence, placed: index === pin.tile }];
+    });
+    const [x, y] = canonical;
+    return [...rows, { pin: pin.name, photo: "", x, y, confidence, placed: pin.tile < 0 }];
+  });
+}
+
+function pinsToJson(maps, pins) {
+  return JSON.stringify({ format: "asic-pins", version: 1, places: rowsOf(maps, pins) }, null, 1);
+}
+
+function pinsToCsv(maps, pins) {
+  const quote = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const lines = rowsOf(maps, pins).map((row) => [
+    quote(row.pin), quote(row.photo), row.x.toFixed(6), row.y.toFixed(6), row.confidence.toFixed(4), row.placed ? 1 : 0,
+  ]);
+  return [PIN_COLUMNS, ...lines].map((line) => `${line.join(",")}\r\n`).join("");
+}
+
+// Reads either file; places that were found and not set by hand are found again. Throws Error with the reason.
+function readPins(maps, text) {
+  const rows = text.trimStart().startsWith("{") ? rowsOfJson(text) : rowsOfCsv(text);
+  // A file of text cannot hold names that are not Unicode, so they are compared as it would hold them.
+  const known = new Map(maps.map((map, index) => [map.path.toWellFormed(), index]));
+  return rows.filter((row) => row.placed).map((row) => {
+    if (!Number.isFinite(row.x) || !Number.isFinite(row.y)) throw new Error(`pin ${row.pin}: x and y must be numbers`);
+    if (row.photo === "") return makePin(row.pin, -1, CANONICAL_FRAME.toModel([row.x, row.y]));
+    const tile = known.get(row.photo.toWellFormed());
+    if (tile === undefined) throw new Error(`pin ${row.pin}: no photo ${row.photo} here`);
+    return makePin(row.pin, tile, maps[tile].toModel([row.x, row.y]));
+  });
+}
+
+function rowsOfJson(text) {
+  const { format, version, places } = JSON.parse(text);
+  if (format !== "asic-pins" || version !== 1 || !Array.isArray(places)) {
+    throw new Error("expected a file of pins, format asic-pins, version 1");
+  }
+  return places.map((row) => ({ ...row, pin: String(row.pin), photo: String(row.photo) }));
+}
+
+function rowsOfCsv(text) {
+  const [header, ...lines] = splitCsv(text);
+  if (header === undefined || header.join() !== PIN_COLUMNS.join()) {
+    throw new Error(`expected a file of pins with the columns ${PIN_COLUMNS.join(", ")}`);
+  }
+  return lines.map(([pin, photo, x, y, confidence, placed]) => ({
+    pin, photo, x: Number.parseFloat(x), y: Number.parseFloat(y), confidence: Number.parseFloat(confidence),
+    placed: placed === "1",
+  }));
+}
+
+// Lines of fields by RFC 4180: quoted fields may hold commas, doubled quotes and line ends.
+function splitCsv(text) {
+  const lines = [];
+  let line = [];
+  for (const match of text.matchAll(/("(?:[^"]|"")*"|[^,\r\n"]*)(,|\r?\n|$)/g)) {
+    const [whole, field, end] = match;
+    if (whole === "" && line.length === 0) continue;
+    line.push(field.startsWith('"') ? field.slice(1, -1).replaceAll('""', '"') : field);
+    if (end !== ",") {
+      lines.push(line);
+      line = [];
+    }
+  }
+  return lines;
+}

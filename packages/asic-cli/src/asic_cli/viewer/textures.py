@@ -1,0 +1,111 @@
+"""Everything the viewer's script computes with: canonical maps, confidence, masks and matches as small binary textures.
+
+N photos have N maps into one space, so N textures carry the correspondences of all N^2 pairs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
+
+from asic_cli.viewer.canonical import CanonicalWindow
+from asic_flow.alignment import Alignment
+from asic_flow.matches import MatchSet
+
+MAP_SIDE = 128
+CONFIDENCE_SIDE = 64
+MATCHES_A_PAIR = 80
+
+
+def viewer_data(matches: MatchSet, alignment: Alignment, window: CanonicalWindow) -> str:
+    """The data block of the page: JSON in ASCII that is safe inside a script element.
+
+    Numbers in textures are little-endian. A map has 128 x 128 texels whose outermost centres are the centres of the
+    photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. Confidence has
+    64 x 64 texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background
+    first. A match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1.
+    """
+    document = {
+        "size": list(alignment.size_hw),
+        "box": [round(edge, 6) for edge in window.box_xyxy],
+        "wheelRadius": window.wheel_radius,
+        "residualScale": alignment.config.residual_scale,
+        "mapSide": MAP_SIDE,
+        "confidenceSide": CONFIDENCE_SIDE,
+        "photos": [_photo(alignment, index) for index in range(len(alignment))],
+        "pairs": _pairs(matches, alignment.size_hw),
+    }
+    # "<" could end the element; everything else in JSON is harmless there.
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _photo(alignment: Alignment, index: int) -> dict[str, Any]:
+    photo = alignment.photos[index]
+    steps, low, high = quantise(alignment.maps[index])
+    return {
+        "path": photo.path,
+        "scale": list(photo.scale_xy),
+        "offset": list(photo.offset_xy),
+        "low": low,
+        "high": high,
+        "map": _base64(steps),
+        "confidence": _base64(_confidence(alignment.confidence[index], alignment.foreground[index])),
+        "mask": _base64(run_lengths(alignment.foreground[index].numpy())),
+    }
+
+
+def quantise(canonical: Tensor) -> tuple[NDArray[np.uint16], list[float], list[float]]:
+    """Takes a map (H, W, 2) to a 128 x 128 texture of 16-bit steps, with the values of the first step and the last."""
+    side = (MAP_SIDE, MAP_SIDE)
+    texels = interpolate(canonical.permute(2, 0, 1)[None].double(), side, mode="bilinear", align_corners=True)[0]
+    low, high = texels.amin((1, 2)), texels.amax((1, 2))
+    steps = (texels - low[:, None, None]) / (high - low).clamp_min(1e-9)[:, None, None] * 65535
+    return steps.permute(1, 2, 0).round().numpy().astype("<u2"), low.tolist(), high.tolist()
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """The lengths of alternating runs of a mask, row by row, background first; a long run is cut by empty ones.
+
+    >>> run_lengths(np.array([[False, True], [True, False]])).tolist()
+    [1, 2, 1]
+    """
+    flat = np.concatenate(([False], mask.ravel()))
+    edges = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]), [mask.size]))
+    lengths: list[int] = []
+    for length in np.diff(edges).tolist():
+        whole, rest = divmod(length, 65535)
+        lengths.extend([65535, 0] * whole + [rest])
+    return np.array(lengths, "<u2")
+
+
+def _confidence(confidence: Tensor, foreground: Tensor) -> NDArray[np.uint8]:
+    """The mean over the foreground of every texel; texels next to the foreground take their neighbours' mean."""
+    share = adaptive_avg_pool2d(foreground.float()[None], CONFIDENCE_SIDE)
+    total = adaptive_avg_pool2d((confidence * foreground)[None], CONFIDENCE_SIDE)
+    around = avg_pool2d(total, 3, 1, 1) / avg_pool2d(share, 3, 1, 1).clamp_min(1e-6)
+    texels = torch.where(share > 0, total / share.clamp_min(1e-6), around)[0]
+    return (texels * 255).clamp(0, 255).round().to(torch.uint8).numpy()
+
+
+def _pairs(matches: MatchSet, size_hw: tuple[int, int]) -> list[list[Any]]:
+    """Of every pair its two photos and its best matches, in falling order of similarity."""
+    side = np.array([size_hw[1] - 1, size_hw[0] - 1]) / 255
+    pairs = []
+    for pair, (first, second) in enumerate(matches.pairs.tolist()):
+        rows = np.arange(matches.offsets[pair], matches.offsets[pair + 1])
+        rows = rows[np.argsort(-matches.score[rows], kind="stable")[:MATCHES_A_PAIR]]
+        fields = (matches.xy_a[rows] / side, matches.xy_b[rows] / side, matches.score[rows, None] * 255)
+        bytes_ = np.concatenate(fields, 1).clip(0, 255).round().astype(np.uint8)
+        pairs.append([first, second, _base64(bytes_)])
+    return pairs
+
+
+def _base64(values: NDArray[np.generic]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

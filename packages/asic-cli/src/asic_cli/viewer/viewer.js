@@ -1,0 +1,317 @@
+// The viewer: every tile answers the pointer, the keys and the controls.
+
+const PIN_REACH = 0.04;
+const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+class Viewer {
+  constructor(maps, tiles, paint, frames) {
+    this.maps = maps;
+    this.tiles = tiles;
+    this.paint = paint;
+    this.frames = frames;
+    this.pins = [];
+    this.morph = 0;
+    this.dragged = null;
+    this.lastPoint = null;
+    this.stampImage = null;
+    for (const tile of tiles) this.listen(tile);
+    this.listenToControls();
+    const observer = new IntersectionObserver((entries) => {
+      for (const entry of entries) this.sawTile(entry);
+    });
+    for (const tile of tiles) observer.observe(tile.figure);
+  }
+
+  get tool() {
+    return document.querySelector("input[name=tool]:checked").value;
+  }
+
+  sawTile(entry) {
+    const tile = this.tiles.find(({ figure }) => figure === entry.target);
+    tile.inView = entry.isIntersecting;
+    if (tile.inView && tile.stale) this.draw(tile);
+  }
+
+  listen(tile) {
+    const { frame } = tile;
+    frame.addEventListener("pointerdown", (event) => this.press(tile, event));
+    frame.addEventListener("pointermove", (event) => this.move(tile, event));
+    frame.addEventListener("pointerup", () => this.release(tile));
+    frame.addEventListener("pointercancel", () => { this.dragged = this.lastPoint = null; });
+    frame.addEventListener("pointerleave", () => this.frames.add("hover", () => this.showCross(null, null)));
+    frame.addEventListener("keydown", (event) => this.key(tile, event));
+  }
+
+  press(tile, event) {
+    if (event.button !== 0) return;
+    const place = tile.pointOf(event);
+    const point = tile.photoPoint(place, this.morph);
+    if (this.tool === "look") {
+      this.dragged = this.pinNear(tile, place) ?? this.addPin(tile.index, point);
+    } else {
+      this.paint.remember();
+      this.lastPoint = point;
+      this.apply(tile, [point]);
+    }
+    tile.frame.setPointerCapture(event.pointerId);
+  }
+
+  move(tile, event) {
+    const place = tile.pointOf(event);
+    this.frames.add("hover", () => {
+      const point = tile.photoPoint(place, this.morph);
+      this.showCross(tile, point);
+      if (this.dragged !== null) this.movePin(this.dragged, tile.index, point);
+      if (this.lastPoint !== null && this.tool === "brush") this.strokeTo(tile, point);
+    });
+  }
+
+  release() {
+    this.frames.add("release", () => {
+      this.dragged = null;
+      this.lastPoint = null;
+    });
+  }
+
+  key(tile, event) {
+    const step = KEY_STEPS[event.key];
+    const current = tile.keyPoint ?? [(WIDTH - 1) / 2, (HEIGHT - 1) / 2];
+    if (step) {
+      const length = event.shiftKey ? 10 : 1;
+      tile.keyPoint = [
+        Math.min(Math.max(current[0] + length * step[0], 0), WIDTH - 1),
+        Math.min(Math.max(current[1] + length * step[1], 0), HEIGHT - 1),
+      ];
+      this.showCross(tile, tile.keyPoint);
+    } else if (event.key === "Enter") {
+      this.addPin(tile.index, current);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  // Marks a point of one tile and its counterparts on all others; nothing for a null tile.
+  showCross(source, point) {
+    if (source === null) {
+      for (const tile of this.tiles) tile.showCross(null, this.morph, false);
+      return;
+    }
+    const canonical = source.map.canonicalAt(point);
+    const confidence = source.map.confidenceAt(point);
+    for (const tile of this.tiles) {
+      const isSource = tile === source;
+      const place = isSource ? { x: point[0], y: point[1], confidence } : tile.map.find(canonical, confidence);
+      tile.showCross(place, this.morph, isSource);
+    }
+  }
+
+  // Pins
+
+  addPin(tileIndex, point) {
+    const pin = makePin(`pin ${this.pins.length + 1}`, tileIndex, point);
+    this.setPins([...this.pins, pin]);
+    return pin;
+  }
+
+  movePin(pin, tileIndex, point) {
+    pin.tile = tileIndex;
+    pin.point = point;
+    this.findPin(pin);
+    this.showPins();
+  }
+
+  setPins(pins) {
+    this.pins = pins;
+    for (const pin of pins) this.findPin(pin);
+    this.showPins();
+    this.listPins();
+  }
+
+  findPin(pin) {
+    pin.found = placesOf(this.maps, pin);
+    const [x, y] = canonicalToTile(pin.found.canonical);
+    pin.found.canonicalPlace = { x, y, confidence: pin.found.confidence };
+  }
+
+  showPins() {
+    for (const tile of this.tiles) tile.showPins(this.pins, this.morph);
+  }
+
+  listPins() {
+    const list = byId("pin-list");
+    byId("pin-tools").classList.toggle("empty", this.pins.length === 0);
+    list.replaceChildren();
+    this.pins.forEach((pin, number) => {
+      const item = htmlElement("li", {}, list);
+      const dot = htmlElement("span", { className: "dot", textContent: number + 1 }, item);
+      dot.style.background = pinColour(number);
+      const name = htmlElement("input", { value: pin.name, ariaLabel: `Name of pin ${number + 1}` }, item);
+      name.addEventListener("change", () => { pin.name = name.value; });
+      const remove = htmlElement("button", { type: "button", textContent: "×", ariaLabel: `Remove ${pin.name}` }, item);
+      remove.addEventListener("click", () => this.setPins(this.pins.filter((other) => other !== pin)));
+    });
+  }
+
+  pinNear(tile, place) {
+    const near = this.pins.find((pin) => {
+      const found = tile.index < 0 ? pin.found.canonicalPlace : pin.found.places[tile.index];
+      if (found === null) return false;
+      const [x, y] = tile.shownAt([found.x, found.y], this.morph);
+      return Math.hypot(x - place[0], y - place[1]) < PIN_REACH * WIDTH;
+    });
+    return near ?? null;
+  }
+
+  // Paint
+
+  strokeTo(tile, point) {
+    const [fromX, fromY] = this.lastPoint;
+    const [toX, toY] = point;
+    const steps = Math.max(1, Math.ceil(Math.hypot(toX - fromX, toY - fromY) / (this.radius / 3)));
+    const points = Array.from({ length: steps }, (_, i) => [
+      fromX + ((toX - fromX) * (i + 1)) / steps,
+      fromY + ((toY - fromY) * (i + 1)) / steps,
+    ]);
+    this.lastPoint = point;
+    this.apply(tile, points);
+  }
+
+  get radius() {
+    return (Number(byId("brush-size").value) / 100) * WIDTH;
+  }
+
+  // Brushes or stamps at points of a tile, and shows it on all.
+  apply(tile, points) {
+    const { radius } = this;
+    const draw = this.tool === "brush" ? brush(byId("colour").value, radius) : this.stamp(radius);
+    for (const point of points) {
+      const changed = this.paint.drawAt(tile.map, point, 2 * radius, draw);
+      for (const { picture } of this.tiles) picture.repaint(changed);
+    }
+    this.drawAll();
+  }
+
+  stamp(radius) {
+    if (this.stampImage !== null) return imageStamp(this.stampImage, radius);
+    return textStamp(byId("stamp-text").value, byId("colour").value, radius);
+  }
+
+  // Drawing
+
+  draw(tile) {
+    tile.stale = true;
+    this.frames.add(tile, () => {
+      if (!tile.inView) return;
+      tile.picture.draw(this.morph, 4);
+      tile.stale = false;
+    });
+  }
+
+  drawAll() {
+    for (const tile of this.tiles) this.draw(tile);
+  }
+
+  repaintAll() {
+    for (const tile of this.tiles) this.frames.add(tile.picture, () => tile.picture.repaintAll());
+    this.drawAll();
+  }
+
+  setOverlay(kind) {
+    for (const tile of this.tiles) this.frames.add(tile.picture, () => tile.picture.setOverlay(kind));
+    this.drawAll();
+  }
+
+  setMorph(share) {
+    this.morph = share;
+    this.showPins();
+    this.drawAll();
+  }
+
+  // Controls
+
+  listenToControls() {
+    const on = (id, event, action) => byId(id).addEventListener(event, action);
+    on("overlay", "change", (event) => this.setOverlay(event.target.value));
+    on("morph", "input", (event) => this.setMorph(Number(event.target.value)));
+    on("undo", "click", () => this.paint.undo() && this.repaintAll());
+    on("clear", "click", () => {
+      this.paint.remember();
+      this.paint.clear();
+      this.repaintAll();
+    });
+    on("save-photos", "click", () => this.savePhotos());
+    on("stamp-image", "change", async (event) => {
+      const [file] = event.target.files;
+      this.stampImage = file === undefined ? null : await createImageBitmap(file).catch(() => null);
+    });
+    on("pins-csv", "click", () => this.savePins("pins.csv", "text/csv", pinsToCsv));
+    on("pins-json", "click", () => this.savePins("pins.json", "application/json", pinsToJson));
+    on("pins-clear", "click", () => this.setPins([]));
+    on("pins-file", "change", (event) => this.loadPins(event.target));
+    for (const choice of document.querySelectorAll("input[name=tool]")) {
+      choice.addEventListener("change", () => { byId("viewer").dataset.tool = this.tool; });
+    }
+    byId("viewer").dataset.tool = this.tool;
+  }
+
+  savePins(name, type, format) {
+    offerFile(name, new Blob([format(this.maps, this.pins)], { type }));
+  }
+
+  async loadPins(input) {
+    const [file] = input.files;
+    if (file === undefined) return;
+    try {
+      this.setPins(readPins(this.maps, await file.text()));
+      this.say(`${this.pins.length} pins read from ${file.name}`);
+    } catch (error) {
+      this.say(`${file.name}: ${error.message}`);
+    }
+    input.value = "";
+  }
+
+  async savePhotos() {
+    const files = await Promise.all(
+      this.tiles.map(async ({ canvas, index }) => {
+        const number = String(index + 1).padStart(3, "0");
+        const stem = index < 0 ? "canonical" : `${number}-${this.maps[index].path.replace(/[^\w.-]+/g, "_").slice(-60)}`;
+        return { name: `${stem}.png`, bytes: new Uint8Array(await (await pngOf(canvas)).arrayBuffer()) };
+      }),
+    );
+    offerFile("painted-photos.zip", zip(files));
+  }
+
+  say(message) {
+    byId("message").textContent = message;
+  }
+}
+
+function brush(colour, radius) {
+  return (context) => {
+    context.fillStyle = colour;
+    context.beginPath();
+    context.arc(0, 0, radius, 0, 2 * Math.PI);
+    context.fill();
+  };
+}
+
+function textStamp(text, colour, radius) {
+  return (context) => {
+    context.fillStyle = colour;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.font = "600 100px system-ui, sans-serif";
+    const scale = (2 * radius) / Math.max(context.measureText(text).width, 100);
+    context.scale(scale, scale);
+    context.fillText(text, 0, 0);
+  };
+}
+
+function imageStamp(image, radius) {
+  const scale = (2 * radius) / Math.max(image.width, image.height);
+  return (context) => {
+    const [width, height] = [image.width * scale, image.height * scale];
+    context.drawImage(image, -width / 2, -height / 2, width, height);
+  };
+}
