@@ -351,9 +351,26 @@ class Alignment:
                 penalty = self.config.combine_scale * torch.log1p(squared / self.config.combine_scale)
                 score = query[mine] @ descriptors.T - self.config.combine * penalty
                 best = score.argmax(1)
-                points[mine] = centres[candidates[best]]
+                points[mine] = self._between_tokens(centres[candidates[best]], canonical[mine], image)
                 distance[mine] = squared.gather(1, best[:, None])[:, 0].sqrt()
         return points, distance
+
+    def _between_tokens(self, points_px: Tensor, canonical: Tensor, image: int) -> Tensor:
+        """(M, 2): one Newton step on the canonical map from token centres, at most half a stride along each axis."""
+        photo = torch.full((len(points_px),), image)
+        here = self._sample(self.maps, points_px, photo)
+        slopes = [
+            (self._sample(self.maps, points_px + step, photo) - self._sample(self.maps, points_px - step, photo)) / 2
+            for step in torch.eye(2)
+        ]
+        jacobian = torch.stack(slopes, -1)
+        # Damped, so that a nearly singular map does not throw the point aside; a fold keeps the token's centre.
+        damping = 0.05 * jacobian.square().sum((1, 2))[:, None, None] * torch.eye(2)
+        normal = jacobian.transpose(1, 2) @ jacobian + damping + 1e-12 * torch.eye(2)
+        step = torch.linalg.solve(normal, jacobian.transpose(1, 2) @ (canonical - here)[..., None])[..., 0]
+        half = self.grid.stride / 2
+        moved: Tensor = points_px + step.clamp(-half, half)
+        return moved
 
     def _describe(self, points_px: Tensor, photo: Tensor) -> Tensor:
         """(M, D): consensus descriptors at points, bilinear between foreground tokens, else the nearest one's."""
@@ -401,7 +418,8 @@ def read_run_index(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path}, field 'format': expected 'asic-run'")
     if document.get("version") != FORMAT_VERSION:
         raise RunError(
-            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; run `asic train` again"
+            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; "
+            "run `asic train` again"
         )
     return document
 

@@ -116,7 +116,7 @@ def align_coarsely(
 
 @dataclass(frozen=True)
 class _Votes:
-    """For every pair (first, second) and mirror hypothesis: the similarity `q = rotation * p + shift` of complex points."""
+    """For every pair (first, second) and mirror hypothesis: the similarity `q = rotation * p + shift`."""
 
     first: Tensor
     second: Tensor
@@ -271,7 +271,8 @@ def _synchronise_similarities(votes: _Votes, sign: Tensor, num_images: int) -> T
         right = torch.zeros(num_images, dtype=difference.dtype)
         right.index_add_(0, first, weight * difference)
         right.index_add_(0, second, -weight * difference)
-        return torch.linalg.solve(laplacian.to(difference.dtype), right)
+        solution: Tensor = torch.linalg.solve(laplacian.to(difference.dtype), right)
+        return solution
 
     turn = turn * solve(votes.rotation.abs().log()).exp()
     shift = solve(turn[second] * votes.shift)

@@ -63,7 +63,7 @@ class SplineGrid:
         return homogeneous @ affine.transpose(1, 2)
 
     def membrane_energy(self, device: torch.device) -> Tensor:
-        """(K, K): the quadratic form of squared differences of neighbouring coefficients, a discrete Dirichlet energy."""
+        """(K, K): the quadratic form of squared differences of neighbours, a discrete Dirichlet energy."""
         difference = torch.diff(torch.eye(self.side, device=device), dim=0)
         one_axis = difference.T @ difference
         identity = torch.eye(self.side, device=device)

@@ -158,7 +158,8 @@ def fit(
         )
         coefficients = fit_dense(coefficients, reference, guided, grid, config.residual_scale, config.stiffness)
         coefficients = remove_drift(coefficients, reference, points, grid)
-        descriptors = _consensus(raw, found, config.consensus_power)
+        placed = _find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
+        descriptors = _consensus(raw, placed, config.consensus_power)
     progress("rounds", config.rounds, config.rounds)
     return _finish(collection, foreground, pairs, grid, coefficients, coarse.mirrored, coarse.support, config)
 

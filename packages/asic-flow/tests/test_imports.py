@@ -1,0 +1,29 @@
+"""The direction of imports, proven in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = ["alignment", "baselines", "coarse", "collection", "config", "dense", "kernels", "matches", "train", "views"]
+FORBIDDEN = ("asic_features", "asic_eval", "asic_cli", "timm", "torchvision", "typer", "triton")
+
+
+def loaded_by(*names: str) -> set[str]:
+    statement = f"import {', '.join(names)}, sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    # Triton that is already loaded by torch itself would hide an import of ours.
+    probe = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
+    return set(probe.stdout.split())
+
+
+def test_asic_flow_imports_no_backbone_no_sibling_and_no_triton() -> None:
+    brought = loaded_by(*(f"asic_flow.{name}" for name in MODULES)) - loaded_by("torch")
+    assert not brought & set(FORBIDDEN)
+
+
+@pytest.mark.parametrize("name", ["asic_eval", "triton"])
+def test_the_probe_can_fail(name: str) -> None:
+    pytest.importorskip(name)
+    assert name in loaded_by(name)
