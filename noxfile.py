@@ -88,6 +88,12 @@ def readme(session: nox.Session) -> None:
     run(session, "pytest", "tests", *session.posargs, env=ONE_THREAD)
 
 
+@nox.session(venv_backend="none")
+def crf(session: nox.Session) -> None:
+    """The built-in dense CRF against pydensecrf, which takes a minute to compile."""
+    run(session, "--group=crf", "pytest", "packages/asic-features/tests/test_crf.py", env=ONE_THREAD)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Wheels of the four packages, installed together and run."""
