@@ -13,6 +13,8 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import pytest
 from PIL import Image
 
 from asic_cli.report import write_report
+from asic_flow.matches import MatchSet
 
 BROWSER = os.environ.get("ASIC_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
 HAS_DRIVER = importlib.util.find_spec("playwright") is not None
@@ -47,6 +50,14 @@ _TIME_FRAMES = """
         window.frameTimes.push(performance.now() - start);
     });
 """
+_NO_MATCHES = MatchSet(
+    pairs=np.zeros((0, 2), np.int32),
+    offsets=np.zeros(1, np.int64),
+    xy_a=np.zeros((0, 2), np.float32),
+    xy_b=np.zeros((0, 2), np.float32),
+    score=np.zeros(0, np.float32),
+    saliency=np.zeros(0, np.float32),
+)
 _TILES = "#viewer .tile[data-photo]"
 
 
@@ -70,6 +81,12 @@ def report(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(browser: Any, report: Path) -> Iterator[Any]:
     """The open page. Afterwards: it logged no error, opened no dialogue and asked for nothing but itself."""
+    with _opened(browser, report) as page:
+        yield page
+
+
+@contextmanager
+def _opened(browser: Any, report: Path) -> Iterator[Any]:
     complaints: list[str] = []
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.add_init_script(_TIME_FRAMES)
@@ -303,7 +320,7 @@ def test_morph_ends_in_the_canonical_frame(page: Any, run: Any) -> None:
 
 def test_overlays_change_the_photos_and_leave(page: Any) -> None:
     plain = _pixels(page, 1)
-    for overlay in ("mask", "wheel", "confidence"):
+    for overlay in ("mask", "wheel", "grid", "confidence"):
         page.select_option("#overlay", overlay)
         _settle(page)
         assert np.abs(_pixels(page, 1) - plain).mean() > 5
@@ -329,6 +346,26 @@ def test_frames_stay_short(page: Any) -> None:
     times = page.evaluate("window.frameTimes")
     assert len(times) > 5
     assert np.median(times) <= 8
+
+
+def test_photo_without_foreground_and_collection_without_matches(browser: Any, run: Any, tmp_path: Path) -> None:
+    foreground = run.alignment.foreground.clone()
+    foreground[2] = False
+    alignment = replace(run.alignment, foreground=foreground)
+    changed = {**vars(run), "matches": _NO_MATCHES, "alignment": alignment}
+    write_report(tmp_path / "r.html", title="", **changed, summary={})
+    with _opened(browser, tmp_path / "r.html") as page:
+        for share in ("0", "1"):
+            page.fill("#morph", share)
+            page.mouse.move(*_screen(page, run, -1, (120, 120)))
+            _settle(page)
+            assert page.locator(f"{_TILES} output:visible").count() == len(run.collection) - 1
+        page.check("input[name=tool][value=brush]")
+        page.mouse.click(*_screen(page, run, 2, (120, 120)))
+        page.check("input[name=tool][value=look]")
+        page.mouse.click(*_screen(page, run, 2, (120, 120)))
+        assert page.locator("#pin-list li").count() == 1
+        assert page.locator("#pair-count").inner_text().startswith("0 of 0")
 
 
 def test_page_without_scripts_still_shows_the_pictures(browser: Any, report: Path, run: Any) -> None:

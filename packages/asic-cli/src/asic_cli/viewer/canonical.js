@@ -44,7 +44,7 @@ class ColourWheel {
 
   // Byte offset into `pixels.data` of a canonical position's colour.
   at(x, y) {
-    const distance = Math.hypot(x, y) / data.wheelRadius;
+    const distance = Math.sqrt(x * x + y * y) / data.wheelRadius;
     // The rim is half transparent, so stay within it.
     const scale = (this.middle / data.wheelRadius) * (distance > 0.98 ? 0.98 / distance : 1);
     return 4 * (Math.round(this.middle + y * scale) * this.pixels.width + Math.round(this.middle + x * scale));
@@ -63,6 +63,7 @@ class PaintLayer {
     this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.pixels = new Uint8ClampedArray(4 * PAINT_SIDE * PAINT_SIDE);
     this.history = [];
+    this.empty = true;
   }
 
   // Byte offset into `pixels` of a canonical position; -1 outside the layer.
@@ -82,6 +83,7 @@ class PaintLayer {
     const row = (y - this.top) * this.scale;
     this.context.setTransform(...slope, column, row);
     draw(this.context);
+    this.empty = false;
     this.context.setTransform(1, 0, 0, 1, 0, 0);
     const width = reach * Math.hypot(slope[0], slope[2]) + 2;
     const height = reach * Math.hypot(slope[1], slope[3]) + 2;
@@ -112,11 +114,13 @@ class PaintLayer {
     if (last === undefined) return false;
     this.context.putImageData(last, 0, 0);
     this.pixels.set(last.data);
+    this.empty = false;
     return true;
   }
 
   clear() {
     this.context.clearRect(0, 0, PAINT_SIDE, PAINT_SIDE);
     this.pixels.fill(0);
+    this.empty = true;
   }
 }

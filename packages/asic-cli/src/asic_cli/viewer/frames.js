@@ -1,6 +1,6 @@
 // Work in small pieces: at most a few milliseconds of script a frame, however many photos there are.
 
-const FRAME_BUDGET_MS = 5;
+const FRAME_BUDGET_MS = 4;
 
 class FrameQueue {
   constructor() {

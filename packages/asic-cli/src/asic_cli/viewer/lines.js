@@ -11,7 +11,10 @@ class PairLines {
     this.choices = ["pair-first", "pair-second"].map(byId);
     this.threshold = byId("pair-threshold");
     for (const [place, choice] of this.choices.entries()) {
-      maps.forEach((map, index) => htmlElement("option", { value: index, textContent: map.path }, choice));
+      maps.forEach(({ path }, index) => {
+        const textContent = `${index + 1} · ${path.slice(path.lastIndexOf("/") + 1)}`;
+        htmlElement("option", { value: index, textContent }, choice);
+      });
       choice.value = Math.min(place, maps.length - 1);
       choice.addEventListener("change", () => this.draw());
     }

@@ -1,6 +1,7 @@
 // The pixels of one tile: the photo, an overlay, what is painted, and all of it on its way to canonical space.
 
 const BACKGROUND_FADES_BY = 0.35;
+const GRID_CELLS = 6; // A unit of canonical space.
 const RAMP = [[68, 20, 84], [38, 130, 142], [250, 228, 60]];
 
 class Picture {
@@ -21,7 +22,7 @@ class Picture {
       for (let pixel = 0; pixel < this.map.mask.length; pixel++) colour(this, pixel, 4 * pixel);
     }
     this.shown.data.set(this.base);
-    this.repaintAll();
+    if (!this.paint.empty) this.repaintAll();
   }
 
   // Paints anew what lies in a canonical rectangle.
@@ -144,6 +145,14 @@ function fade(picture, at) {
   mix(picture.base, at, 1, grey, grey, grey);
 }
 
+// Whether a pixel is the first beyond a line of the grid: the next one, right or below, lies in another cell.
+function crossesGrid(canonical, pixel, k) {
+  const cell = Math.floor(canonical[2 * pixel + k] * GRID_CELLS);
+  const right = Math.floor((canonical[2 * pixel + 2 + k] ?? 0) * GRID_CELLS);
+  const below = Math.floor((canonical[2 * (pixel + WIDTH) + k] ?? 0) * GRID_CELLS);
+  return cell !== right || cell !== below;
+}
+
 // Each paints one pixel of a picture's base; `at` is the pixel's first byte.
 const OVERLAYS = {
   mask(picture, pixel, at) {
@@ -155,6 +164,13 @@ const OVERLAYS = {
     const from = picture.wheel.at(canonical[2 * pixel], canonical[2 * pixel + 1]);
     const bytes = picture.wheel.pixels.data;
     return mix(picture.base, at, 0.72, bytes[from], bytes[from + 1], bytes[from + 2]);
+  },
+  grid(picture, pixel, at) {
+    const { canonical, mask } = picture.map;
+    if (!mask[pixel]) return fade(picture, at);
+    if (crossesGrid(canonical, pixel, 0)) return mix(picture.base, at, 1, 255, 216, 74);
+    if (crossesGrid(canonical, pixel, 1)) return mix(picture.base, at, 1, 95, 211, 255);
+    return undefined;
   },
   confidence(picture, pixel, at) {
     if (!picture.map.mask[pixel]) return fade(picture, at);

@@ -7,11 +7,11 @@ class CanonicalSearch {
   constructor(canonical, mask) {
     this.canonical = canonical;
     this.mask = mask;
-    const pixels = [];
+    const pixels = new Int32Array(mask.reduce((total, one) => total + one, 0));
     const box = [Infinity, Infinity, -Infinity, -Infinity];
-    for (let pixel = 0; pixel < mask.length; pixel++) {
+    for (let pixel = 0, i = 0; pixel < mask.length; pixel++) {
       if (!mask[pixel]) continue;
-      pixels.push(pixel);
+      pixels[i++] = pixel;
       const x = canonical[2 * pixel];
       const y = canonical[2 * pixel + 1];
       if (x < box[0]) box[0] = x;
@@ -30,14 +30,16 @@ class CanonicalSearch {
 
   sort(pixels) {
     this.starts = new Int32Array(this.side * this.side + 1);
-    const bucketOf = pixels.map(
-      (pixel) => this.row(this.canonical[2 * pixel + 1]) * this.side + this.column(this.canonical[2 * pixel]),
-    );
+    const bucketOf = pixels.map((pixel) => this.bucket(this.canonical[2 * pixel], this.canonical[2 * pixel + 1]));
     for (const bucket of bucketOf) this.starts[bucket + 1]++;
     for (let bucket = 0; bucket < this.side * this.side; bucket++) this.starts[bucket + 1] += this.starts[bucket];
     const next = this.starts.slice();
     this.pixels = new Int32Array(pixels.length);
-    pixels.forEach((pixel, i) => { this.pixels[next[bucketOf[i]]++] = pixel; });
+    for (let i = 0; i < pixels.length; i++) this.pixels[next[bucketOf[i]]++] = pixels[i];
+  }
+
+  bucket(x, y) {
+    return this.row(y) * this.side + this.column(x);
   }
 
   column(x) {

@@ -7,7 +7,7 @@ from html import escape
 
 from asic_cli.viewer import pictures
 from asic_cli.viewer.canonical import CanonicalWindow
-from asic_cli.viewer.flags import Flag, flags_of
+from asic_cli.viewer.flags import MIRRORED, Flag, flags_of
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
@@ -82,19 +82,24 @@ def match_drawings(
 
 
 def flag_table(alignment: Alignment) -> str:
-    """The photos with a remark, and what it means."""
-    rows = [
-        f'<tr><th scope="row">{_name(photo.path)}</th><td>{_badges([flag])}</td><td>{escape(flag.meaning)}</td>'
-        f"<td>{100 * float(support):.0f} %</td></tr>"
-        for photo, support, flags in zip(alignment.photos, alignment.support, flags_of(alignment), strict=True)
-        for flag in flags
-    ]
-    if not rows:
-        return '<p class="quiet">Every photo fits the others, and none is mirrored.</p>'
-    return (
+    """The photos whose maps are in doubt and why, then those that are mirrored, which is a fact and no fault."""
+    flags = flags_of(alignment)
+    doubtful = [(photo, flag) for photo, own in enumerate(flags) for flag in own if flag.doubtful]
+    mirrored = [_name(alignment.photos[photo].path) for photo, own in enumerate(flags) if MIRRORED in own]
+    rows = "".join(
+        f'<tr><th scope="row">{_name(alignment.photos[photo].path)}</th><td>{_badges([flag])}</td>'
+        f"<td>{escape(flag.meaning)}</td><td>{100 * float(alignment.support[photo]):.0f} %</td></tr>"
+        for photo, flag in doubtful
+    )
+    table = (
         '<div class="scroll"><table><thead><tr><th scope="col">Photo</th><th scope="col">Flag</th>'
         '<th scope="col">Meaning</th><th scope="col" title="Share of its matches that fit the others">Support</th>'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+    names = ", ".join(mirrored) or "none"
+    return (
+        f"{table if rows else '<p>Every photo fits the others.</p>'}"
+        f'<p class="quiet">Seen from the other side, so that their maps mirror them: {names}.</p>'
     )
 
 
