@@ -40,7 +40,7 @@ def asic(
 ) -> None:
     """Align a few photos of one kind of object, without labels.
 
-    photos -> `asic features` -> collection -> `asic train` -> run -> `asic eval`, `asic transfer`
+    photos -> features -> collection -> train -> run -> eval, transfer
     """
     del show_version
 

@@ -15,7 +15,8 @@ import typer
 
 from asic_cli.errors import InputError
 
-_NOT_SETTINGS = frozenset({"config", "print_config", "dry_run", "help"})
+# What one command line asks for once, not what decides a result.
+_NOT_SETTINGS = frozenset({"config", "print_config", "dry_run", "help", "fresh", "as_json"})
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -75,6 +76,9 @@ def as_toml(command: str, settings: Mapping[str, Any]) -> str:
 
 
 def given(context: typer.Context) -> dict[str, Any]:
-    """The command's settings with the values they have by now, by name."""
-    options = {option.name for option in context.command.params if option.param_type_name == "option"}
-    return {name: value for name, value in context.params.items() if name in options - _NOT_SETTINGS}
+    """The command's settings with the values they have by now, by name, in the order of `--help`."""
+    return {
+        str(option.name): context.params[str(option.name)]
+        for option in context.command.params
+        if option.param_type_name == "option" and option.name not in _NOT_SETTINGS
+    }

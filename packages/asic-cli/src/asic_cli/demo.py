@@ -50,9 +50,10 @@ def demo(
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
-    """Draw ten creatures, align them and score the result; needs no photos, no weights and no network.
+    """Draw ten creatures, align and score them.
 
-    The pictures are written in SPair-71k's layout, and read back like any data set.
+    Needs no photos, no weights and no network. The pictures are written in SPair-71k's layout, and read back like any
+    data set.
 
     Example: `asic demo`
     """

@@ -141,7 +141,7 @@ def _load_run(folder: Path) -> _Subject:
     if not isinstance(record, dict) or not isinstance(record.get("path"), str):
         raise InputError(f"{folder / INDEX_FILES['run']}, field 'collection': expected the collection's path")
     # As the run says: relative to itself, so both can be moved together.
-    collection_folder = folder.resolve() / record["path"]
+    collection_folder = (folder / record["path"]).resolve()
     subject = _load_collection(collection_folder)
     if subject.identity != record.get("identity"):
         raise InputError(f"{collection_folder} has changed since {folder} was made; run `asic train` with --fresh")

@@ -106,7 +106,7 @@ def features(
     print_config: PrintConfig = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Turn photos into a collection: descriptors, masks and matches.
+    """Turn photos into descriptors, masks and matches.
 
     The same command again goes on where it stopped, and does nothing when all is done.
 
@@ -130,8 +130,8 @@ def features(
             candidates=candidates,
         )
         if print_config:
-            _, block, facet, stride = settings.resolve()
-            resolved = {"block": block, "facet": facet, "stride": stride} if settings.backbone != "gradients" else {}
+            spec, block, facet, stride = settings.resolve()
+            resolved = {"block": block, "facet": facet} if spec.needs_weights else {}
             write_data(as_toml("features", given(context) | {"stride": stride} | resolved))
             return
         settings.resolve()

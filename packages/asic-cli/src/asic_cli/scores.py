@@ -76,14 +76,20 @@ class KeypointScorer:
         return f"{self.protocol.name}, per point and per image; {_cycles_text(self._cycles())}"
 
     def score(self, transfer: Transfer) -> dict[str, Any]:
-        """`{"pck": {alpha: {"per_point", "per_image"}}, "cycle": {alpha: {k: {"end", "every_hop"}}}}`, in 0..1."""
+        """Shares in 0..1, None where nothing was asked.
+
+        Returns:
+            `{"pck": {alpha: {"per_point", "per_image"}}, "cycle": {alpha: {k: {"end", "every_hop"}}}}`
+        """
         benchmark, lengths = self.benchmark, self.protocol.lengths(self.benchmark)
         pair, keypoint = np.nonzero(benchmark.asked)
         source, target = benchmark.pairs[pair].T
         predicted = np.full((*benchmark.asked.shape, 2), np.nan)
         predicted[pair, keypoint] = transfer(benchmark.points_image[source, keypoint], source, target)
         counts = pck(predicted, benchmark, ALPHAS, threshold=lengths, inclusive=self.protocol.inclusive, missing="miss")
-        cycles: dict[str, dict[str, Any]] = {alpha_key(alpha): {} for alpha in ALPHAS}
+        cycles: dict[str, dict[str, Any]] = {
+            alpha_key(alpha): {str(k): {"end": None, "every_hop": None} for k in CYCLE_LENGTHS} for alpha in ALPHAS
+        }
         for k, group in self._cycles().items():
             found = cycle_pck(transfer, benchmark, k, ALPHAS, lengths, cycles=group.chosen)
             for index, alpha in enumerate(ALPHAS):
@@ -137,7 +143,9 @@ class FolderScorer:
 
     def score(self, transfer: Transfer) -> dict[str, Any]:
         """`{"pck": None, "cycle": None, "grid_cycle": {alpha: {k: share}}, "held_out": {alpha: share} | None}`."""
-        grid: dict[str, dict[str, float | None]] = {alpha_key(alpha): {} for alpha in ALPHAS}
+        grid: dict[str, dict[str, float | None]] = {
+            alpha_key(alpha): {str(k): None for k in CYCLE_LENGTHS} for alpha in ALPHAS
+        }
         for k, group in self._cycles().items():
             found = grid_cycle_pck(transfer, self._grid, k, ALPHAS, self._lengths, cycles=group.chosen).per_point()
             for alpha, value in zip(ALPHAS, found, strict=True):

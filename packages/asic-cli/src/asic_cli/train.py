@@ -57,7 +57,7 @@ def train(
     print_config: PrintConfig = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Align a collection: find the map of every photo into one canonical space.
+    """Find every photo's map into one canonical space.
 
     The same command again does nothing when all is done.
 

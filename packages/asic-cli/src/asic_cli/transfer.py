@@ -41,7 +41,7 @@ def transfer(
 
     alignment = Alignment.load(run)
     names = [photo.path for photo in alignment.photos]
-    source, target, xy = _read_points(points, names)
+    source, target, xy = _read_points(points, names, [photo.size_hw for photo in alignment.photos])
     found = alignment.transfer(xy, source, target)
     rows: list[dict[str, Any]] = [
         {
@@ -65,7 +65,7 @@ def transfer(
         write_json({"run": str(run), "points": rows})
 
 
-def _read_points(path: Path, names: list[str]) -> tuple[Any, Any, Any]:
+def _read_points(path: Path, names: list[str], sizes_hw: list[tuple[int, int]]) -> tuple[Any, Any, Any]:
     """Source (M,) and target (M,) indices and xy (M, 2) of a CSV file."""
     import numpy as np
 
@@ -83,7 +83,8 @@ def _read_points(path: Path, names: list[str]) -> tuple[Any, Any, Any]:
             if there is None or not there.value
             else [_find(there, by_name, names)]
         )
-        point = (row["x"].parsed_number(), row["y"].parsed_number())
+        height, width = sizes_hw[here]
+        point = _inside(row["x"], width), _inside(row["y"], height)
         for index in targets:
             source.append(here)
             target.append(index)
@@ -102,6 +103,13 @@ def _find(field: Field, by_name: Mapping[str, int], names: list[str]) -> int:
     if field.text() not in by_name:
         raise field.error(f"one of the run's {len(names)} photos, such as {names[0]!r}")
     return by_name[field.text()]
+
+
+def _inside(field: Field, length: int) -> float:
+    value = field.parsed_number()
+    if not -0.5 <= value <= length - 0.5:
+        raise field.error(f"a pixel of the photo, -0.5 to {length - 0.5}")
+    return value
 
 
 def _finite(value: float) -> float | None:

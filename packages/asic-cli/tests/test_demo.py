@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+from asic_cli import demo as demo_command
+from asic_eval.benchmarks.spair import read_spair
+from asic_eval.benchmarks.synthetic import draw_collection
+
+
+def test_the_data_sets_own_reader_reads_the_drawings(demo) -> None:
+    truth = read_spair(demo / "photos", "creature")
+    drawn = draw_collection(0, 10, 256).benchmark
+    assert [image.name for image in truth.images] == [image.name for image in drawn.images]
+    assert (truth.asked == drawn.asked).all()
+
+
+def test_it_leaves_a_report_and_is_not_drawn_twice(asic, demo, tmp_path) -> None:
+    assert (demo / "run" / "report.html").stat().st_size > 100_000
+    copied = shutil.copytree(demo, tmp_path / "demo")
+    before = (copied / "collection" / "collection.json").read_bytes()
+    result = asic("demo", "--out", copied)
+    assert result.code == 0, result.err
+    assert "drawing" not in result.err
+    assert result.out.strip().endswith("report.html")
+    assert "PCK@0.10" in result.out
+    assert (copied / "collection" / "collection.json").read_bytes() == before
+
+
+def test_another_seed_in_the_same_folder_stops(asic, demo, tmp_path) -> None:
+    copied = shutil.copytree(demo, tmp_path / "demo")
+    result = asic("demo", "--out", copied, "--seed", 1)
+    assert (result.code, "seed: 0 in the folder, now 1" in result.err) == (2, True)
+
+
+def test_damaged_drawings_are_drawn_again(tmp_path) -> None:
+    drawing = demo_command.Drawing(3, num_images=2, size=32)
+    demo_command._draw(tmp_path, drawing, fresh=False)
+    assert json.loads((tmp_path / "demo.json").read_text())["seed"] == 3
+    (tmp_path / "demo.json").write_text("{")
+    (tmp_path / "photos" / "JPEGImages" / "creature" / "000.png").unlink()
+    demo_command._draw(tmp_path, drawing, fresh=False)
+    assert (tmp_path / "photos" / "JPEGImages" / "creature" / "000.png").exists()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asic_cli.scores import FolderScorer, choose_cycles, skipping_nan
+from asic_eval import KeypointBenchmark, get_protocol
+from asic_flow.alignment import DEFAULT_METHOD, Alignment
+from asic_flow.baselines import nearest_neighbour
+from asic_flow.collection import load_collection
+
+ALPHAS = {"0.05", "0.10"}
+METHODS = ["box_copy", "nearest_neighbour", "canonical", "combined"]
+
+
+@pytest.fixture
+def summary(demo: Path) -> dict:
+    return json.loads((demo / "run" / "summary.json").read_text())
+
+
+def test_the_shape_of_a_summary_with_truth(summary) -> None:
+    assert summary["default"] == DEFAULT_METHOD
+    assert summary["protocol"].startswith("spair-official")
+    assert "all 90 2-cycles, all 720 3-cycles" in summary["protocol"]
+    assert list(summary["methods"]) == METHODS
+    for scores in summary["methods"].values():
+        assert set(scores["pck"]) == set(scores["cycle"]) == ALPHAS
+        for alpha in ALPHAS:
+            assert set(scores["pck"][alpha]) == {"per_point", "per_image"}
+            assert set(scores["cycle"][alpha]) == {"2", "3"}
+            for k in "23":
+                assert set(scores["cycle"][alpha][k]) == {"end", "every_hop"}
+    assert len(summary["alignment"]["support"]) == summary["collection"]["photos"] == 10
+
+
+def test_the_alignment_beats_the_baselines(summary) -> None:
+    score = {name: scores["pck"]["0.10"]["per_point"] for name, scores in summary["methods"].items()}
+    assert score["box_copy"] < 0.3
+    assert score["combined"] > score["nearest_neighbour"] + 0.1
+    assert summary["alignment"]["mask_iou_after"] > summary["alignment"]["mask_iou_before"] + 0.1
+    assert summary["alignment"]["collapsed"] == []
+
+
+def test_scores_are_those_of_the_library(demo, summary) -> None:
+    collection, _ = load_collection(demo / "collection")
+    truth = KeypointBenchmark.from_json(json.loads((demo / "collection" / "truth.json").read_text()), file="truth")
+    alignment = Alignment.load(demo / "run")
+    protocol = get_protocol("spair-official")
+    for name in ("nearest_neighbour", "combined"):
+        predicted = np.full((len(truth.pairs), len(truth.keypoint_names), 2), np.nan)
+        for row, (source, target) in enumerate(truth.pairs):
+            asked = truth.asked[row]
+            points = truth.images[source].points_image[asked]
+            if name == "combined":
+                predicted[row, asked] = alignment.transfer(points, source, target).points_image
+            else:
+                one = (np.full(len(points), photo) for photo in (source, target))
+                predicted[row, asked] = nearest_neighbour(collection)(points, *one)
+        counts = protocol.score(predicted, truth)
+        index = protocol.alphas.index(0.10)
+        assert summary["methods"][name]["pck"]["0.10"]["per_point"] == pytest.approx(counts.per_point()[index])
+        assert summary["methods"][name]["pck"]["0.10"]["per_image"] == pytest.approx(counts.per_image()[index])
+
+
+def test_boxes_reach_the_baseline_though_the_whole_photo_is_shown(demo) -> None:
+    collection, _ = load_collection(demo / "collection")
+    assert all(photo.box_xyxy is not None for photo in collection.photos)
+    assert {photo.scale_xy for photo in collection.photos} == {(1.0, 1.0)}
+
+
+def test_a_folder_of_photos_has_no_pck(asic, run) -> None:
+    result = asic("eval", run, "--json")
+    assert result.code == 0, result.err
+    assert result.json == json.loads((run / "summary.json").read_text())
+    assert list(result.json["methods"]) == METHODS
+    for scores in result.json["methods"].values():
+        assert scores["pck"] is None
+        assert set(scores["grid_cycle"]) == set(scores["held_out"]) == ALPHAS
+    assert result.json["methods"]["box_copy"]["grid_cycle"]["0.10"] == {"2": 1.0, "3": 1.0}
+    assert (run / "report.html").read_text().startswith("<!")
+    table = asic("eval", run)
+    assert "held out@0.10" in table.out
+    assert str(run / "report.html") in table.out
+
+
+def test_a_collection_alone_has_its_baselines(asic, demo, tmp_path) -> None:
+    copied = shutil.copytree(demo / "collection", tmp_path / "x")
+    result = asic("eval", "x", "--json")
+    assert (result.json["default"], result.json["alignment"]) == (None, None)
+    assert list(result.json["methods"]) == METHODS[:2]
+    assert result.json["methods"]["box_copy"]["pck"]["0.10"]["per_point"] > 0
+    assert not (copied / "report.html").exists()
+    assert "PCK@0.10" in asic("eval", "x").out
+
+
+def test_two_photos_have_no_third(asic, photos) -> None:
+    asic("features", photos, "--size", 96, "--limit", 2, "--out", "x")
+    result = asic("eval", "x", "--json")
+    scores = result.json["methods"]["nearest_neighbour"]
+    assert scores["held_out"] is None
+    assert scores["grid_cycle"]["0.10"]["3"] is None
+    assert scores["grid_cycle"]["0.10"]["2"] > 0
+    assert "need three photos" in result.json["protocol"]
+    assert " - " in asic("eval", "x").out
+
+
+def test_a_run_moves_with_its_collection_and_not_without(asic, collection, run, tmp_path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    result = asic("eval", "run")
+    assert (result.code, "no collection.json" in result.err) == (2, True)
+    copied = shutil.copytree(collection, tmp_path / "collection")
+    assert asic("eval", "run", "--json").code == 0
+    index = copied / "collection.json"
+    index.write_text(index.read_text().replace("cosegment", "saliency"))
+    result = asic("eval", "run")
+    assert (result.code, "has changed since" in result.err) == (2, True)
+
+
+def test_truth_that_is_not_the_collections_is_refused(asic, demo, tmp_path) -> None:
+    copied = shutil.copytree(demo / "collection", tmp_path / "x")
+    truth = copied / "truth.json"
+    truth.write_text(truth.read_text().replace("creature/000", "creature/001"))
+    result = asic("eval", "x")
+    assert (result.code, "truth.json: the content is not what was recorded" in result.err) == (2, True)
+    truth.unlink()
+    result = asic("eval", "x")
+    assert (result.code, "truth.json: No such file" in result.err) == (2, True)
+    command = ("features", demo / "photos", "--dataset", "spair", "--category", "creature", "--out", "x", "--json")
+    assert not asic(*command).json["reused"]
+    assert truth.read_bytes() == (demo / "collection" / "truth.json").read_bytes()
+
+
+def test_what_is_neither_is_refused(asic, tmp_path) -> None:
+    result = asic("eval", tmp_path)
+    assert (result.code, "expected a folder that `asic train` or `asic features` wrote" in result.err) == (2, True)
+    (tmp_path / "config.json").write_text('{"format": "asic-run", "version": 1}')
+    result = asic("eval", tmp_path)
+    assert (result.code, "field 'collection'" in result.err) == (2, True)
+
+
+def test_few_cycles_are_all_travelled_and_many_are_drawn() -> None:
+    assert choose_cycles(20, 3, 10_000, 0).chosen is None
+    assert choose_cycles(20, 3, 10_000, 0).text == "all 6840 3-cycles"
+    drawn = choose_cycles(50, 3, 10_000, 4)
+    assert drawn.chosen.shape == (10_000, 3)
+    assert drawn.text == "10000 of 117600 3-cycles drawn with seed 4"
+    assert choose_cycles(2, 3, 10, 0) is None
+
+
+def test_points_that_were_lost_stay_lost() -> None:
+    moved = skipping_nan(lambda points, *_: points + 1)
+    answer = moved(np.array([[1.0, 2.0], [np.nan, 0.0]]), np.zeros(2, int), np.zeros(2, int))
+    np.testing.assert_array_equal(answer, [[2.0, 3.0], [np.nan, np.nan]])
+
+
+def test_held_out_matches_go_through_a_third_photo(collection) -> None:
+    photos, matches = load_collection(collection)
+    # All matches say that nothing moves, so the identity is right and a shift by a tenth of the photo a hop is not.
+    still = replace(matches, xy_b=matches.xy_a.copy())
+    scorer = FolderScorer(photos, still, seed=0)
+    hops = []
+
+    def stay(points, source, target):
+        hops.append((source, target))
+        return points
+
+    assert scorer.score(stay)["held_out"] == {"0.05": 1.0, "0.10": 1.0}
+    (source, third), (again, target) = hops[-2:]
+    assert (third == again).all()
+    assert ((source != third) & (third != target) & (source != target)).all()
+    assert set(third) == set(range(5))
+    # 120-pixel photos: two hops of 4 px are 8 px, within 0.10 x 120 and beyond 0.05 x 120.
+    assert scorer.score(lambda points, *_: points + np.array([4, 0]))["held_out"] == {"0.05": 0.0, "0.10": 1.0}
+    assert scorer.score(lambda points, *_: points * np.nan)["held_out"] == {"0.05": 0.0, "0.10": 0.0}
+    assert FolderScorer(photos, still, seed=1).score(stay)["grid_cycle"]["0.05"] == {"2": 1.0, "3": 1.0}
+
+
+def test_only_held_out_matches_are_asked(collection) -> None:
+    from asic_flow.train import held_out_matches
+
+    photos, matches = load_collection(collection)
+    scorer = FolderScorer(photos, matches, seed=0)
+    count = int(held_out_matches(photos, matches).sum())
+    assert 0 < count < len(matches)
+    assert f"{2 * count} held-out" in scorer.describe() or f"{count} held-out" in scorer.describe()

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+INDEX = "collection.json"
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, _no_settings_from_outside: None) -> None:
+    monkeypatch.setenv("ASIC_SIZE", "96")
+    monkeypatch.setenv("ASIC_STRIDE", "8")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The content of every file, but for locks."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".asic.lock"
+    }
+
+
+@pytest.fixture
+def copied(collection: Path, tmp_path: Path) -> Path:
+    """A collection that a test may change."""
+    return Path(shutil.copytree(collection, tmp_path / "copied"))
+
+
+def test_the_same_command_again_finds_all_done(asic, photos, copied) -> None:
+    before = tree(copied)
+    result = asic("features", photos, "--out", copied, "--json")
+    assert (result.code, result.json["reused"]) == (0, True)
+    assert "already done" in result.err
+    assert result.json["photos"] == [f"{index}.png" for index in range(5)]
+    assert tree(copied) == before
+
+
+def test_a_renamed_folder_of_photos_is_not_described_again(asic, photos, copied, tmp_path) -> None:
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    os.utime(moved / "0.png")
+    assert asic("features", moved, "--out", copied, "--json").json["reused"]
+
+
+def test_other_settings_stop_with_their_differences(asic, photos, copied) -> None:
+    before = tree(copied)
+    result = asic("features", photos, "--out", copied, "--stride", 6, "--masks", "none")
+    assert result.code == 2
+    assert "stride: 8 in the folder, now 6" in result.err
+    assert "masks: 'cosegment' in the folder, now 'none'" in result.err
+    assert "--fresh" in result.err
+    assert "size" not in result.err
+    assert tree(copied) == before
+
+
+def test_fresh_makes_it_again_with_the_new_ones(asic, photos, copied) -> None:
+    result = asic("features", photos, "--out", copied, "--stride", 12, "--fresh", "--json")
+    assert (result.code, result.json["reused"]) == (0, False)
+    assert json.loads((copied / INDEX).read_text())["settings"]["stride"] == 12
+
+
+def test_other_photos_stop_with_their_differences(asic, photos, copied, tmp_path) -> None:
+    changed = shutil.copytree(photos, tmp_path / "photos")
+    (changed / "0.png").rename(changed / "zero.png")
+    Image.fromarray(255 - np.asarray(Image.open(changed / "1.png"))).save(changed / "1.png")
+    result = asic("features", changed, "--out", copied)
+    assert result.code == 2
+    assert "photo 0.png: in the folder, now gone" in result.err
+    assert "photo zero.png: not in the folder, now there" in result.err
+    assert "photo 1.png: other pixels" in result.err
+
+
+@pytest.mark.parametrize("name", ["descriptors.safetensors", "masks/002-2.png", INDEX])
+def test_a_damaged_file_is_noticed_and_made_again(asic, photos, copied, collection, name) -> None:
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / name).write_bytes(bytes(data) if name != INDEX else bytes(data[:-5]))
+    result = asic("features", photos, "--out", copied, "--json")
+    assert (result.code, result.json["reused"]) == (0, False)
+    assert "making it again" in result.err
+    assert tree(copied) == tree(collection)
+
+
+def test_leftovers_of_a_killed_writer_are_swept(asic, photos, copied, collection) -> None:
+    (copied / INDEX).unlink()
+    (copied / ".asic-tmp-left").write_bytes(b"half")
+    (copied / "images" / ".asic-tmp-left").write_bytes(b"half")
+    assert asic("features", photos, "--out", copied).code == 0
+    assert tree(copied) == tree(collection)
+
+
+def test_no_photo_and_one_photo(asic, photos, tmp_path) -> None:
+    (tmp_path / "none").mkdir()
+    result = asic("features", "none")
+    assert (result.code, "no photo was found" in result.err) == (2, True)
+    shutil.copy(photos / "0.png", tmp_path / "none")
+    result = asic("features", "none")
+    assert (result.code, "only one photo, 0.png" in result.err) == (2, True)
+    result = asic("features", "nowhere")
+    assert (result.code, "nowhere: this folder does not exist" in result.err) == (2, True)
+    assert not (tmp_path / "asic-out").exists()
+
+
+def test_all_unreadable_photos_are_listed_and_may_be_left_out(asic, photos, tmp_path) -> None:
+    mixed = shutil.copytree(photos, tmp_path / "mixed")
+    (mixed / "bad one.jpg").write_text("<html>not found</html>")
+    (mixed / "bad two.png").write_bytes((photos / "0.png").read_bytes()[:300])
+    result = asic("features", mixed, "--out", "out")
+    assert result.code == 2
+    assert "bad one.jpg: is a web page" in result.err
+    assert "bad two.png: cannot be decoded" in result.err
+    for reused in (False, True):
+        result = asic("features", mixed, "--out", "out", "--skip-bad", "--json")
+        assert (result.code, result.json["reused"]) == (4, reused)
+        assert result.json["skipped"] == ["bad one.jpg", "bad two.png"]
+        assert len(result.json["photos"]) == 5
+
+
+def test_no_foreground(asic, photos, tmp_path) -> None:
+    for path in photos.iterdir():
+        (tmp_path / "black").mkdir(exist_ok=True)
+        Image.new("L", (120, 120)).save(tmp_path / "black" / path.name)
+    result = asic("features", photos, "--masks", "black")
+    assert (result.code, "no foreground" in result.err) == (2, True)
+
+
+def test_masks_of_ones_own_count_by_content(asic, photos, tmp_path) -> None:
+    (tmp_path / "white").mkdir()
+    for path in photos.iterdir():
+        Image.new("L", (120, 120), 255).save(tmp_path / "white" / path.name)
+    command = ("features", photos, "--out", "out", "--json", "--masks")
+    assert asic(*command, "white").json["foreground"] == 1.0
+    shutil.copytree(tmp_path / "white", tmp_path / "copy")
+    assert asic(*command, "copy").json["reused"]
+    Image.new("L", (120, 120), 0).save(tmp_path / "white" / "0.png")
+    result = asic(*command, "white")
+    assert (result.code, "masks_sha256" in result.err) == (2, True)
+
+
+def test_missing_weights_are_told_in_two_seconds_before_torch(photos, tmp_path) -> None:
+    script = (
+        "import sys\n"
+        "from asic_cli.__main__ import main\n"
+        f"code = main(['features', {str(photos)!r}, '--backbone', 'dino_vits8'])\n"
+        "assert not {'torch', 'timm'} & set(sys.modules)\n"
+        "sys.exit(code)\n"
+    )
+    started = time.process_time()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"HF_HUB_CACHE": str(tmp_path)},
+        timeout=30,
+    )
+    assert time.process_time() - started < 2
+    assert done.returncode == 3, done.stderr
+    for part in ("vit_small_patch8_224.dino", "asic weights fetch dino_vits8", "--backbone gradients"):
+        assert part in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--device", "gpu"), 2, "--device: expected auto, cpu, cuda"),
+        (("--device", "cuda:99"), 3, "--device cuda:99"),
+        (("--size", "7"), 2, "size: expected 32 to 4096"),
+        (("--backbone", "gradients", "--block", "3"), 2, "drop them"),
+        (("--backbone", "dino vits8"), 2, "did you mean dino_vits8"),
+        (("--backbone", "dino_vits8", "--weights", "none.safetensors"), 3, "none.safetensors does not exist"),
+        (("--weights", "none.safetensors"), 2, "has no weights: drop one"),
+        (("--masks", "nowhere"), 2, "masks folder nowhere does not exist"),
+        (("--species", "1"), 2, "--species does not go with a folder of photos"),
+        (("--dataset", "cub"), 2, "expected --species"),
+        (("--dataset", "cub", "--species", "1"), 2, "classes.txt: file: expected a readable file"),
+        (("--dataset", "spair"), 2, "expected --category"),
+        (("--dataset", "spair", "--category", "cat", "--split", "dev"), 2, "expected a --split of trn, val, test"),
+        (("--dataset", "spair", "--category", "cat"), 2, "PairAnnotation/test: folder: expected pair annotations"),
+        (("--dataset", "stanford_dogs", "--split", "test"), 2, "--split does not go with --dataset stanford_dogs"),
+        (("--limit", "1"), 2, "--limit"),
+        (("--fit", "squash"), 2, "'pad', 'crop', 'stretch'"),
+    ],
+)
+def test_usage_is_checked(asic, photos, arguments, code, message) -> None:
+    result = asic("features", photos, *arguments)
+    assert result.code == code, result.err
+    assert message in result.err
+
+
+def test_nobody_elses_files_are_written_over(asic, photos, collection, run, tmp_path) -> None:
+    mine = tmp_path / "mine" / "images"
+    mine.mkdir(parents=True)
+    (mine / "holiday.png").write_bytes(b"precious")
+    result = asic("features", photos, "--out", "mine", "--fresh")
+    assert (result.code, "is not empty and holds no collection.json" in result.err) == (2, True)
+    assert (mine / "holiday.png").read_bytes() == b"precious"
+    result = asic("features", photos, "--out", run)
+    assert (result.code, "holds a run" in result.err) == (2, True)
+    result = asic("train", collection, "--out", collection)
+    assert (result.code, "holds a collection" in result.err) == (2, True)
+    (tmp_path / "file").write_text("")
+    result = asic("features", photos, "--out", "file")
+    assert (result.code, "is a file, expected a folder" in result.err) == (2, True)
+    assert asic("features", photos, "--out", "file/below").code == 3
+
+
+def test_what_was_written_among_the_photos_is_no_photo(asic, photos, tmp_path, monkeypatch) -> None:
+    here = shutil.copytree(photos, tmp_path / "here")
+    monkeypatch.chdir(here)
+    for reused in (False, True):
+        result = asic("features", ".", "--json")
+        assert (len(result.json["photos"]), result.json["reused"]) == (5, reused)
+        assert result.json["collection"] == "asic-out/here"
+
+
+def test_hostile_names(asic, draw, tmp_path) -> None:
+    names = ["cat[/a].png", "line\nbreak.png", "\x1b[2J.png", "<script>alert(1)</script.png", "🐦/a.png", "b/a.png"]
+    draw(tmp_path / "odd", names)
+    (tmp_path / "odd" / "bad[red]\x1b.png").write_bytes(b"")
+    result = asic("features", "odd", "--out", "[bold]out", "--skip-bad", "--json")
+    assert result.code == 4, result.err
+    assert sorted(result.json["photos"]) == sorted(names)
+    assert "\x1b" not in result.out + result.err
+    assert "bad[red]\\x1b.png: is empty" in result.err
+    assert asic("train", "[bold]out", "--json").code == 0
+    result = asic("eval", "[bold]out-run", "--json")
+    assert (result.code, "\x1b" in result.out + result.err) == (0, False)
+    assert "<script>alert(1)" not in (tmp_path / "[bold]out-run" / "report.html").read_text()
+
+
+def test_a_folder_in_use_is_left_alone(asic, photos, copied) -> None:
+    from filelock import FileLock
+
+    with FileLock(copied / ".asic.lock"):
+        result = asic("features", photos, "--out", copied)
+    assert (result.code, "another asic process" in result.err) == (3, True)
+
+
+def test_the_first_photos_by_name(asic, photos) -> None:
+    result = asic("features", photos, "--limit", 2, "--json")
+    assert result.json["photos"] == ["0.png", "1.png"]

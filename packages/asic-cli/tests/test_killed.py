@@ -1,0 +1,142 @@
+"""Commands that are killed, interrupted or run out of disk: nothing half-written is ever taken for finished."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = ("--size", "96", "--stride", "8")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".asic.lock"
+    }
+
+
+@pytest.fixture(scope="module")
+def clean(commands, photos, tmp_path_factory):
+    """What commands that are left in peace write, and the seconds they take."""
+    folder = tmp_path_factory.mktemp("clean")
+    made = {}
+    for name, arguments in _commands(photos, folder / "x", folder / "y").items():
+        started = time.monotonic()
+        assert commands.run(*arguments).code == 0
+        made[name] = (tree(folder / ("x" if name == "features" else "y")), time.monotonic() - started)
+    return made
+
+
+def _commands(photos: Path, collection: Path, run: Path) -> dict[str, tuple[object, ...]]:
+    return {
+        "features": ("features", photos, "--out", collection, *SMALL),
+        "train": ("train", collection, "--out", run),
+    }
+
+
+@pytest.mark.parametrize("name", ["features", "train"])
+def test_killed_and_given_again_it_ends_as_if_left_in_peace(commands, photos, clean, tmp_path, name) -> None:
+    generator = random.Random(0)
+    wanted, seconds = clean[name]
+    for round_index in range(6):
+        collection, run = tmp_path / f"{round_index}x", tmp_path / f"{round_index}y"
+        arguments = _commands(photos, collection, run)
+        if name == "train":
+            run, collection = tmp_path / f"{round_index}" / "y", tmp_path / f"{round_index}" / "x"
+            arguments = _commands(photos, collection, run)
+            assert commands.run(*arguments["features"]).code == 0
+        child = commands.start(*arguments[name])
+        time.sleep(generator.uniform(0.02, 1.0) * seconds)
+        child.kill(signal.SIGKILL)
+        child.wait()
+        again = commands.run(*arguments[name])
+        assert again.code == 0, again.err
+        assert tree(collection if name == "features" else run) == wanted
+
+
+def test_killed_while_starting_over_leaves_the_old_or_nothing(commands, photos, clean, tmp_path) -> None:
+    generator = random.Random(1)
+    wanted, seconds = clean["features"]
+    for round_index in range(4):
+        out = tmp_path / str(round_index)
+        command = ("features", photos, "--out", out, *SMALL)
+        assert commands.run(*command, "--masks", "none").code == 0
+        old = tree(out)
+        child = commands.start(*command, "--fresh")
+        time.sleep(generator.uniform(0.3, 1.0) * seconds)
+        child.kill(signal.SIGKILL)
+        child.wait()
+        again = commands.run(*command)
+        found = tree(out)
+        assert (again.code, found) == (0, wanted) or (again.code == 2 and _without_leftovers(found) == old), again.err
+
+
+def _without_leftovers(files: dict[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in files.items() if ".asic-tmp-" not in name}
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_with_its_code_and_the_command_that_goes_on(commands, photos, tmp_path, signum, code) -> None:
+    out = tmp_path / "a b"
+    child = commands.start("features", photos, "--out", out, *SMALL)
+    while not (out / ".asic.lock").exists():
+        time.sleep(0.005)
+    time.sleep(0.05)
+    child.kill(signum)
+    outcome = child.wait()
+    assert outcome.code == code, outcome.err
+    assert f"asic features {photos} --out '{out}' --size 96 --stride 8" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert commands.run("features", photos, "--out", out, *SMALL).code == 0
+
+
+def test_a_full_disk_is_told_and_loses_nothing(commands, photos, collection, clean, tmp_path) -> None:
+    before = tree(photos), tree(collection)
+    out, run = tmp_path / "x", tmp_path / "y"
+    full = commands.run("features", photos, "--out", out, *SMALL, largest_file=20_000)
+    assert (full.code, "disk is full" in full.err, str(out) in full.err) == (3, True, True), full.err
+    assert not (out / "collection.json").exists()
+    assert not list(out.rglob(".asic-tmp-*"))
+    assert commands.run("features", photos, "--out", out, *SMALL).code == 0
+    assert tree(out) == clean["features"][0]
+    full = commands.run("train", out, "--out", run, largest_file=20_000)
+    assert (full.code, "disk is full" in full.err) == (3, True), full.err
+    assert not (run / "config.json").exists()
+    assert commands.run("train", out, "--out", run).code == 0
+    assert (tree(photos), tree(collection)) == before
+
+
+def test_a_full_disk_at_the_last_flush(asic, photos, tmp_path, monkeypatch) -> None:
+    import errno
+    import os
+
+    calls = []
+
+    def fail(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    result = asic("features", photos, "--out", "x", *SMALL)
+    assert (result.code, "x: the disk is full" in result.err) == (3, True), result.err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert not asic("features", photos, "--out", "x", *SMALL, "--json").json["reused"]
+
+
+def test_two_at_once(commands, photos, tmp_path) -> None:
+    first = commands.start("features", photos, "--out", tmp_path / "x", *SMALL)
+    while not (tmp_path / "x" / ".asic.lock").exists():
+        time.sleep(0.005)
+    second = commands.run("features", photos, "--out", tmp_path / "x", *SMALL)
+    # It is refused, or it comes late enough to find all done.
+    assert second.code in (0, 3), second.err
+    assert "another asic process" in second.err or "already done" in second.err
+    assert first.wait().code == 0

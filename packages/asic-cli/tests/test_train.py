@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asic_flow.collection import load_collection, save_collection
+
+INDEX = "config.json"
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Path:
+    """A run that a test may change."""
+    return Path(shutil.copytree(run, tmp_path / "copied"))
+
+
+def test_the_same_command_again_finds_all_done(asic, collection, copied) -> None:
+    result = asic("train", collection, "--out", copied, "--json")
+    assert (result.code, result.json["reused"]) == (0, True)
+    assert len(result.json["support"]) == 5
+    assert "already done" in result.err
+
+
+def test_a_moved_collection_is_still_the_same(asic, collection, copied, tmp_path) -> None:
+    moved = shutil.copytree(collection, tmp_path / "moved")
+    assert asic("train", moved, "--out", copied, "--json").json["reused"]
+
+
+def test_the_run_lies_beside_its_collection(asic, collection, tmp_path, monkeypatch) -> None:
+    copied = shutil.copytree(collection, tmp_path / "x")
+    result = asic("train", "x", "--preset", "fast")
+    assert (result.code, result.out) == (0, "x-run\n")
+    assert json.loads((tmp_path / "x-run" / INDEX).read_text())["collection"]["path"] == "../x"
+    monkeypatch.chdir(copied)
+    assert asic("train", ".", "--json").json["reused"]
+
+
+def test_other_settings_stop_with_their_differences_and_fresh_starts_over(asic, collection, copied) -> None:
+    result = asic("train", collection, "--out", copied, "--seed", 7)
+    assert (result.code, "seed: 0 in the folder, now 7" in result.err) == (2, True)
+    result = asic("train", collection, "--out", copied, "--seed", 7, "--fresh", "--json")
+    assert (result.code, result.json["reused"]) == (0, False)
+    assert json.loads((copied / INDEX).read_text())["seed"] == 7
+
+
+@pytest.mark.parametrize("name", ["canonical_maps.safetensors", INDEX])
+def test_a_damaged_file_is_noticed_and_made_again(asic, collection, copied, run, name) -> None:
+    (copied / name).write_bytes((copied / name).read_bytes()[:-1])
+    result = asic("train", collection, "--out", copied, "--json")
+    assert (result.code, result.json["reused"]) == (0, False)
+    assert "making it again" in result.err
+    for path in ("canonical_maps.safetensors", "consensus.safetensors"):
+        assert (copied / path).read_bytes() == (run / path).read_bytes()
+
+
+def test_a_damaged_collection_is_an_error_that_names_the_file(asic, collection, tmp_path) -> None:
+    broken = shutil.copytree(collection, tmp_path / "broken")
+    (broken / "matches.safetensors").write_bytes(b"")
+    result = asic("train", broken)
+    assert (result.code, "matches.safetensors" in result.err) == (2, True)
+    assert not (tmp_path / "broken-run").exists()
+    result = asic("train", "nowhere")
+    assert (result.code, "nowhere: no collection.json" in result.err) == (2, True)
+
+
+def test_zero_matches(asic, collection, tmp_path) -> None:
+    photos, matches = load_collection(collection)
+    empty = replace(
+        matches,
+        offsets=np.zeros_like(matches.offsets),
+        **{name: getattr(matches, name)[:0] for name in ("xy_a", "xy_b", "score", "saliency")},
+    )
+    save_collection(tmp_path / "empty", photos, empty)
+    result = asic("train", "empty")
+    assert (result.code, "no two photos match" in result.err) == (2, True)
+
+
+def test_a_photo_that_does_not_belong_is_pointed_out(asic, collection, tmp_path) -> None:
+    photos, matches = load_collection(collection)
+    generator = np.random.default_rng(0)
+    other = (matches.pairs[matches.pair_of_match()] == 0).any(axis=1)
+    scrambled = matches.xy_a.copy()
+    scrambled[other] = generator.permutation(scrambled[other])
+    noise = torch.from_numpy(generator.standard_normal(photos.descriptors[0].shape).astype(np.float32))
+    descriptors = photos.descriptors.clone()
+    descriptors[0] = torch.nn.functional.normalize(noise, dim=-1).half()
+    save_collection(tmp_path / "x", replace(photos, descriptors=descriptors), replace(matches, xy_a=scrambled))
+    assert "warning: 0.png: only" in asic("train", "x").err
+
+
+def test_devices_and_presets(asic, collection, monkeypatch) -> None:
+    assert asic("train", collection, "--preset", "best").code == 2
+    assert asic("train", collection, "--device", "cuda:99").code == 3
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    result = asic("train", collection, "--device", "cuda", "--out", "x")
+    assert (result.code, "takes seconds on the CPU" in result.err) == (3, True)
