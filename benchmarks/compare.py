@@ -28,9 +28,9 @@ def load(version: str, results: Path = RESULTS) -> dict[str, list[dict[str, Any]
 
 
 def newest(results: Path = RESULTS) -> str:
-    """Return the highest version that has results."""
-    versions = [folder.name for folder in results.iterdir() if folder.is_dir()]
-    return max(versions, key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
+    """Return the highest version that has results, `none` where nothing was measured."""
+    versions = {file.parent.name for file in results.glob("*/*--*.json")}
+    return max(versions, key=lambda version: [int(part) for part in re.findall(r"\d+", version)], default="none")
 
 
 def _time(seconds: float) -> str:
@@ -38,7 +38,7 @@ def _time(seconds: float) -> str:
 
 
 def table(version: str, results: Path = RESULTS) -> str:
-    """Return all providers of all cases, ours in bold; an operation without a GPU's result says so."""
+    """Return all providers of all cases, ours in bold; a kind of device without a result says so."""
     lines = ["| operation | case | way | median (20 to 80 %) | ratio | extra memory | |", "|" + " --- |" * 7]
     for operation, runs in load(version, results).items():
         for run in runs:
@@ -57,8 +57,9 @@ def table(version: str, results: Path = RESULTS) -> str:
                         measured["quality"],
                     )
                     lines.append("| " + " | ".join(columns) + " |")
-        if not any("NVIDIA" in run["device"] for run in runs):
-            lines.append(f"| `{operation}` | GPU | | not measured | | | |")
+        measured_on = {"GPU" if "NVIDIA" in run["device"] else "CPU" for run in runs}
+        missing = [kind for kind in ("CPU", "GPU") if kind not in measured_on]
+        lines.extend(f"| `{operation}` | {kind} | | not measured | | | |" for kind in missing)
     return "\n".join(lines)
 
 

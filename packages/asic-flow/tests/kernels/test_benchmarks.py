@@ -171,11 +171,13 @@ def test_tables_hold_every_measurement_and_no_gpu_is_made_up(tmp_path):
         folder.mkdir()
         (folder / "splat_points--some-cpu.json").write_text(json.dumps(result))
     assert compare.newest(tmp_path) == "0.0.10"
+    assert compare.newest(tmp_path / "absent") == "none"
+    assert compare.table("none", tmp_path).count("not measured") == 10
     table = compare.table("0.0.10", tmp_path)
     assert (
         "| `splat_points` | one (Some CPU, 2 threads) | **ours** | 500 ms (1.00 s to 1.00 s) | 0.5 | 1 MB |  |" in table
     )
-    assert table.count("not measured") == 5
+    assert table.count("not measured") == 9
     changed = compare.change("0.0.9", "0.0.10", tmp_path)
     assert "| `splat_points` | one (Some CPU) | ours | 1.00 s | 500 ms | 0.50 |" in changed
     assert "peer" not in changed
