@@ -98,6 +98,9 @@ def test_object_keypoint_similarity_on_paper() -> None:
     assert np.isnan(result[2])
     only_second = object_keypoint_similarity(predicted, truth, [[0, 1]] * 3, [100.0, 1.0, 1.0], [0.1, 0.25])
     assert only_second[:2] == pytest.approx([np.exp(-0.5), 0.0])
+    moved = np.array([7.0, -3.0])
+    elsewhere = object_keypoint_similarity(predicted + moved, truth + moved, visible, [100.0, 1.0, 1.0], [0.1, 0.25])
+    assert elsewhere[:2] == pytest.approx(result[:2])
     assert len(COCO_SIGMAS) == 17
 
 

@@ -20,6 +20,7 @@ def test_on_paper() -> None:
     assert errors.within() == pytest.approx([2 / 3, 2 / 3, 1.0])
     both = errors + errors
     assert (both.total, both.hits.tolist(), both.error_sum) == (6, [4, 4, 6], 12.0)
+    assert both.tolerances.tolist() == [1.0, 4.9, 5.0]
     assert end_point_errors(predicted, truth, counted).tolerances.tolist() == [1.0, 3.0, 5.0]
     nothing = end_point_errors(predicted, truth, np.zeros((2, 2), bool))
     assert math.isnan(nothing.mean())

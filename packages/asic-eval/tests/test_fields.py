@@ -33,6 +33,11 @@ def at(value: object) -> Field:
         (Field.point, [1, 2.5], (1.0, 2.5)),
         (Field.box_xyxy, [0, 1, 2, 3], (0.0, 1.0, 2.0, 3.0)),
         (Field.box_xywh, [1, 2, 3, 4], (1.0, 2.0, 4.0, 6.0)),
+        (Field.box_xywh, [1, 2, 0.25, 0.5], (1.0, 2.0, 1.25, 2.5)),
+        (Field.number, 2**53, 2.0**53),
+        (lambda f: f.points(2), [[1, 2], [3, 4.5]], [(1.0, 2.0), (3.0, 4.5)]),
+        (lambda f: f.points(0), [], []),
+        (lambda f: f.numbers(2), [1, 2.5], [1.0, 2.5]),
         (Field.parsed_number, "-1.5e2", -150.0),
         (Field.parsed_number, "+.5", 0.5),
         (Field.parsed_number, "7.", 7.0),
@@ -74,6 +79,10 @@ def test_good_values(read: Callable[[Field], Any], value: object, result: object
         (Field.relative_path, "a/" + "é" * 121, "a path of at most 10 names of at most 240 bytes each"),
         (Field.relative_path, "a/" * 11, "a path of at most 10 names of at most 240 bytes each"),
         (Field.size_hw, [1, 2, 3], "an array of 2"),
+        (lambda f: f.points(2), [[1, 2], [3, 4], [5, 6]], "an array of 2"),
+        (lambda f: f.points(2), [[1, 2, 3], [4]], "an array of 2"),
+        (lambda f: f.points(1), {"a": 1}, "an array of 1"),
+        (Field.box_xyxy, [0, 1, 2], "an array of 4"),
         (Field.box_xyxy, [2, 1, 2, 3], "a box [left, top, right, bottom] with left < right and top < bottom"),
         (Field.box_xyxy, [0, 3, 2, 3], "a box [left, top, right, bottom] with left < right and top < bottom"),
         (Field.box_xywh, [0, 0, 0, 1], "a box [left, top, width, height] with a positive width and height"),
@@ -194,11 +203,15 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert path.read_bytes() == b"one"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
+    waiting: list[str] = []
+
     def full(_descriptor: int) -> None:
+        waiting.extend(entry.name for entry in path.parent.iterdir())
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"two")
+    assert any(name.startswith(".x.json.") and name.endswith(".tmp") for name in waiting)
     assert path.read_bytes() == b"one"
     assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]

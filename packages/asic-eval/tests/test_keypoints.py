@@ -161,6 +161,14 @@ def test_json_round_trip_is_exact(benchmark: KeypointBenchmark, asks: bool, has_
     assert np.array_equal(again.asked, original.asked)
 
 
+def test_json_without_boxes_or_keypoints() -> None:
+    bare = ImageKeypoints("a.png", (3, 4), None, np.zeros((0, 2)), np.zeros(0))
+    original = KeypointBenchmark("bare", (), (bare,), np.zeros((0, 2)))
+    again = KeypointBenchmark.from_json(original.to_json(), file="f")
+    assert again.images[0].box_xyxy is None
+    assert again.images[0].points_image.shape == (0, 2)
+
+
 def test_json_of_no_pairs(benchmark: KeypointBenchmark) -> None:
     lonely = benchmark.select([0])
     assert same(lonely, KeypointBenchmark.from_json(lonely.to_json(), file="f"))
@@ -195,6 +203,7 @@ def set_at(document: dict[str, object], path: tuple[object, ...], value: object)
             "images[0].points_image[1]: expected a position, as the keypoint is visible, got None",
         ),
         (("images", 0, "points_image", 1), [1, True], "images[0].points_image[1][1]: expected a finite number"),
+        (("images", 0, "points_image"), [None], "images[0].points_image: expected an array of 4, got [None]"),
         (("images", 0, "visible"), [True], "images[0].visible: expected an array of 4, got [True]"),
         (("images", 0, "visible", 0), 2, "images[0].visible[0]: expected true or false, got 2"),
         (("pairs", 0), [0], "pairs[0]: expected an array of 2, got [0]"),

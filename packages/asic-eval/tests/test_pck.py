@@ -152,6 +152,10 @@ def test_counts_by_keypoint(benchmark: KeypointBenchmark) -> None:
     counts = count_pck_by_keypoint(point_errors(predicted, benchmark), [0.1])
     assert counts.totals.tolist() == benchmark.asked.sum(axis=0).tolist()
     assert counts.hits[:, 0].tolist() == [0, *benchmark.asked.sum(axis=0)[1:]]
+    one = KeypointBenchmark("one", benchmark.keypoint_names, benchmark.images, np.array([[0, 1]]))
+    border = point_errors(truth(one) + np.array([10.0, 0.0]), one)
+    assert count_pck_by_keypoint(border, [0.1]).hits[:, 0].tolist() == [1, 1, 0, 1]
+    assert count_pck_by_keypoint(border, [0.1], inclusive=False).hits.sum() == 0
 
 
 def test_mirrored_pairs_are_held_against_swapped_labels(benchmark: KeypointBenchmark) -> None:

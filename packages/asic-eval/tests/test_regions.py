@@ -57,6 +57,8 @@ def test_labels_on_paper() -> None:
     assert math.isnan(counts.iou()[3])
     assert counts.mean_iou() == pytest.approx(1 / 3)
     assert (counts + counts).confusion.sum() == 10
+    assert label_transfer([0, 1], [0, 1], 2).iou().tolist() == [1.0, 1.0]
+    assert label_transfer([1], [0], 2).iou().tolist() == [0.0, 0.0]
     empty = LabelCounts(np.zeros((2, 2), dtype=np.int64))
     assert math.isnan(empty.accuracy())
     assert math.isnan(empty.mean_iou())
@@ -115,6 +117,9 @@ def test_partitions_on_paper() -> None:
     finer = contingency([0, 0, 1, 1], [0, 1, 2, 3])
     assert normalised_mutual_information(finer) == pytest.approx(2 / 3)
     assert adjusted_rand_index(finer) == pytest.approx(0.0)
+    # Nine of ten in one cluster on either side: an entropy of 0.325 each.
+    uneven = contingency([0] * 9 + [1], [1] * 9 + [0])
+    assert normalised_mutual_information(uneven) == pytest.approx(1.0)
     single = contingency([0, 0], [0, 0])
     assert normalised_mutual_information(single) == 1.0
     assert adjusted_rand_index(single) == 1.0

@@ -87,6 +87,29 @@ def test_pairing_makes_small_differences_visible() -> None:
     assert difference.high - difference.low < 0.5 * (alone.high - alone.low)
 
 
+def test_both_methods_are_scored_on_the_same_draws() -> None:
+    own = counts([1, 5, 0, 9, 2], [2, 10, 1, 10, 7])
+    for aggregate in ("per_point", "per_image"):
+        for groups in (None, [0, 0, 1, 1, 2]):
+            same = bootstrap_difference(own, own, 0, aggregate=aggregate, groups=groups)  # type: ignore[arg-type]
+            assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_defaults() -> None:
+    own, other = counts([1, 5, 0, 9, 2], [2, 10, 1, 10, 7]), counts([2, 4, 1, 8, 7], [2, 10, 1, 10, 7])
+    stated = {"aggregate": "per_point", "groups": None, "level": 0.95, "resamples": 2000, "seed": 0}
+    assert bootstrap_interval(own, 0) == bootstrap_interval(own, 0, **stated)  # type: ignore[arg-type]
+    assert bootstrap_difference(own, other, 0) == bootstrap_difference(own, other, 0, **stated)  # type: ignore[arg-type]
+    assert bootstrap_interval(own, 0).value == 17 / 30
+    assert bootstrap_difference(own, other, 0).value == pytest.approx(5 / 30)
+    narrow = bootstrap_difference(own, other, 0, level=0.5)
+    wide = bootstrap_difference(own, other, 0)
+    assert wide.low < narrow.low < narrow.high < wide.high
+    draws = np.array([bootstrap_difference(own, other, 0, resamples=1, seed=seed).low for seed in range(400)])
+    assert wide.low == pytest.approx(np.quantile(draws, 0.025), abs=0.03)
+    assert wide.high == pytest.approx(np.quantile(draws, 0.975), abs=0.03)
+
+
 def test_pairs_that_ask_for_nothing_are_left_out() -> None:
     own = counts([1, 0, 2], [2, 0, 2])
     assert bootstrap_interval(own, 0, groups=[5, 6, 7]).value == 0.75
@@ -109,6 +132,7 @@ def test_errors() -> None:
 
 def test_mean_and_std() -> None:
     assert mean_and_std([0.5]) == (0.5, None)
+    assert mean_and_std([1.0, 2.0, 3.0]) == (2.0, 1.0)
     assert mean_and_std([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
     with pytest.raises(ValueError, match=r"^values: expected at least one, got none$"):
         mean_and_std([])
