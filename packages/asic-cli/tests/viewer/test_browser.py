@@ -289,6 +289,9 @@ def test_stamp_on_canonical_space_reaches_all_photos_and_is_saved(page: Any, run
     _settle(page)
     for photo, pixels in enumerate(before):
         assert (np.abs(_pixels(page, photo) - pixels).max(-1) > 12).sum() > 50
+    # Photos out of sight are saved as well.
+    page.set_viewport_size({"width": 500, "height": 300})
+    page.fill("#morph", "0.5")
     with page.expect_download() as download:
         page.click("#save-photos")
     download.value.save_as(tmp_path / "saved.zip")
@@ -296,8 +299,10 @@ def test_stamp_on_canonical_space_reaches_all_photos_and_is_saved(page: Any, run
         assert archive.testzip() is None
         names = sorted(archive.namelist())
         assert len(names) == len(run.collection) + 1
-        saved = np.asarray(Image.open(BytesIO(archive.read(names[0]))).convert("RGB")).astype(int)
-    np.testing.assert_array_equal(saved, _pixels(page, 0))
+        saved = [np.asarray(Image.open(BytesIO(archive.read(name))).convert("RGB")).astype(int) for name in names]
+    for photo, pixels in enumerate(saved[:-1]):
+        assert pixels.any()
+        np.testing.assert_array_equal(pixels, _pixels(page, photo))
 
 
 def test_morph_ends_in_the_canonical_frame(page: Any, run: Any) -> None:

@@ -1,16 +1,34 @@
-// Work in small pieces: at most a few milliseconds of script a frame, however many photos there are.
+// Work in small pieces: a few milliseconds of script a frame, however many photos there are.
 
 const FRAME_BUDGET_MS = 4;
 
 class FrameQueue {
   constructor() {
     this.jobs = new Map();
+    this.lateJobs = new Map();
     this.waiting = false;
   }
 
-  // Runs `job` in a coming frame; a later job of the same key takes its place in the queue.
+  // Runs `job` in a coming frame; a later job of the same key takes its place.
   add(key, job) {
+    this.lateJobs.delete(key);
     this.jobs.set(key, job);
+    this.wait();
+  }
+
+  // Likewise, once nothing of `add` is left.
+  addLate(key, job) {
+    this.jobs.delete(key);
+    this.lateJobs.set(key, job);
+    this.wait();
+  }
+
+  // Resolves once all that was added so far has run.
+  async finished() {
+    await new Promise((resolve) => { this.addLate({}, resolve); });
+  }
+
+  wait() {
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => this.run());
@@ -18,12 +36,13 @@ class FrameQueue {
 
   run() {
     const start = performance.now();
-    for (const [key, job] of this.jobs) {
-      this.jobs.delete(key);
+    while (this.jobs.size + this.lateJobs.size > 0 && performance.now() - start < FRAME_BUDGET_MS) {
+      const queue = this.jobs.size > 0 ? this.jobs : this.lateJobs;
+      const [key, job] = queue.entries().next().value;
+      queue.delete(key);
       job();
-      if (performance.now() - start > FRAME_BUDGET_MS) break;
     }
-    this.waiting = this.jobs.size > 0;
-    if (this.waiting) requestAnimationFrame(() => this.run());
+    this.waiting = false;
+    if (this.jobs.size + this.lateJobs.size > 0) this.wait();
   }
 }

@@ -24,7 +24,7 @@ async function start() {
     byId("tools").hidden = byId("pin-tools").hidden = false;
     byId("viewer").classList.add("live");
     frames.add("lines", () => new PairLines(maps, images, wheel));
-    frames.add("shown", () => { byId("viewer").dataset.ready = "true"; });
+    frames.finished().then(() => { byId("viewer").dataset.ready = "true"; });
   });
 }
 

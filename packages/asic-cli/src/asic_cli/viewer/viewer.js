@@ -1,6 +1,7 @@
 // The viewer: every tile answers the pointer, the keys and the controls.
 
 const PIN_REACH = 0.04;
+const MESH_CELL = 4;
 const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 class Viewer {
@@ -199,13 +200,15 @@ class Viewer {
 
   // Drawing
 
+  // Tiles that the reader sees come first.
   draw(tile) {
     tile.stale = true;
-    this.frames.add(tile, () => {
-      if (!tile.inView) return;
-      tile.picture.draw(this.morph, 4);
+    const job = () => {
+      tile.picture.draw(this.morph, MESH_CELL);
       tile.stale = false;
-    });
+    };
+    if (tile.inView) this.frames.add(tile, job);
+    else this.frames.addLate(tile, job);
   }
 
   drawAll() {
@@ -272,6 +275,7 @@ class Viewer {
   }
 
   async savePhotos() {
+    await this.frames.finished();
     const files = await Promise.all(
       this.tiles.map(async ({ canvas, index }) => {
         const number = String(index + 1).padStart(3, "0");
