@@ -24,6 +24,7 @@ _PLACE_ZOOM = (0.15, 2.0)
 _PLACEMENTS = 3
 _STEPS_PER_SCALE = 3
 _DAMPING = 1e-2
+_HOLD = 60.0
 _MAX_ASPECT = 3.0
 
 
@@ -100,12 +101,11 @@ def align_coarsely(
     transform = _gauge(transform, foreground_image, points)
     for _ in range(_PLACEMENTS):
         transform = _gauge(_place_among_others(transform, matches, num_images), foreground_image, points)
+    similarity = transform
     for scale in scales:
         for _ in range(_STEPS_PER_SCALE):
-            transform = _refine(transform, matches, scale, num_images)
-            transform = _gauge(transform, foreground_image, points)
-    transform = _limit_aspect(transform)
-    transform = _gauge(transform, foreground_image, points)
+            transform = _refine(transform, similarity, matches, scale, foreground_image, points)
+    transform = _gauge(_limit_aspect(transform), foreground_image, points)
     residual, _, _ = _residuals(transform, matches)
     agreement = geman_mcclure(residual.square().sum(1), scales[-1]) * matches.weight
     support = _per_image(agreement, matches, num_images) / _per_image(matches.weight, matches, num_images).clamp_min(
@@ -279,8 +279,21 @@ def _synchronise_similarities(votes: _Votes, sign: Tensor, num_images: int) -> T
     return _similarity(turn, shift, sign)
 
 
-def _refine(transform: Tensor, matches: NormalisedMatches, scale: float, num_images: int) -> Tensor:
-    """One step: least squares for the Lie algebra element of each map, applied through the matrix exponential."""
+def _refine(
+    transform: Tensor,
+    similarity: Tensor,
+    matches: NormalisedMatches,
+    scale: float,
+    foreground_image: Tensor,
+    foreground: Tensor,
+) -> Tensor:
+    """One step: least squares for the Lie algebra element of each map, applied through the matrix exponential.
+
+    Each map is also held to its similarity at the photo's foreground, with the weight of `_HOLD` matches. Wrong
+    matches pull both ends towards the middle; with few photos, or an object that looks alike from both sides, nothing
+    else keeps a map from being squeezed along the axis they disagree on.
+    """
+    num_images = len(transform)
     residual, end_a, end_b = _residuals(transform, matches)
     weight = geman_mcclure(residual.square().sum(1), scale) * matches.weight
     normal = torch.zeros(num_images * num_images, 3, 3, dtype=torch.float64)
@@ -290,6 +303,12 @@ def _refine(transform: Tensor, matches: NormalisedMatches, scale: float, num_ima
         for cols, col_end, col_sign in ((matches.image_a, end_a, 1.0), (matches.image_b, end_b, -1.0)):
             block = (row_sign * col_sign * weight[:, None] * row_end)[:, :, None] * col_end[:, None, :]
             normal.index_add_(0, rows * num_images + cols, block)
+    placed = (transform[foreground_image] @ foreground[..., None])[..., 0]
+    offset = (placed - (similarity[foreground_image] @ foreground[..., None])[..., 0])[:, :2]
+    share = _HOLD / torch.bincount(foreground_image, minlength=num_images).clamp_min(1).double()
+    held = (share[foreground_image, None] * placed)[:, :, None]
+    gradient.index_add_(0, foreground_image, -held * offset[:, None, :])
+    normal.index_add_(0, foreground_image * (num_images + 1), held * placed[:, None, :])
     full = normal.reshape(num_images, num_images, 3, 3).transpose(1, 2).reshape(3 * num_images, 3 * num_images)
     mass = _per_image(weight, matches, num_images).clamp_min(1e-6)
     full = full + torch.diag(_DAMPING * mass.repeat_interleave(3))
