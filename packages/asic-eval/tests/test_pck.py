@@ -6,6 +6,7 @@ import pytest
 from asic_eval import (
     KeypointBenchmark,
     PckCounts,
+    count_pck,
     count_pck_by_keypoint,
     pck,
     point_errors,
@@ -33,6 +34,25 @@ def test_inclusive_decides_on_the_border(benchmark: KeypointBenchmark) -> None:
     predicted = truth(one) + np.array([10.0, 0.0])
     assert pck(predicted, one, [0.1]).hits.tolist() == [[3]]
     assert pck(predicted, one, [0.1], inclusive=False).hits.tolist() == [[0]]
+
+
+def test_defaults_are_the_box_the_border_and_no_gaps(benchmark: KeypointBenchmark) -> None:
+    one = KeypointBenchmark("one", benchmark.keypoint_names, benchmark.images, np.array([[0, 1]]))
+    border = truth(one) + np.array([10.0, 0.0])
+    errors = point_errors(border, one)
+    assert errors.length.tolist() == [100.0]
+    assert errors.correct(0.1).sum() == 3
+    assert count_pck(errors, [0.1]).hits.tolist() == [[3]]
+    assert count_pck_by_keypoint(errors, [0.1]).alphas.tolist() == [0.1]
+    with pytest.raises(ValueError, match=r"^predicted: expected a finite position"):
+        point_errors(np.full((1, 4, 2), np.nan), one)
+
+
+@pytest.mark.parametrize(("threshold", "hits"), [("box", 3), ("image", 3), ("keypoints", 0), ([0.0, 99.9, 0.0], 0)])
+def test_the_threshold_decides(benchmark: KeypointBenchmark, threshold: object, hits: int) -> None:
+    one = KeypointBenchmark("one", benchmark.keypoint_names, benchmark.images, np.array([[0, 1]]))
+    predicted = truth(one) + np.array([0.0, 10.0])
+    assert pck(predicted, one, [0.1], threshold=threshold).hits.tolist() == [[hits]]  # type: ignore[arg-type]
 
 
 def test_per_point_and_per_image_differ_as_they_should(benchmark: KeypointBenchmark) -> None:

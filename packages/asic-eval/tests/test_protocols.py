@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asic_eval import PROTOCOLS, KeypointBenchmark, cycle_pck, get_protocol, pck, threshold_lengths
+from asic_eval import PROTOCOLS, ImageKeypoints, KeypointBenchmark, cycle_pck, get_protocol, pck, threshold_lengths
 from asic_eval.protocols import keep_last_pairs_keypoints, published_cycle_lengths, published_cycle_pck
 
 SETTINGS = {
@@ -50,6 +50,26 @@ def test_lengths(benchmark: KeypointBenchmark) -> None:
     assert get_protocol("pf-pascal").lengths(benchmark).tolist() == [200, 200, 200]
     assert get_protocol("pf-willow").lengths(benchmark).tolist() == [30, 85, 2]
     assert get_protocol("cub-asic-256").lengths(benchmark) == pytest.approx([44, 110, 11])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_border_and_the_length_are_the_protocols(name: str) -> None:
+    # Lengths of 64 (box, image, keypoints) and 70.4 (crop); alpha 0.10 of them.
+    box = (0.0, 0.0, 64.0, 32.0)
+    image = ImageKeypoints("a.png", (32, 64), box, [[0.0, 0.0], [64.0, 0.0]], [True, True])
+    pair = KeypointBenchmark("pair", ("p", "q"), (image, replace(image, name="b.png")), np.array([[0, 1]]))
+    protocol = get_protocol(name)
+    length = 1.1 * 64.0 if protocol.length == "crop" else 64.0
+    assert protocol.lengths(pair).tolist() == [length, length]
+    index = protocol.alphas.index(0.10)
+
+    def hits(shift: float) -> int:
+        # Straight down from y = 0, so that the distance is the shift, to the last bit.
+        return int(protocol.score(image.points_image[None] + np.array([0.0, shift]), pair).hits[0, index])
+
+    assert hits(0.0999 * length) == 2
+    assert hits(0.10 * length) == (2 if protocol.inclusive else 0)
+    assert hits(0.1001 * length) == 0
 
 
 def test_scores_follow_the_setting(benchmark: KeypointBenchmark) -> None:
@@ -115,8 +135,20 @@ def test_published_cycles(random_benchmark: Callable[..., KeypointBenchmark]) ->
     assert faulty != pytest.approx(cycle_pck(transfer, benchmark, 3, [0.1], uneven).every_hop.per_point()[0])
     hidden = replace(benchmark, images=tuple(replace(image, visible=np.zeros(6, bool)) for image in benchmark.images))
     assert np.isnan(published_cycle_pck(transfer, hidden, 3, 0.1, equal))
-    exact = published_cycle_pck(lambda p, _s, _t: p + np.array([6.0, 0.0]), benchmark, 2, 0.1, equal)
-    assert exact < 1.0
+
+
+def test_published_cycles_on_paper() -> None:
+    image = ImageKeypoints("a.png", (9, 9), None, [[0.0, 0.0]], [True])
+    pair = KeypointBenchmark("pair", ("p",), (image, replace(image, name="b.png")), np.zeros((0, 2)))
+    lengths = np.array([40.0, 40.0])
+
+    def drift(points, source, target):  # noqa: ANN001, ANN202, ARG001
+        return points + np.array([3.0, 0.0])
+
+    # Both cycles land 3 and then 6 pixels off; 4 are allowed, and on the border of 3 a landing is wrong.
+    assert published_cycle_pck(drift, pair, 2, 0.1, lengths) == 0.5
+    assert published_cycle_pck(drift, pair, 2, 0.1, [30.0, 30.0]) == 0.0
+    assert published_cycle_pck(drift, pair, 2, 0.2, lengths) == 1.0
 
 
 def test_a_protocol_is_what_pck_gives(benchmark: KeypointBenchmark) -> None:
