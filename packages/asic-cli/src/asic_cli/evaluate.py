@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
-_TITLES = {
-    "box_copy": "copy the box position",
-    "nearest_neighbour": "nearest neighbour",
-    "canonical": "canonical",
-    "combined": "canonical + descriptors",
-}
 
 
 def evaluate(
@@ -213,35 +207,39 @@ def table_of(summary: dict[str, Any]) -> Table:
     """The scores as a table, in percent."""
     from rich.table import Table
 
-    table = Table(title=f"{summary['collection']['photos']} photos", caption=summary["protocol"])
-    table.add_column("method")
-    with_truth = summary["collection"]["benchmark"] is not None
-    columns = _KEYPOINT_COLUMNS if with_truth else _FOLDER_COLUMNS
+    default = summary["default"]
+    note = f"* the answer of `asic transfer`. {summary['protocol']}" if default else summary["protocol"]
+    table = Table(
+        title=f"{summary['collection']['photos']} photos, percent",
+        caption=note,
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("method", no_wrap=True)
+    columns = _FOLDER_COLUMNS if summary["collection"]["benchmark"] is None else _KEYPOINT_COLUMNS
     for title in columns:
         table.add_column(title, justify="right")
     for name, scores in summary["methods"].items():
-        mark = " *" if name == summary["default"] else ""
         cells = (_at(scores, path) for path in columns.values())
-        table.add_row(_TITLES[name] + mark, *("-" if cell is None else f"{100 * cell:.1f}" for cell in cells))
-    if summary["default"] is not None:
-        table.caption = f"* the answer of `asic transfer`. {summary['protocol']}"
+        mark = " *" if name == default else ""
+        table.add_row(name + mark, *("-" if cell is None else f"{100 * cell:.1f}" for cell in cells))
     return table
 
 
 _KEYPOINT_COLUMNS = {
-    "PCK@0.05": ("pck", "0.05", "per_point"),
-    "PCK@0.10": ("pck", "0.10", "per_point"),
-    "per image": ("pck", "0.10", "per_image"),
-    "2-cycle": ("cycle", "0.10", "2", "end"),
-    "3-cycle": ("cycle", "0.10", "3", "end"),
-    "3-cycle, every hop": ("cycle", "0.10", "3", "every_hop"),
+    "PCK\n@0.05": ("pck", "0.05", "per_point"),
+    "PCK\n@0.10": ("pck", "0.10", "per_point"),
+    "per image\n@0.10": ("pck", "0.10", "per_image"),
+    "2-cycle\n@0.10": ("cycle", "0.10", "2", "end"),
+    "3-cycle\n@0.10": ("cycle", "0.10", "3", "end"),
+    "every hop\n@0.10": ("cycle", "0.10", "3", "every_hop"),
 }
 _FOLDER_COLUMNS = {
-    "held out@0.05": ("held_out", "0.05"),
-    "held out@0.10": ("held_out", "0.10"),
-    "2-cycle@0.05": ("grid_cycle", "0.05", "2"),
-    "2-cycle@0.10": ("grid_cycle", "0.10", "2"),
-    "3-cycle@0.10": ("grid_cycle", "0.10", "3"),
+    "held out\n@0.05": ("held_out", "0.05"),
+    "held out\n@0.10": ("held_out", "0.10"),
+    "2-cycle\n@0.05": ("grid_cycle", "0.05", "2"),
+    "2-cycle\n@0.10": ("grid_cycle", "0.10", "2"),
+    "3-cycle\n@0.10": ("grid_cycle", "0.10", "3"),
 }
 
 
