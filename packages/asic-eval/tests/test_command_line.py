@@ -93,7 +93,14 @@ def test_missing_answers(root: Path, capsys: pytest.CaptureFixture[str]) -> None
     nothing = CategoryPredictions.of(benchmark, np.full((20, len(benchmark.keypoint_names), 2), np.nan))
     write_predictions(root / "nothing.npz", Predictions("nothing", {"creature": nothing}))
     assert main(["score", str(root / "nothing.npz"), *spair(root)]) == 2
-    assert "missing='miss' counts it as wrong" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {root / 'nothing.npz'}: creature: predicted: expected a finite position")
+    assert "missing='miss' counts it as wrong" in error
+    both = [str(root / "nothing.npz"), str(root / "right.npz")]
+    assert main(["compare", *both, *spair(root)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {root / 'nothing.npz'}: creature: ")
+    assert main(["compare", *both, *spair(root), "--missing", "miss"]) == 0
+    assert json.loads(capsys.readouterr().out)["second_minus_first"]["all"]["difference"] == 1.0
     assert main(["score", str(root / "nothing.npz"), *spair(root), "--missing", "miss", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["headline"]["value"] == 0.0
 
@@ -125,6 +132,7 @@ def test_published(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[-1]["method"] == "wrong"
     assert rows[-1]["benchmark"] == "creature"
     assert rows[-1]["metric"] == "PCK@0.10"
+    assert rows[-1]["value"] == pytest.approx(50.0, abs=5.0)
     assert rows[-1]["setting"] == "this run's protocol: see its summary"
     assert rows[-1]["source"] == f"{root / 'summary.json'}, seed 1"
 
@@ -143,6 +151,67 @@ def test_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)[0]["scores"][1]["mean"] == 50.0
     assert main(["table", files[0], files[0]]) == 2
     assert capsys.readouterr().err == "error: summaries: expected one score of 'right', 'creature', seed 1, got two\n"
+
+
+HELP = {
+    (): ("Scores of semantic correspondence.", "score", "compare", "published", "table"),
+    ("score",): (
+        "swap left and right where the file says mirrored",
+        "the data set's folder",
+        "the annotation file, where the benchmark is one file",
+        "may be repeated; default: all",
+        "only the first images of each category",
+        "of a drawn collection",
+        "default: the benchmark's own",
+        "what a NaN answer is",
+        "{error,miss}",
+        "{spair,cub,",
+        "{spair-official,",
+    ),
+    ("published",): ("ASIC's 18 categories of SPair-71k", "--with SUMMARY"),
+    ("table",): ("{per_point,per_image}",),
+}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in HELP[command]:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "p.npz"],
+        ["score", "p.npz", "--benchmark", "nothing"],
+        ["score", "p.npz", "--benchmark", "spair", "--missing", "x"],
+        ["score", "p.npz", "--benchmark", "spair", "--protocol", "x"],
+        ["score", "p.npz", "--benchmark", "spair", "--json", "--csv"],
+        ["table", "s.json", "--aggregate", "x"],
+        ["table"],
+        [],
+    ],
+)
+def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: python -m asic_eval" in capsys.readouterr().err
+
+
+def test_defaults_of_the_command_line() -> None:
+    from asic_eval.__main__ import _parser
+
+    score = _parser().parse_args(["score", "p.npz", "--benchmark", "spair"])
+    assert (score.seed, score.missing, score.category, score.form, score.limit) == (0, "error", [], "markdown", None)
+    compare = _parser().parse_args(["compare", "p.npz", "q.npz", "--benchmark", "spair"])
+    assert (compare.resamples, compare.others) == (2000, Path("q.npz"))
+    table = _parser().parse_args(["table", "s.json"])
+    assert (table.alpha, table.aggregate) == (0.10, "per_point")
 
 
 def test_errors_are_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ FRAME = b"\x08" + (600).to_bytes(2) + (700).to_bytes(2) + b"\x03"
     [
         (PNG, (65539, 258)),
         (PNG[:24], (65539, 258)),
+        (PNG[:16] + b"\0\0\0\x01" * 2, (1, 1)),
         (jpeg((0xE0, b"JFIF\0"), (0xC0, FRAME)), (600, 700)),
         (jpeg((0xC4, bytes(40)), (0xC8, FRAME), (0xCC, b""), (0xC2, FRAME)), (600, 700)),
         (jpeg((0xE1, bytes(3)), (0xCF, FRAME), fill=b"\xff\xff"), (600, 700)),

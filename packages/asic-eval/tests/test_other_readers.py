@@ -260,12 +260,15 @@ def test_acsm_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"parts": np.zeros((2, 15))}, r"images\[0\]\.parts: expected finite numbers of shape \(3, 15\)$"),
+        (
+            {"parts": np.zeros((2, 15))},
+            r"test_cub_cleaned\.mat: images\[0\]\.parts: expected finite numbers of shape \(3, 15\)$",
+        ),
         ({"parts": np.full((3, 15), np.nan)}, r"images\[0\]\.parts: expected finite numbers of shape \(3, 15\)$"),
         ({"bbox": {"x1": 1.0}}, r"images\[0\]\.y1: expected a value, got no such field$"),
         ({"bbox": {"x1": 9.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}}, r"images\[0\]\.bbox: expected a box \[left, top"),
         ({"rel_path": "../x"}, r"images\[0\]\.rel_path: expected a relative path"),
-        ({"mask": np.zeros(3)}, r"images\[0\]\.mask: expected a mask of two dimensions, got 1$"),
+        ({"mask": np.zeros(3)}, r"test_cub_cleaned\.mat: images\[0\]\.mask: expected a mask of two dimensions, got 1$"),
     ],
 )
 def test_acsm_errors(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

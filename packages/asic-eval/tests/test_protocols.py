@@ -142,7 +142,7 @@ def test_published_cycles_on_paper() -> None:
     pair = KeypointBenchmark("pair", ("p",), (image, replace(image, name="b.png")), np.zeros((0, 2)))
     lengths = np.array([40.0, 40.0])
 
-    def drift(points, source, target):  # noqa: ANN001, ANN202, ARG001
+    def drift(points, source, target):  # noqa: ARG001
         return points + np.array([3.0, 0.0])
 
     # Both cycles land 3 and then 6 pixels off; 4 are allowed, and on the border of 3 a landing is wrong.

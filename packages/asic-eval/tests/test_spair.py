@@ -62,6 +62,11 @@ def test_one_pair(tmp_path: Path) -> None:
     assert benchmark.pair_visible is None
 
 
+def test_the_highest_id(tmp_path: Path) -> None:
+    write_pair(tmp_path, pair_document(kps_ids=["0", "999"]))
+    assert len(read_spair(tmp_path, "cat").keypoint_names) == 1000
+
+
 def second_pair() -> dict[str, Any]:
     return pair_document(
         trg_imname="c.jpg", kps_ids=["0", "1"], src_kps=[[12, 30], [70, 80]], viewpoint_variation=2, truncation=0
@@ -118,6 +123,9 @@ def test_the_layout_decides_where_it_is_there(tmp_path: Path) -> None:
         (tmp_path / "Layout" / layout / "test.txt").write_text(names)
     assert [image.name for image in read_spair(tmp_path, "cat").images] == ["cat/a.jpg", "cat/c.jpg", "cat/b.jpg"]
     assert len(read_spair(tmp_path, "cat", layout="small").pairs) == 1
+    (tmp_path / "Layout" / "small" / "test.txt").write_text("000001-a-b:cat\n../x:cat\n")
+    with pytest.raises(AnnotationError, match=r"small/test\.txt: pair 2: expected a relative path"):
+        read_spair(tmp_path, "cat", layout="small")
     with pytest.raises(AnnotationError, match=r"PairAnnotation/test/000009-x-y:dog\.json: file: expected a readable"):
         read_spair(tmp_path, "dog")
 
@@ -160,7 +168,7 @@ def test_image_annotations_add_keypoints_and_names(tmp_path: Path) -> None:
         (
             {"0": None, "x": None},
             {},
-            r"b\.json: kps: expected a keypoint's id, a string of digits below 1000, got 'x'$",
+            r"b\.json: kps: expected a keypoint's id, a string of at most 3 digits, got 'x'$",
         ),
         (
             {"0": [8, 8], "1": None, "2": None, "3": None},
@@ -183,8 +191,9 @@ def test_image_annotations_must_agree(tmp_path: Path, kps: Any, more: dict[str, 
     [
         ({"category": "dog"}, r"category: expected 'cat', got 'dog'$"),
         ({"kps_ids": ["0", 3]}, r"kps_ids\[1\]: expected a string, got 3$"),
-        ({"kps_ids": ["0", "³"]}, r"kps_ids\[1\]: expected a keypoint's id, a string of digits below 1000, got '³'$"),
-        ({"kps_ids": ["0", "1000"]}, r"kps_ids\[1\]: expected a keypoint's id, a string of digits below 1000, got "),
+        ({"kps_ids": ["0", "³"]}, r"kps_ids\[1\]: expected a keypoint's id, a string of at most 3 digits, got '³'$"),
+        ({"kps_ids": ["0", "1000"]}, r"kps_ids\[1\]: expected a keypoint's id, a string of at most 3 digits, got "),
+        ({"kps_ids": ["0", "0" * 9 + "1" * 4000]}, r"kps_ids\[1\]: expected a keypoint's id"),
         ({"kps_ids": ["0", "1" * 5000]}, r"kps_ids\[1\]: expected a keypoint's id"),
         ({"kps_ids": ["0", "0"]}, r"kps_ids: expected each keypoint once, got \['0', '0'\]$"),
         ({"kps_ids": ["0"]}, r"src_kps: expected an array of 1, got \[\[12, 30\], \[50, 60\]\]$"),
@@ -231,7 +240,7 @@ def test_pairs_must_agree(tmp_path: Path, changes: dict[str, Any], message: str)
 
 def test_image_annotations_must_know_the_pairs_keypoints(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
-    write_image(tmp_path, "a", {"0": None})
+    write_image(tmp_path, "a", {"0": None, "1": None, "2": None})
     with pytest.raises(AnnotationError, match=r"a\.json: kps: expected the keypoint 3 that a pair asks for, got "):
         read_spair(tmp_path, "cat")
 

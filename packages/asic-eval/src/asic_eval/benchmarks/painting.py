@@ -94,7 +94,7 @@ class Coat:
         pattern: 0 spots, 1 stripes, 2 rosettes, 3 patches.
         scale: Cells of the pattern over the canonical square's half side.
         marks: For each part, where its sock begins on the curve: the species' own way to tell limbs apart.
-        noise: The pattern's randomness, shared by the species.
+        noise: The pattern's randomness.
     """
 
     colours: Array
@@ -174,12 +174,13 @@ def draw_coat(rng: np.random.Generator) -> Coat:
 
 
 def vary_coat(coat: Coat, rng: np.random.Generator) -> Coat:
-    """An individual's coat: the same pattern in somewhat other colours."""
+    """An individual's coat: its own pattern, as among cats, in colours between the species' and others. Marks stay."""
+    others = np.array(_COATS[rng.integers(len(_COATS))])
+    colours = coat.colours + rng.random() * (others - coat.colours)
     tint = 1.0 + rng.normal(0.0, 0.05, 3)
-    faded = rng.uniform(0.0, 0.2)
-    colours = np.clip(coat.colours * tint * rng.uniform(0.85, 1.1), 0.0, 1.0)
-    colours[3] += faded * (colours[0] - colours[3])
-    return Coat(colours, coat.pattern, coat.scale, coat.marks, coat.noise)
+    colours = np.clip(colours * tint * rng.uniform(0.85, 1.1), 0.0, 1.0)
+    colours[3] += rng.uniform(0.0, 0.2) * (colours[0] - colours[3])
+    return Coat(colours, int(rng.integers(4)), coat.scale, coat.marks, Noise(rng))
 
 
 def pixel_grid(size: int) -> Array:

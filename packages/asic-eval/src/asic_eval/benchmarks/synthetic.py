@@ -1,6 +1,6 @@
 """Collections of drawn creatures with exact truth for every pixel, made from a seed and numpy alone.
 
-A collection shows individuals of one species. They differ in pose, build, mirroring, rotation, scale, place, colour,
+A collection shows individuals of one species. They differ in pose, build, mirroring, rotation, scale, place, coat,
 light and background, and something may stand before them. A photo that is mirrored shows the same side of the
 creature, so `left` names the side that is drawn in front, in every photo.
 """
@@ -116,7 +116,7 @@ def draw_collection(seed: int, num_images: int = 10, size: int = 256) -> Synthet
     scale = 2.0 / (high - low).max()
     canonical_scale = np.array([[scale, scale], -scale * (low + high) / 2])
     # Spread evenly over the collection, so that no small collection happens to be an easy one.
-    rotations = 80.0 * (species_rng.permutation(num_images) + species_rng.random(num_images)) / num_images - 40.0
+    rotations = 100.0 * (species_rng.permutation(num_images) + species_rng.random(num_images)) / num_images - 50.0
     mirrors = species_rng.permutation(num_images) % 2 == 0
     pictures, poses = [], []
     for rng, rotation, mirrored in zip(rngs, rotations, mirrors, strict=True):
@@ -140,7 +140,7 @@ def _draw_pose(parts: tuple[Part, ...], size: int, degrees: float, mirrored: boo
         )
         for part in parts
     )
-    bends = [np.array([0.75 * rng.uniform(-joint.limit, joint.limit) for joint in part.joints]) for part in own]
+    bends = [np.array([rng.uniform(-joint.limit, joint.limit) for joint in part.joints]) for part in own]
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     # A turn away from the viewer shortens the creature; a mirrored photo swaps its sides.
     view = np.array([[rng.uniform(0.78, 1.0), 0.0], [rng.uniform(-0.12, 0.12), 1.0]])
@@ -148,7 +148,7 @@ def _draw_pose(parts: tuple[Part, ...], size: int, degrees: float, mirrored: boo
     loose = Pose(own, bends, matrix, np.zeros(2))
     low = np.min([loose.bounds(part, 0.0)[0] for part in range(len(own))], axis=0)
     high = np.max([loose.bounds(part, 0.0)[1] for part in range(len(own))], axis=0)
-    scale = size * rng.uniform(0.78, 0.98) / (high - low).max()
+    scale = size * rng.uniform(0.66, 0.98) / (high - low).max()
     room = size - scale * (high - low)
     offset = room * rng.uniform(0.0, 1.0, 2) - scale * low
     return Pose(own, bends, scale * matrix, offset)
