@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asic_features.cosegment import _otsu, cosegment, outline, seed_scores
+from asic_features.cosegment import _otsu, cosegment, outline, recurrence, seed_scores
+from asic_flow.collection import TokenGrid
 
 
 def collection(photos: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -66,3 +67,20 @@ def test_otsu_by_hand() -> None:
     assert 1 < float(_otsu(torch.tensor([0.0, 0.1, 0.2, 5.0, 5.1]))) < 5
     assert float(_otsu(torch.full((3,), 0.4))) == pytest.approx(0.4)
     assert float(_otsu(torch.empty(0))) == 0
+
+
+def test_what_recurs_in_other_photos_stands_out_and_the_rim_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = TokenGrid(12, 12, 8.0, 7.5)
+    thing = torch.randn(9, 16, generator=generator)
+    descriptors = torch.randn(4, 12, 12, 16, generator=generator)
+    for photo, (row, column) in enumerate([(3, 3), (6, 4), (4, 7), (7, 7)]):
+        descriptors[photo, row : row + 3, column : column + 3] = thing.view(3, 3, 16)
+    descriptors[:, 0, 0] = 5.0  # alike in every photo, but at the rim
+    found = recurrence(torch.nn.functional.normalize(descriptors, dim=-1).flatten(1, 2), grid)
+    assert found.shape == (4, 12, 12)
+    for photo, (row, column) in enumerate([(3, 3), (6, 4), (4, 7), (7, 7)]):
+        inside = torch.zeros(12, 12, dtype=torch.bool)
+        inside[row : row + 3, column : column + 3] = True
+        assert found[photo][inside].min() > found[photo][~inside].max()
+        assert found[photo, 0, 0] == found[photo].min()

@@ -1,20 +1,25 @@
 """The object that all photos of a collection share, told from their backgrounds.
 
-Saliency points at the object in most photos, but misses parts of it and takes in other things. What it points at is
-taken as the first labelling of a linear discriminant (Fisher, 1936) between foreground and background over the whole
-collection, whose answer is the next labelling, and so on: what is salient in some photos is then found in all. A last
-discriminant for each photo's own colours draws the outline.
+Saliency points at the object in most photos, but misses parts of it and takes in other things; what recurs from photo
+to photo is the object too. What the two point at together is taken as the first labelling of a linear discriminant
+(Fisher, 1936) between foreground and background over the whole collection, whose answer is the next labelling, and so
+on: what is salient in some photos is then found in all. A last discriminant for each photo's own colours draws the
+outline.
 """
 
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 from asic_features.colour import blur
+from asic_flow.collection import TokenGrid
 
 _ROUNDS = 3
 _STEEPNESS = 3.0  # from scores of unit spread to probabilities
 _BINS = 128
+_RIM = 2  # tokens
+_OTHERS = 8  # photos
 
 
 def cosegment(
@@ -69,6 +74,36 @@ def seed_scores(saliency: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     smooth = _smooth(saliency)
     thresholds = torch.stack([_otsu(values[there]) for values, there in zip(smooth, inside, strict=True)])
     return _unit_spread(smooth - thresholds.view(-1, 1, 1))
+
+
+def recurrence(descriptors: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
+    """How well each place is found again in other photos: what they share is the object, not its surroundings.
+
+    The mean, over the better half of at most eight other photos, of a token's best cosine similarity there. Tokens at
+    the photos' rim neither ask nor answer: networks mark the rim, so it would be found again everywhere.
+
+    Args:
+        descriptors: (N, T, D), two photos or more.
+        grid: Where the tokens are.
+
+    Returns:
+        (N, rows, cols); the rim has its photo's lowest value.
+    """
+    count = len(descriptors)
+    centred = functional.normalize(descriptors.float() - descriptors.float().mean(dim=(0, 1)), dim=-1)
+    rim = min(_RIM, (min(grid.rows, grid.cols) - 1) // 2)
+    places = centred.view(count, grid.rows, grid.cols, -1)
+    inner = places[:, rim : grid.rows - rim, rim : grid.cols - rim]
+    flat = inner.flatten(1, 2)
+    step = max(1, (count - 1) // _OTHERS)
+    found = torch.empty(flat.shape[:2], device=flat.device)
+    for index in range(count):
+        others = [(index + 1 + turn * step) % count for turn in range(min(_OTHERS, count - 1))]
+        best = torch.stack([(flat[index] @ flat[other].T).amax(dim=1) for other in others])
+        found[index] = best.topk((len(others) + 1) // 2, dim=0).values.mean(dim=0)
+    whole = found.amin(dim=1).view(-1, 1, 1).repeat(1, grid.rows, grid.cols)
+    whole[:, rim : grid.rows - rim, rim : grid.cols - rim] = found.view(inner.shape[:3])
+    return whole
 
 
 def _discriminant(

@@ -15,6 +15,7 @@ from torch.nn import functional
 from asic_features.backbones import Backbone, Facet
 from asic_features.config import FeatureConfig
 from asic_features.consistency import cycle_support, select, suppress
+from asic_features.cosegment import recurrence
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.gradients import describe_gradients
 from asic_features.images import (
@@ -241,13 +242,23 @@ def _weight_free(
     ]
     masks = _masks(prepared, config, grid, saliency, None)
     report("masks", 1, 1)
-    total = len(masks)
+    descriptors = _describe_by_gradients(prepared.images, masks, grid, report)
+    if config.masks == "cosegment" and len(masks) > 1:
+        # The first masks gave each object's pose; what recurs in that pose gives better ones, and those the answer.
+        masks = _masks(prepared, config, grid, saliency, None, recurrence(descriptors, grid))
+        descriptors = _describe_by_gradients(prepared.images, masks, grid, report)
+    return saliency.clamp(0, 1), masks, descriptors
+
+
+def _describe_by_gradients(
+    images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid, report: Progress
+) -> torch.Tensor:
     rows = []
-    for index in range(total):
-        report("descriptors", index, total)
-        rows.append(describe_gradients(prepared.images[index : index + 1], masks[index : index + 1], grid))
-    report("descriptors", total, total)
-    return saliency.clamp(0, 1), masks, torch.cat(rows)
+    for index in range(len(images)):
+        report("descriptors", index, len(images))
+        rows.append(describe_gradients(images[index : index + 1], masks[index : index + 1], grid))
+    report("descriptors", len(images), len(images))
+    return torch.cat(rows)
 
 
 def _network(
@@ -280,7 +291,8 @@ def _network(
         directions = network.noise_directions(config.size, request).cpu()
         descriptors = functional.normalize(descriptors - descriptors @ directions @ directions.T, dim=-1)
     report("descriptors", total, total)
-    masks = _masks(prepared, config, grid, saliency, descriptors)
+    shared = config.masks == "cosegment" and total > 1
+    masks = _masks(prepared, config, grid, saliency, descriptors, recurrence(descriptors, grid) if shared else None)
     if config.components is not None:
         descriptors = fit_components(iter(descriptors), config.components).project(descriptors)
     return saliency, masks, descriptors
@@ -292,6 +304,7 @@ def _masks(
     grid: TokenGrid,
     saliency: torch.Tensor,
     descriptors: torch.Tensor | None,
+    recurring: torch.Tensor | None = None,
 ) -> torch.Tensor:
     if prepared.user_masks is not None:
         return prepared.user_masks
@@ -303,5 +316,6 @@ def _masks(
         saliency,
         grid,
         descriptors=descriptors,
+        recurring=recurring,
         shared=config.masks == "cosegment",
     )

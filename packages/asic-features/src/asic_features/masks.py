@@ -19,6 +19,7 @@ _COLOUR_RIDGE = 1.0
 # A collection's photos with an object reach 1.5 or more, photos without it stay below 1.1 (CUB, dogs, DreamBooth).
 _LEAST_EVIDENCE = 1.25
 _LEAST_SALIENCY = 0.1
+_RECURRENCE = 1.25  # of the first guess from recurrence, beside that from saliency
 _LEAST_SHARE = 0.002  # of the photo: smaller masks are taken as no object
 
 
@@ -96,6 +97,7 @@ def saliency_masks(
     grid: TokenGrid,
     *,
     descriptors: torch.Tensor | None = None,
+    recurring: torch.Tensor | None = None,
     shared: bool,
 ) -> torch.Tensor:
     """Masks from what is salient, drawn along each photo's own edges.
@@ -106,6 +108,7 @@ def saliency_masks(
         saliency: (N, T) in [0, 1] on the tokens of ``grid``.
         grid: Where the tokens are.
         descriptors: (N, T, D) of the tokens, or None to tell places apart by colour and texture.
+        recurring: (N, rows, cols) from ``recurrence``, or None to start from saliency alone.
         shared: Whether the whole collection votes on what the object is (co-segmentation), or each photo stands for
             itself.
 
@@ -120,6 +123,8 @@ def saliency_masks(
     tokens_inside = (inside[:, centres[:, 1], centres[:, 0]] >= 128).view(-1, grid.rows, grid.cols)
     shows_object = saliency.amax(dim=1) >= _LEAST_SALIENCY
     scores = seed_scores(saliency.view(-1, grid.rows, grid.cols), tokens_inside)
+    if recurring is not None:
+        scores = scores + _RECURRENCE * seed_scores(recurring, tokens_inside)
     if shared and descriptors is not None:
         tokens = functional.normalize(descriptors.float(), dim=-1).view(-1, grid.rows, grid.cols, descriptors.shape[-1])
         scores, evidence = cosegment(tokens, scores, tokens_inside, ridge=_KEY_RIDGE)
