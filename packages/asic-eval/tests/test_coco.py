@@ -64,6 +64,10 @@ def test_largest_instance(tmp_path: Path) -> None:
     assert [image.name for image in benchmark.images] == ["a.jpg", "sub/b.jpg", "c.jpg"]
     assert benchmark.images[1].box_xyxy == (0, 0, 9, 9)
     assert benchmark.images[1].visible.tolist() == [True, True, False]
+    shifted = copy.deepcopy(DOCUMENT)
+    shifted["annotations"][1]["bbox"] = [30, 30, 5, 5]  # far from the origin, and still the smaller one
+    again = read_coco_keypoints(write(tmp_path, shifted), "cat", instances="largest")
+    assert again.images[1].box_xyxy == (0, 0, 9, 9)
 
 
 def test_images_with_few_points_can_be_left_out(tmp_path: Path) -> None:
@@ -133,6 +137,7 @@ def test_stanford_extra(tmp_path: Path) -> None:
     assert benchmark.images[0].points_image[3].tolist() == [3.0, 6.0]
     assert np.isnan(benchmark.images[0].points_image[0]).all()
     assert benchmark.pairs.tolist() == [[0, 1], [1, 0]]
+    assert benchmark.mirror is not None
     one = read_stanford_dogs(tmp_path, breed="n2-b")
     assert one.name == "stanford_dogs/n2-b"
     assert [image.name for image in one.images] == ["n2-b/y.jpg"]

@@ -81,6 +81,23 @@ def test_bad_benchmarks_are_refused(benchmark: KeypointBenchmark, changes: dict[
         KeypointBenchmark(**(parts | changes))
 
 
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_a_pair_asks_for_nothing_that_one_end_hides(hidden: int) -> None:
+    images = tuple(image(points_image=[[1.0, 2.0]], visible=[index != hidden]) for index in (0, 1))
+    with pytest.raises(ValueError, match=r"^pair_visible: expected only points that are visible in both images$"):
+        KeypointBenchmark("x", ("p",), images, [[0, 1]], pair_visible=[[True]])  # type: ignore[arg-type]
+
+
+def test_lists_become_frozen_arrays(benchmark: KeypointBenchmark) -> None:
+    flags = benchmark.asked.tolist()
+    given = KeypointBenchmark(
+        "x", benchmark.keypoint_names, benchmark.images, benchmark.pairs.tolist(), [0, 2, 1, 3], flags
+    )
+    for array in (given.pairs, given.mirror, given.pair_visible):
+        assert isinstance(array, np.ndarray)
+        assert not array.flags.writeable
+
+
 def test_asked_is_visible_in_both_unless_said_otherwise(benchmark: KeypointBenchmark) -> None:
     assert benchmark.asked[0].tolist() == [True, True, False, True]  # images 0 and 1
     assert benchmark.asked[1].tolist() == [True, True, True, False]  # images 0 and 2

@@ -135,6 +135,11 @@ def test_missing_predictions_are_errors_or_misses(benchmark: KeypointBenchmark) 
     assert pck(predicted, benchmark, [1e9], missing="miss").hits.sum() == counts.totals.sum() - 1
 
 
+def test_a_gap_is_an_error_or_a_miss_and_nothing_else(benchmark: KeypointBenchmark) -> None:
+    with pytest.raises(ValueError, match=r"^missing: expected 'error' or 'miss', got 'skip'$"):
+        pck(truth(benchmark), benchmark, [0.1], missing="skip")  # type: ignore[arg-type]
+
+
 def test_what_is_not_asked_is_ignored(benchmark: KeypointBenchmark) -> None:
     predicted = np.where(benchmark.asked[..., None], truth(benchmark), np.nan)
     assert pck(predicted, benchmark, [1e-9]).per_point().tolist() == [1.0]

@@ -27,6 +27,7 @@ def test_masks_on_paper() -> None:
     assert counts.union.tolist() == [6, 1, 0]
     assert counts.per_image() == pytest.approx((1 / 3 + 1 + 1) / 3)
     assert counts.per_pixel() == pytest.approx(3 / 7)
+    assert mask_iou(~found[1:2] & truth[1:2], truth[1:2]).per_image() == 0.0
     both = counts + mask_iou(found[:1], truth[:1])
     assert (both.intersection.tolist(), both.union.tolist()) == ([2, 1, 0, 2], [6, 1, 0, 6])
     assert math.isnan(mask_iou(found[2:], truth[2:]).per_pixel())
@@ -120,6 +121,12 @@ def test_partitions_on_paper() -> None:
     # Nine of ten in one cluster on either side: an entropy of 0.325 each.
     uneven = contingency([0] * 9 + [1], [1] * 9 + [0])
     assert normalised_mutual_information(uneven) == pytest.approx(1.0)
+    coarse = contingency([0] * 9 + [1], [0] * 8 + [1, 1])
+    rows, columns = (np.array([0.9, 0.1]), np.array([0.8, 0.2]))
+    entropies = sum(-(share * np.log(share)).sum() for share in (rows, columns))
+    mutual = 0.8 * np.log(0.8 / 0.72) + 0.1 * np.log(0.1 / 0.18) + 0.1 * np.log(0.1 / 0.02)
+    assert entropies < 1.0
+    assert normalised_mutual_information(coarse) == pytest.approx(2 * mutual / entropies)
     single = contingency([0, 0], [0, 0])
     assert normalised_mutual_information(single) == 1.0
     assert adjusted_rand_index(single) == 1.0

@@ -120,6 +120,8 @@ def test_pairs_that_ask_for_nothing_are_left_out() -> None:
 
 
 def test_errors() -> None:
+    with pytest.raises(ValueError, match=r"^aggregate: expected 'per_point' or 'per_image', got 'mean'$"):
+        bootstrap_interval(counts([1], [2]), 0, aggregate="mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^groups: expected one for each of 2 pairs, got shape \(3,\)$"):
         bootstrap_interval(counts([1, 1], [2, 2]), 0, groups=[0, 1, 2])
     message = r"^counts: expected the same pairs and alphas for both methods$"

@@ -140,8 +140,11 @@ def point_errors(
             GANgealing, SpaceJAM and FastJAM; not comparable with the strict one, so name it).
 
     Raises:
-        ValueError: A shape does not fit, a point that was asked for is missing or infinite, or there is no mirror.
+        ValueError: A shape does not fit, a point that was asked for is missing or infinite, there is no mirror, or
+            `missing` is neither word.
     """
+    if missing not in ("error", "miss"):
+        raise ValueError(f"missing: expected 'error' or 'miss', got {missing!r}")
     predicted = np.asarray(predicted, dtype=np.float64)
     pairs, points = benchmark.pairs, benchmark.points_image
     expected = (len(pairs), len(benchmark.keypoint_names), 2)

@@ -56,6 +56,8 @@ def _resampled(
     counts: PckCounts, index: int, aggregate: Aggregate, groups: ArrayLike | None, resamples: int, seed: int
 ) -> tuple[float, NDArray[np.float64]]:
     """The score at one alpha, and (resamples,) scores of the groups of pairs drawn with replacement."""
+    if aggregate not in ("per_point", "per_image"):
+        raise ValueError(f"aggregate: expected 'per_point' or 'per_image', got {aggregate!r}")
     asked = counts.totals > 0
     if not asked.any():
         raise ValueError("counts: expected at least one pair that asks for a point, got none")
