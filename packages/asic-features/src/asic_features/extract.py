@@ -242,23 +242,13 @@ def _weight_free(
     ]
     masks = _masks(prepared, config, grid, saliency, None)
     report("masks", 1, 1)
-    descriptors = _describe_by_gradients(prepared.images, masks, grid, report)
-    if config.masks == "cosegment" and len(masks) > 1:
-        # The first masks gave each object's pose; what recurs in that pose gives better ones, and those the answer.
-        masks = _masks(prepared, config, grid, saliency, None, recurrence(descriptors, grid))
-        descriptors = _describe_by_gradients(prepared.images, masks, grid, report)
-    return saliency.clamp(0, 1), masks, descriptors
-
-
-def _describe_by_gradients(
-    images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid, report: Progress
-) -> torch.Tensor:
+    total = len(masks)
     rows = []
-    for index in range(len(images)):
-        report("descriptors", index, len(images))
-        rows.append(describe_gradients(images[index : index + 1], masks[index : index + 1], grid))
-    report("descriptors", len(images), len(images))
-    return torch.cat(rows)
+    for index in range(total):
+        report("descriptors", index, total)
+        rows.append(describe_gradients(prepared.images[index : index + 1], masks[index : index + 1], grid))
+    report("descriptors", total, total)
+    return saliency.clamp(0, 1), masks, torch.cat(rows)
 
 
 def _network(
