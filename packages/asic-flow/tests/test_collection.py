@@ -146,7 +146,7 @@ def test_an_absent_collection_names_the_command(tmp_path: Path) -> None:
 
 def test_tensors_of_another_shape_or_type_are_refused(drawn: DrawnCollection) -> None:
     collection = drawn.collection
-    with pytest.raises(ValueError, match="'masks': expected torch.uint8"):
+    with pytest.raises(ValueError, match=r"'masks': expected torch\.uint8"):
         dataclasses.replace(collection, masks=collection.masks.float())
     with pytest.raises(ValueError, match="'descriptors'"):
         dataclasses.replace(collection, descriptors=collection.descriptors[:, 1:])
