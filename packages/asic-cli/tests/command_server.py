@@ -26,14 +26,19 @@ def run(request: dict[str, object]) -> None:
     os._exit(code)
 
 
-for line in sys.stdin:
-    request = json.loads(line)
-    if "wait" in request:
-        _, status = os.waitpid(request["wait"], 0)
-        answer = os.waitstatus_to_exitcode(status)
-    else:
-        answer = os.fork()
-        if answer == 0:
-            run(request)
-    sys.stdout.write(f"{answer}\n")
-    sys.stdout.flush()
+def serve() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            answer = os.waitstatus_to_exitcode(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                run(request)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()
