@@ -75,7 +75,7 @@ def compile(session: nox.Session) -> None:  # noqa: A001
 def eval_alone(session: nox.Session) -> None:
     """asic-eval installed alone brings numpy and nothing else, and works."""
     session.install("./packages/asic-eval")
-    listed = session.run("uv", "pip", "list", "--format=freeze", silent=True, external=True)
+    listed = session.run("uv", "pip", "list", "--quiet", "--format=freeze", silent=True, external=True)
     installed = sorted(line.split("==")[0].split(" @ ")[0] for line in str(listed).splitlines() if line)
     if installed != ["asic-eval", "numpy"]:
         session.error(f"asic-eval alone brought {installed}")
