@@ -270,3 +270,7 @@ def test_mirror_follows_the_words_left_and_right() -> None:
     assert mirror_from_names(names) is not None
     assert mirror_from_names(names).tolist() == [1, 0, 2, 3, 5, 4, 6]  # type: ignore[union-attr]
     assert mirror_from_names(["nose", "left eye"]) is None
+    assert mirror_from_names([]) is None
+    twice = mirror_from_names(["back", "left eye", "left eye", "right eye"])
+    assert twice is not None
+    assert twice.tolist() == [0, 1, 3, 2]

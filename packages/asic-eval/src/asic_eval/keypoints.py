@@ -313,4 +313,6 @@ def mirror_from_names(names: Sequence[str]) -> NDArray[np.int64] | None:
     for index, name in enumerate(names):
         partner = re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda word: swapped[word.group()], name.lower())
         mirror[index] = index_of.get(partner, index)
+    # A name that comes twice has a partner that points elsewhere: it has no side then.
+    mirror = np.where(mirror[mirror] == np.arange(len(names)), mirror, np.arange(len(names)))
     return None if np.array_equal(mirror, np.arange(len(names))) else mirror
