@@ -142,7 +142,8 @@ def fit(
 
     step = max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
     tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
-    raw = _centred(collection, foreground)[_rows(foreground, tokens, collection)]
+    centred = _centred(collection, foreground)
+    raw = centred[_rows(foreground, tokens, collection)]
     pairs = torch.from_numpy(matches.pairs).long()
     grid = SplineGrid(config.cells)
     reference = grid.from_affine(coarse.affine.float())
@@ -161,7 +162,7 @@ def fit(
         placed = _find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
         descriptors = _consensus(raw, placed, config.consensus_power)
     progress("rounds", config.rounds, config.rounds)
-    return _finish(collection, foreground, pairs, grid, coefficients, coarse.mirrored, coarse.support, config)
+    return _finish(collection, foreground, centred, pairs, grid, coefficients, coarse.mirrored, coarse.support, config)
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,7 @@ def _consensus(descriptors: Tensor, found: _Partners, power: float) -> Tensor:
 def _finish(
     collection: ImageCollection,
     foreground: ForegroundTokens,
+    raw: Tensor,
     pairs: Tensor,
     grid: SplineGrid,
     coefficients: Tensor,
@@ -216,7 +218,6 @@ def _finish(
     config: AlignmentConfig,
 ) -> FittedMaps:
     """Consensus descriptors and confidence of all foreground tokens under the final maps."""
-    raw = _centred(collection, foreground)
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
     found = _find_partners(raw, canonical, foreground, pairs, config.guide)
     squared = (canonical[found.row] - canonical[found.partner]).square().sum(1)
