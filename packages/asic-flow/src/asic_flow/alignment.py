@@ -24,7 +24,6 @@ from torch.nn.functional import grid_sample, normalize
 from asic_flow import atomic
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, read_photo
 from asic_flow.config import AlignmentConfig
-from asic_flow.dense import SplinePoints
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import CanonicalIndex
 from asic_flow.matches import MatchSet
@@ -101,20 +100,14 @@ class Alignment:
     ) -> Alignment:
         """Aligns a collection; see `asic_flow.train.fit` for the stages and errors."""
         config = config or AlignmentConfig()
-        return cls._render(collection, fit(collection, matches, config, progress=progress), config)
+        return cls.of(collection, fit(collection, matches, config, progress=progress), config)
 
     @classmethod
-    def _render(cls, collection: ImageCollection, fitted: FittedMaps, config: AlignmentConfig) -> Alignment:
+    def of(cls, collection: ImageCollection, fitted: FittedMaps, config: AlignmentConfig) -> Alignment:
+        """Fitted maps of whatever recipe, with the photos they belong to."""
         count, (height, width) = len(collection), collection.size_hw
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         pixels = pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), (height, width))
-        index, weight = fitted.grid.basis(pixels)
-        maps = torch.stack(
-            [
-                SplinePoints(torch.full((len(pixels),), image), index, weight).canonical(fitted.coefficients)
-                for image in range(count)
-            ]
-        )
         tokens = fitted.tokens
         grid = collection.grid
         known = torch.zeros(count, 2, grid.rows * grid.cols)
@@ -132,7 +125,7 @@ class Alignment:
         confidence = (spread[:, 0] / spread[:, 1].clamp_min(1e-6)) * foreground
         return cls(
             photos=collection.photos,
-            maps=maps.reshape(count, height, width, 2),
+            maps=fitted.maps,
             confidence=confidence,
             foreground=foreground,
             mirrored=fitted.mirrored,

@@ -15,6 +15,7 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import SplinePoints, fit_dense, remove_drift
 from asic_flow.grid import pixel_to_norm
+from asic_flow.kernels import warp_bilinear
 from asic_flow.matches import MatchSet
 from asic_flow.spline import SplineGrid
 
@@ -57,7 +58,7 @@ class ForegroundTokens:
         kept[(grid.rows - 1) % step // 2 :: step, (grid.cols - 1) % step // 2 :: step] = True
         chosen = collection.foreground_tokens() & kept.flatten()
         image, token = torch.nonzero(chosen if without is None else chosen & ~without, as_tuple=True)
-        centres = pixel_to_norm(torch.from_numpy(grid.centres_px()), collection.size_hw)
+        centres = _centres_norm(collection)
         counts = torch.bincount(image, minlength=len(collection))
         offsets = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0)))
         return cls(image, token, centres[token], offsets)
@@ -88,11 +89,10 @@ def held_out_matches(collection: ImageCollection, matches: MatchSet) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class FittedMaps:
-    """What alignment found, before it is rendered into per-pixel maps.
+    """What alignment found, by whatever recipe.
 
     Attributes:
-        grid: The spline grid.
-        coefficients: (N, K, 2) float32.
+        maps: (N, H, W, 2) float32, canonical xy of every pixel, foreground centred with root-mean-square radius 0.5.
         mirrored: (N,) bool.
         support: (N,) float64, 0 to 1; see `CoarseAlignment`.
         tokens: All foreground tokens.
@@ -101,8 +101,7 @@ class FittedMaps:
             maps say.
     """
 
-    grid: SplineGrid
-    coefficients: Tensor
+    maps: Tensor
     mirrored: Tensor
     support: Tensor
     tokens: ForegroundTokens
@@ -134,7 +133,7 @@ def fit(
     if not len(foreground.image):
         raise AlignmentError("no photo has foreground; pass masks of your own, or --masks none to use whole photos")
     progress("coarse", 0, 1)
-    first = _normalised(matches, collection)
+    first = normalised_matches(collection, matches, ~held_out_matches(collection, matches))
     if not len(first.image_a):
         raise AlignmentError("no two photos match; are they of one kind of object?")
     coarse = align_coarsely(first, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
@@ -162,7 +161,37 @@ def fit(
         placed = _find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
         descriptors = _consensus(raw, placed, config.consensus_power)
     progress("rounds", config.rounds, config.rounds)
-    return _finish(collection, foreground, centred, pairs, grid, coefficients, coarse.mirrored, coarse.support, config)
+    canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
+    described = _describe(collection, foreground, centred, pairs, canonical, config)
+    return FittedMaps(
+        _render(grid, coefficients, collection.size_hw), coarse.mirrored, coarse.support, foreground, *described
+    )
+
+
+def describe_maps(
+    collection: ImageCollection,
+    matches: MatchSet,
+    maps: Tensor,
+    mirrored: Tensor,
+    support: Tensor,
+    config: AlignmentConfig,
+) -> FittedMaps:
+    """Joins maps that another recipe made with the consensus descriptors and the confidence that they give.
+
+    Args:
+        collection: The photos.
+        matches: Whose pairs of photos are compared.
+        maps: (N, H, W, 2) float32, see `FittedMaps`.
+        mirrored: (N,) bool.
+        support: (N,).
+        config: Settings of re-matching.
+    """
+    foreground = ForegroundTokens.of(collection)
+    at_tokens = warp_bilinear(maps.permute(0, 3, 1, 2), _centres_norm(collection).expand(len(collection), -1, -1))
+    canonical = at_tokens.transpose(1, 2)[foreground.image, foreground.token]
+    pairs = torch.from_numpy(matches.pairs).long()
+    described = _describe(collection, foreground, _centred(collection, foreground), pairs, canonical, config)
+    return FittedMaps(maps, mirrored, support, foreground, *described)
 
 
 @dataclass(frozen=True)
@@ -206,26 +235,30 @@ def _consensus(descriptors: Tensor, found: _Partners, power: float) -> Tensor:
     return torch.nn.functional.normalize(descriptors.index_add(0, found.row, weight * theirs), dim=1)
 
 
-def _finish(
+def _render(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """(N, H, W, 2): the spline maps at every pixel."""
+    rows, columns = torch.meshgrid(*map(torch.arange, size_hw), indexing="ij")
+    index, weight = grid.basis(pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), size_hw))
+    photos = (torch.full((len(index),), image) for image in range(len(coefficients)))
+    maps = torch.stack([SplinePoints(photo, index, weight).canonical(coefficients) for photo in photos])
+    return maps.unflatten(1, size_hw)
+
+
+def _describe(
     collection: ImageCollection,
     foreground: ForegroundTokens,
     raw: Tensor,
     pairs: Tensor,
-    grid: SplineGrid,
-    coefficients: Tensor,
-    mirrored: Tensor,
-    support: Tensor,
+    canonical: Tensor,
     config: AlignmentConfig,
-) -> FittedMaps:
-    """Consensus descriptors and confidence of all foreground tokens under the final maps."""
-    canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
+) -> tuple[Tensor, Tensor]:
+    """Consensus descriptors and confidence of all foreground tokens at their final canonical places."""
     found = _find_partners(raw, canonical, foreground, pairs, config.guide)
     squared = (canonical[found.row] - canonical[found.partner]).square().sum(1)
     agrees = config.residual_scale**2 / (config.residual_scale**2 + squared)
     partners = torch.bincount(pairs.flatten(), minlength=len(collection)).clamp_min(1)
     confidence = torch.zeros(len(raw)).index_add_(0, found.row, agrees) / partners[foreground.image]
-    descriptors = _consensus(raw, found, config.consensus_power)
-    return FittedMaps(grid, coefficients, mirrored, support, foreground, descriptors, confidence)
+    return _consensus(raw, found, config.consensus_power), confidence
 
 
 def _centred(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:
@@ -240,16 +273,22 @@ def _rows(all_tokens: ForegroundTokens, subset: ForegroundTokens, collection: Im
     return torch.searchsorted(keys, subset.image * per_image + subset.token)
 
 
-def _normalised(matches: MatchSet, collection: ImageCollection) -> NormalisedMatches:
+def normalised_matches(collection: ImageCollection, matches: MatchSet, kept: NDArray[np.bool_]) -> NormalisedMatches:
+    """The matches that (M,) `kept` marks and that have both ends on the foreground, as the solvers take them."""
     pair = matches.pair_of_match()
     ends_px = [torch.from_numpy(xy) for xy in (matches.xy_a, matches.xy_b)]
     images = [torch.from_numpy(matches.pairs[pair, side].astype(np.int64)) for side in (0, 1)]
     foreground = collection.foreground()
     height, width = collection.size_hw
-    inside = torch.from_numpy(~held_out_matches(collection, matches))
+    inside = torch.from_numpy(kept)
     for image, xy in zip(images, ends_px, strict=True):
         column, row = xy.round().long().unbind(-1)
-        inside &= foreground[image, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        inside = inside & foreground[image, row.clamp(0, height - 1), column.clamp(0, width - 1)]
     weight = torch.from_numpy(matches.score).clamp_min(0)[inside]
     norm = [pixel_to_norm(xy[inside], collection.size_hw) for xy in ends_px]
     return NormalisedMatches(images[0][inside], images[1][inside], norm[0], norm[1], weight)
+
+
+def _centres_norm(collection: ImageCollection) -> Tensor:
+    """(T, 2): the tokens' centres in [-1, 1]."""
+    return pixel_to_norm(torch.from_numpy(collection.grid.centres_px()), collection.size_hw)
