@@ -241,7 +241,7 @@ def _render(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) ->
     index, weight = grid.basis(pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), size_hw))
     photos = (torch.full((len(index),), image) for image in range(len(coefficients)))
     maps = torch.stack([SplinePoints(photo, index, weight).canonical(coefficients) for photo in photos])
-    return maps.unflatten(1, size_hw)
+    return maps.reshape(-1, *size_hw, 2)
 
 
 def _describe(
