@@ -73,11 +73,24 @@ def test_the_fit_is_the_same_to_the_bit_when_repeated(drawn: DrawnCollection, al
     assert torch.equal(again.descriptors, aligned.descriptors)
 
 
-def test_confidence_is_a_fraction_and_zero_off_the_object(aligned: Alignment) -> None:
+def test_confidence_is_a_fraction_and_zero_off_the_mask(drawn: DrawnCollection, aligned: Alignment) -> None:
     assert aligned.confidence.min() >= 0
     assert aligned.confidence.max() <= 1
-    assert not aligned.confidence[~aligned.foreground].any()
+    assert not aligned.confidence[~drawn.collection.foreground()].any()
     assert aligned.confidence[aligned.foreground].mean() > 0.5
+
+
+def test_what_a_mask_takes_in_and_no_other_photo_shows_is_no_foreground(
+    drawn: DrawnCollection, match_all: Callable[[ImageCollection], MatchSet]
+) -> None:
+    masks = drawn.collection.masks.clone()
+    masks[3] = 255
+    loose = dataclasses.replace(drawn.collection, masks=masks)
+    found = Alignment.fit(loose, match_all(loose))
+    disc = drawn.collection.foreground()
+    assert found.foreground[disc].float().mean() > 0.97
+    assert found.foreground[3][~disc[3]].float().mean() < 0.5
+    assert not found.foreground[~loose.foreground()].any()
 
 
 def test_a_point_the_target_does_not_show_is_called_invisible(drawn: DrawnCollection, aligned: Alignment) -> None:

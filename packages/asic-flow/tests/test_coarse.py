@@ -125,5 +125,18 @@ def test_a_photo_without_matches_keeps_an_invertible_map() -> None:
     assert found.support[3] == 0
 
 
+def test_pairs_with_a_single_match_turn_nothing() -> None:
+    matches, image, points, maps = world(5, 0.2)
+    lone = ((matches.image_a == 0) | (matches.image_b == 4)).nonzero()[:, 0]
+    pair = matches.image_a[lone] * 5 + matches.image_b[lone]
+    first = [int(lone[pair == chosen][0]) for chosen in (1, 2, 3, 4, 9, 14, 19)]
+    kept = torch.cat(((~torch.isin(torch.arange(len(matches.image_a)), lone)).nonzero()[:, 0], torch.tensor(first)))
+    found = align_coarsely(
+        NormalisedMatches(*(field[kept] for field in vars(matches).values())), 5, image, points, SCALES
+    )
+    assert torch.isfinite(found.affine).all()
+    assert spread_of_material(found.affine[1:4], maps[1:4]) < 0.05
+
+
 def test_geman_mcclure_by_hand() -> None:
     assert geman_mcclure(torch.tensor([0.0, 4.0]), 2.0).tolist() == [1.0, 0.25]

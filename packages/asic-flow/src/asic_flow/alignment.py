@@ -35,6 +35,8 @@ TransferMethod = Literal["canonical", "combined"]
 DEFAULT_METHOD: TransferMethod = "combined"
 
 _VISIBLE_DISTANCE = 0.1
+_SHARED_LEVEL = 0.9  # quantile of a photo's confidence
+_SHARED_SHARE = 0.3  # of that level
 _QUERIES_AT_ONCE = 2048
 
 
@@ -66,7 +68,7 @@ class Alignment:
         photos: N records.
         maps: (N, H, W, 2) float32, canonical xy of every pixel; the object lies mostly within [-1, 1].
         confidence: (N, H, W) float32, 0 to 1, the share of other photos that agree with the map there.
-        foreground: (N, H, W) bool.
+        foreground: (N, H, W) bool, the part of the collection's masks that is seen in other photos too.
         mirrored: (N,) bool, photos whose map mirrors them.
         support: (N,) float32, the share of a photo's matches that fit the others; low for one that does not belong.
         grid: Where descriptors sit.
@@ -121,13 +123,13 @@ class Alignment:
             padding_mode="border",
             align_corners=True,
         )
-        foreground = collection.foreground()
-        confidence = (spread[:, 0] / spread[:, 1].clamp_min(1e-6)) * foreground
+        masked = collection.foreground()
+        confidence = spread[:, 0] / spread[:, 1].clamp_min(1e-6) * masked
         return cls(
             photos=collection.photos,
             maps=fitted.maps,
             confidence=confidence,
-            foreground=foreground,
+            foreground=_shared(confidence, masked),
             mirrored=fitted.mirrored,
             support=fitted.support.float(),
             grid=grid,
@@ -392,6 +394,19 @@ class Alignment:
                 nearest = torch.cdist(points_px[mine], centres[self.token[candidates]]).argmin(1)
                 described[mine] = self.descriptors[candidates[nearest]].float()
         return normalize(described, dim=1)
+
+
+def _shared(confidence: Tensor, masked: Tensor) -> Tensor:
+    """(N, H, W) bool: what other photos confirm of each mask: a table under one teapot is no part of the object.
+
+    A place stays from three tenths of the confidence that its photo's best tenth exceeds; the measure is the photo's
+    own because a rare pose has little confidence everywhere.
+    """
+    shared = torch.zeros_like(masked)
+    for image in torch.nonzero(masked.flatten(1).any(1))[:, 0].tolist():
+        level = torch.quantile(confidence[image][masked[image]], _SHARED_LEVEL)
+        shared[image] = masked[image] & (confidence[image] >= _SHARED_SHARE * level)
+    return shared
 
 
 def read_run_index(folder: Path) -> dict[str, Any]:

@@ -180,9 +180,10 @@ def _robust_similarities(
                 point_mean, goal_mean = total(trusted * point) / norm, total(trusted * goal) / norm
                 centred = point - point_mean[group]
                 spread = total(trusted * centred.abs().square()).clamp_min(1e-12)
-                rotation = total(trusted * centred.conj() * (goal - goal_mean[group])) / spread
-                length = rotation.abs().clamp_min(1e-6)
-                rotation = rotation / length * length.clamp(*zoom)
+                found = total(trusted * centred.conj() * (goal - goal_mean[group])) / spread
+                length = found.abs()
+                # A single correspondence has no direction: the rotation stays as it was.
+                rotation = torch.where(length > 1e-9, found / length.clamp_min(1e-9) * length.clamp(*zoom), rotation)
                 shift = goal_mean - rotation * point_mean
             residual = (goal - rotation[group] * point - shift[group]).abs().square()
             score = total(weight * scales[-1] ** 2 / (scales[-1] ** 2 + residual)) / mass
