@@ -82,6 +82,19 @@ def collection(photos: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Flags of a ViT-Tiny that was never trained."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0).state_dict(), path)
+    return ("--backbone", "vit_tiny_p16", "--weights", path)
+
+
+@pytest.fixture(scope="session")
 def run(collection: Path) -> Path:
     """Their run, not scored yet. Not to be changed."""
     folder = collection.parent / "run"

@@ -75,7 +75,7 @@ def test_the_printed_settings_read_back_the_same(asic, photos, tmp_path) -> None
     arguments = ("--size", 96, "--backbone", "dino_vits8", "--out", odd, "--skip-bad", "--facet", "query")
     printed = asic("features", photos, *arguments, "--print-config")
     settings = tomllib.loads(printed.out)["features"]
-    assert settings["block"] == 9
+    assert settings["block"] == "9"
     assert settings["out"] == odd
     assert settings["skip-bad"] is True
     (tmp_path / "x.toml").write_text(printed.out)

@@ -173,8 +173,59 @@ def test_missing_weights_are_told_in_two_seconds_before_torch(photos, tmp_path) 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (("--log-bin",), {"log_bin": True}),
+        (("--least-support", 1), {"least_support": 1}),
+        (("--suppress-px", 9.5), {"suppress_px": 9.5}),
+        (("--neighbours", 3), {"neighbours": 3}),
+        (("--candidates", "all"), {"candidates": "all"}),
+        (("--mirror-test",), {"mirror_test": True}),
+        (("--parts", 2, "--part-stages", 3), {"parts": 2, "part_stages": 3}),
+    ],
+)
+def test_options_reach_the_collection(asic, photos, collection, arguments, settings) -> None:
+    result = asic("features", photos, "--out", "x", "--json", *arguments)
+    assert result.code == 0, result.err
+    kept = json.loads(Path("x", INDEX).read_text())["settings"]
+    assert {name: kept[name] for name in settings} == settings
+    assert asic("features", photos, "--out", "x", "--json", *arguments).json["reused"]
+    plain = json.loads((collection / INDEX).read_text())
+    assert {name: plain["settings"][name] for name in settings} != settings
+    result = asic("features", photos, "--out", "x")
+    assert result.code == 2
+    assert all(f"{name}: " in result.err for name in settings)
+    assert bool(list(Path("x").glob("parts/*.png"))) is ("parts" in settings)
+
+
+def test_a_networks_options_reach_the_collection(asic, photos, network) -> None:
+    command = ("features", photos, *network, "--out", "x", "--json", "--masks", "none")
+    several = ("--block", "3,8", "--facet", "key, token", "--components", 7)
+    result = asic(*command, *several)
+    assert result.code == 0, result.err
+    kept = json.loads(Path("x", INDEX).read_text())["settings"]
+    assert (kept["block"], kept["facet"], kept["components"]) == ([3, 8], ["key", "token"], 7)
+    assert asic(*command, *several).json["reused"]
+    printed = asic(*command, *several, "--print-config").out
+    assert 'block = "3,8"' in printed
+    Path("x.toml").write_text(printed)
+    assert asic("features", photos, "--config", "x.toml", "--json").json["reused"]
+    result = asic(*command, "--fresh", "--components", 193)
+    assert (result.code, "components: expected at most the 192 values" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("--backbone", "dino_vits8", "--block", "8;9"), 2, "block: expected whole numbers with commas between"),
+        (("--backbone", "dino_vits8", "--block", "8,8"), 2, "block: expected one or more, each once"),
+        (("--backbone", "dino_vits8", "--facet", "keys"), 2, "facet: expected one of key, query"),
+        (("--components", "8"), 2, "components are of a network's descriptors"),
+        (("--parts", "0"), 2, "parts: expected 1 to 255"),
+        (("--part-stages", "4"), 2, "part_stages: expected 2 or 3"),
+        (("--suppress-px", "-1"), 2, "suppress_px: expected 0 or more"),
+        (("--least-support", "-1"), 2, "least_support: expected 0 or more"),
+        (("--neighbours", "0"), 2, "neighbours: expected at least 1"),
         (("--device", "gpu"), 2, "--device: expected auto, cpu, cuda"),
         (("--device", "cuda:99"), 3, "--device cuda:99"),
         (("--size", "7"), 2, "size: expected 32 to 4096"),

@@ -15,6 +15,10 @@ from asic_features.config import FeatureConfig
         ("size", 5000),
         ("fit", "zoom"),
         ("facet", "keys"),
+        ("facet", ("key", "keys")),
+        ("facet", ("key", "key")),
+        ("block", (3, 3)),
+        ("block", ()),
         ("stride", 0),
         ("masks", "magic"),
         ("candidates", "some"),
@@ -22,6 +26,11 @@ from asic_features.config import FeatureConfig
         ("least_support", -1),
         ("suppress_px", -2.0),
         ("suppress_px", float("nan")),
+        ("suppress_px", float("inf")),
+        ("neighbours", 0),
+        ("parts", 0),
+        ("parts", 256),
+        ("part_stages", 4),
         ("batch", 0),
     ],
 )
@@ -31,11 +40,19 @@ def test_wrong_values_are_refused_by_name(field: str, value: Any) -> None:
 
 
 def test_backbones_own_settings_are_the_defaults() -> None:
-    backbone, block, facet, stride = FeatureConfig(backbone="dino_vits8").resolve()
-    assert (backbone.name, block, facet, stride) == ("dino_vits8", 9, "key", 4)
-    assert FeatureConfig(backbone="dinov2_vitl14").resolve()[1:3] == (23, "token")
-    given = FeatureConfig(backbone="dino_vits8", block=11, facet="token", stride=2, masks=Path("m"))
-    assert given.resolve()[1:] == (11, "token", 2)
+    found = FeatureConfig(backbone="dino_vits8").resolve()
+    assert (found.backbone.name, found.requests, found.stride) == ("dino_vits8", ((9, "key"),), 4)
+    assert FeatureConfig(backbone="dinov2_vitl14").resolve().requests == ((23, "token"),)
+    given = FeatureConfig(backbone="dino_vits8", block=11, facet="token", stride=2, masks=Path("m")).resolve()
+    assert (given.requests, given.stride) == (((11, "token"),), 2)
+
+
+def test_several_blocks_and_facets_are_all_combined() -> None:
+    found = FeatureConfig(backbone="dino_vits8", block=(11, 9), facet=("key", "token")).resolve()
+    assert found.requests == ((11, "key"), (11, "token"), (9, "key"), (9, "token"))
+    assert FeatureConfig(backbone="dino_vits8", block=(8, 9)).resolve().requests == ((8, "key"), (9, "key"))
+    with pytest.raises(ValueError, match="blocks 0 to 11, got 12"):
+        FeatureConfig(backbone="dino_vits8", block=(3, 12)).resolve()
 
 
 def test_settings_a_backbone_lacks_are_refused() -> None:

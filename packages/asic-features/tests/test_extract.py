@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
 from asic_features.descriptors import VisionTransformer
-from asic_features.extract import PhotosError, extract_collection
+from asic_features.extract import PhotosError, SettingsError, extract_collection
 from asic_features.images import PhotoError, PhotoSource, list_photos
 from asic_features.masks import MaskError
 from asic_features.weights import WeightsError
-from asic_flow.collection import load_collection, save_collection
+from asic_flow.collection import TokenGrid, load_collection, save_collection
 
 Save = Callable[..., Path]
 SIZE = 96
@@ -106,6 +107,89 @@ def test_options_shape_descriptors(folder: Path, random_vit: Path) -> None:
     collection, matches = extract_collection(photos, config)
     assert collection.descriptors.shape == (3, 121, 170)
     assert len(matches) > 0
+
+
+def test_the_machines_own_memory_may_run_out(folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks="none", batch=2)
+    failures = iter(["not enough memory: you tried to allocate 1 TB", "not enough memory", "another fault"])
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(next(failures))
+
+    monkeypatch.setattr(VisionTransformer, "__call__", fail)
+    with pytest.raises(MemoryError, match="one photo needs more memory than there is"):
+        extract_collection(list_photos(folder / "photos"), config)
+    with pytest.raises(RuntimeError, match="another fault"):
+        extract_collection(list_photos(folder / "photos"), config)
+
+
+def test_several_facets_of_several_blocks_count_alike(folder: Path, random_vit: Path) -> None:
+    photos = list_photos(folder / "photos")
+    plain = {"size": SIZE, "backbone": "vit_tiny_p16", "weights": random_vit, "masks": folder / "masks"}
+    joined, _ = extract_collection(photos, FeatureConfig(**plain, block=(3, 8), facet=("key", "token")))
+    assert joined.descriptors.shape == (3, 121, 4 * 192)
+    assert joined.settings["block"] == [3, 8]
+    assert joined.settings["facet"] == ["key", "token"]
+    one, _ = extract_collection(photos, FeatureConfig(**plain, block=3, facet="token"))
+    assert one.settings["block"] == 3
+    torch.testing.assert_close(2 * joined.descriptors[..., 192:384], one.descriptors, atol=2e-3, rtol=0)
+
+
+def test_more_components_than_there_are(folder: Path, random_vit: Path) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks="none", components=193)
+    with pytest.raises(SettingsError, match="components: expected at most the 192 values of a descriptor, got 193"):
+        extract_collection(list_photos(folder / "photos"), config)
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_a_mirrored_photo_matches_its_mirror_image(folder: Path, random_vit: Path, network: bool) -> None:
+    """Photo 0 and its mirror image: only the mirrored hypothesis can hold for a network, and it holds everywhere."""
+    pixels = np.random.default_rng(5).integers(0, 256, (12, 12, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    for name, shown in (("a", pixels), ("b", pixels[:, ::-1])):
+        Image.fromarray(np.ascontiguousarray(shown)).save(folder / f"photos/{name}.png")
+    photos = [source for source in list_photos(folder / "photos") if source.name in {"a.png", "b.png"}]
+    chosen = {"backbone": "vit_tiny_p16", "weights": random_vit, "stride": 8} if network else {}
+    config = FeatureConfig(size=SIZE, masks="none", mirror_test=True, log_bin=True, **chosen)
+    collection, matches = extract_collection(photos, config)
+    assert collection.settings["mirror_test"] is True
+    mirrored = SIZE - 1 - matches.xy_a[:, 0]
+    assert np.mean(np.abs(mirrored - matches.xy_b[:, 0]) <= 1) > 0.95
+    assert matches.score.mean() > 0.99
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_parts_come_with_the_collection(folder: Path, random_vit: Path, network: bool) -> None:
+    chosen = {"backbone": "vit_tiny_p16", "weights": random_vit} if network else {}
+    config = FeatureConfig(size=SIZE, masks=folder / "masks", parts=2, part_stages=3, **chosen)
+    collection, _ = extract_collection(list_photos(folder / "photos"), config)
+    assert collection.parts is not None
+    assert collection.parts.shape == collection.masks.shape
+    assert int(collection.parts.max()) <= 2
+    assert (collection.settings["parts"], collection.settings["part_stages"]) == (2, 3)
+    if network:  # never trained: where its parts lie means nothing
+        return
+    inside = collection.foreground()
+    assert (collection.parts > 0)[inside].float().mean() > (collection.parts > 0)[~inside].float().mean()
+
+
+def test_masks_and_parts_take_no_more_tokens_than_they_need(
+    folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = list_photos(folder / "photos")
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, parts=2, stride=4)
+    seen: list[tuple[int, TokenGrid]] = []
+
+    def record(_: torch.Tensor, inside: torch.Tensor, saliency: torch.Tensor, *rest: Any, **__: Any) -> Any:
+        seen.append((saliency.shape[1], rest[0]))
+        return inside
+
+    monkeypatch.setattr("asic_features.extract.saliency_masks", record)
+    collection, _ = extract_collection(photos, config)
+    assert seen[0] == (21 * 21, collection.grid)
+    monkeypatch.setattr("asic_features.extract._MOST_TOKENS_A_SIDE", 8)
+    thinned, _ = extract_collection(photos, config)
+    assert seen[1] == (7 * 7, TokenGrid(7, 7, 12.0, collection.grid.first))
+    assert torch.equal(thinned.descriptors, collection.descriptors)
 
 
 def test_dinov3_descriptors_lack_the_directions_of_noise(folder: Path, tmp_path: Path) -> None:

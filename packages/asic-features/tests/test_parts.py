@@ -6,7 +6,9 @@ import torch
 from torch.nn import functional
 
 from asic_features.descriptors import token_grid
-from asic_features.parts import discover_parts
+from asic_features.kmeans import cluster
+from asic_features.masks import MaskError
+from asic_features.parts import Augmented, augment, discover_parts
 
 SIZE = 64
 GRID = token_grid(SIZE, 8, 4)
@@ -64,5 +66,64 @@ def test_the_same_seed_gives_the_same_parts(
 
 def test_more_parts_than_tokens(scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     images, descriptors, masks, _ = scene
-    with pytest.raises(ValueError, match="expected at least 4 foreground tokens for 4 parts, got 0"):
+    with pytest.raises(MaskError, match="expected at least 4 foreground tokens for 4 parts, got 0"):
         discover_parts(images, descriptors, torch.zeros_like(masks), GRID)
+
+
+def test_three_stages_leave_out_what_only_some_photos_show(
+    scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asic_features.parts._EVERY", 1)
+    images, descriptors, masks, truth = scene
+    # Half of each object of the first three photos is something else, which the masks take in.
+    centres = torch.from_numpy(GRID.centres_px()).round().long()
+    distracting = (truth[:3, centres[:, 1], centres[:, 0]] > 0) & (centres[:, 1] % 8 < 4)
+    kind, common = functional.normalize(torch.randn(2, 12, generator=torch.Generator().manual_seed(3)), dim=1)
+    # The halves are more like one another than like that, so that two clusters tell them apart only without it.
+    distracted = functional.normalize(descriptors + 0.8 * common, dim=-1)
+    distracted[:3][distracting] = kind
+    for stages, apart in ((2, False), (3, True)):
+        found = discover_parts(images, distracted, masks, GRID, count=2, stages=stages)  # type: ignore[arg-type]
+        clean = [int(found[3][truth[3] == part].mode().values) for part in (1, 2)]
+        assert (sorted(clean) == [1, 2]) is apart
+
+
+def test_copies_join_the_clustering_and_are_not_answered(
+    scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asic_features.parts._EVERY", 1)
+    images, descriptors, masks, truth = scene
+    tokens = []
+    monkeypatch.setattr(
+        "asic_features.parts.cluster", lambda points, *a, **k: tokens.append(len(points)) or cluster(points, *a, **k)
+    )
+    discover_parts(images, descriptors, masks, GRID, count=2)
+    copies = Augmented(descriptors.flip(0), masks.flip(0))
+    found = discover_parts(images, descriptors, masks, GRID, count=2, augmented=copies)
+    assert tokens[1] > 1.5 * tokens[0]
+    assert found.shape == truth.shape
+    assert sorted(int(found[truth == part].mode().values) for part in (1, 2)) == [1, 2]
+
+
+def test_parts_of_photos_that_are_all_object(
+    scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    images, descriptors, masks, _ = scene
+    found = discover_parts(images, descriptors, torch.full_like(masks, 255), GRID, count=3)
+    assert (found > 0).float().mean() > 0.9
+    assert found.unique().numel() >= 3
+
+
+def test_a_copy_is_a_crop_that_may_be_mirrored() -> None:
+    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 64, 1).expand(20, 64, 64, 3).contiguous()
+    masks = images[..., 0].clone()
+    copies, shapes = augment(images, masks, seed=1)
+    assert copies.shape == images.shape
+    assert torch.equal(copies[..., 0], shapes)  # masks go with their images
+    mirrored = shapes[:, 32, 0] > shapes[:, 32, -1]
+    assert 4 < int(mirrored.sum()) < 16
+    span = (shapes[:, 32, 0].int() - shapes[:, 32, -1].int()).abs()
+    assert (span >= 54).all()
+    assert (span <= 63).all()
+    assert torch.equal(augment(images, masks, seed=1)[0], copies)
+    assert not torch.equal(augment(images, masks, seed=2)[0], copies)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,7 +22,7 @@ from asic_cli.photo_sets import LEAST_PHOTOS, DataSet, PhotoSet, Selection, find
 from asic_cli.truth import TruthError, read_truth, remove_truth, truth_sha256, write_truth
 from asic_cli.versions import installed_version
 from asic_features.backbones import Facet
-from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig
+from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig, PartStages, one_or_several
 from asic_features.images import Fit, PhotoError, PhotoSource, pixels_sha256, read_photo
 from asic_features.weights import locate_weights, sha256_of
 
@@ -86,16 +86,46 @@ def features(
     weights: Annotated[
         Path | None, typer.Option(envvar="ASIC_WEIGHTS", help="A file of weights, instead of the cache's.")
     ] = None,
-    block: Annotated[int | None, typer.Option(envvar="ASIC_BLOCK", help="Block to read, from 0.")] = None,
-    facet: Annotated[Facet | None, typer.Option(envvar="ASIC_FACET", help="What to read of the block.")] = None,
+    block: Annotated[
+        str | None, typer.Option(envvar="ASIC_BLOCK", metavar="N[,N]", help="Blocks to read, from 0.")
+    ] = None,
+    facet: Annotated[
+        str | None,
+        typer.Option(envvar="ASIC_FACET", metavar="FACET[,FACET]", help="key, query, value or token of each block."),
+    ] = None,
     stride: Annotated[int | None, typer.Option(envvar="ASIC_STRIDE", help="Pixels between tokens.")] = None,
     masks: Annotated[
         str,
         typer.Option(envvar="ASIC_MASKS", metavar="cosegment|saliency|none|FOLDER", help="What is foreground."),
     ] = str(_DEFAULTS.masks),
+    components: Annotated[
+        int | None, typer.Option(envvar="ASIC_COMPONENTS", help="Keep so many joint principal components.")
+    ] = _DEFAULTS.components,
+    log_bin: Annotated[
+        bool, typer.Option("--log-bin", envvar="ASIC_LOG_BIN", help="Join each token with its surroundings.")
+    ] = _DEFAULTS.log_bin,
     candidates: Annotated[
         Candidates, typer.Option(envvar="ASIC_CANDIDATES", help="Which tokens compete for a match.")
     ] = _DEFAULTS.candidates,
+    neighbours: Annotated[
+        int, typer.Option(envvar="ASIC_NEIGHBOURS", help="Past 60 photos: match each with so many most similar ones.")
+    ] = _DEFAULTS.neighbours,
+    mirror_test: Annotated[
+        bool,
+        typer.Option("--mirror-test", envvar="ASIC_MIRROR_TEST", help="Match mirrored photos too; keep the better."),
+    ] = _DEFAULTS.mirror_test,
+    least_support: Annotated[
+        int, typer.Option(envvar="ASIC_LEAST_SUPPORT", help="Keep matches that so many third photos confirm.")
+    ] = _DEFAULTS.least_support,
+    suppress_px: Annotated[
+        float, typer.Option(envvar="ASIC_SUPPRESS_PX", help="Of matches closer than this keep the best; 0: all.")
+    ] = _DEFAULTS.suppress_px,
+    parts: Annotated[
+        int | None, typer.Option(envvar="ASIC_PARTS", help="Divide the objects into so many shared parts.")
+    ] = _DEFAULTS.parts,
+    part_stages: Annotated[
+        int, typer.Option(envvar="ASIC_PART_STAGES", help="2, or 3 for few photos with much that distracts.")
+    ] = _DEFAULTS.part_stages,
     device: Device = "auto",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable photos out and exit with 4, instead of stopping.")
@@ -123,27 +153,38 @@ def features(
             fit=fit,
             backbone=backbone,
             weights=weights,
-            block=block,
-            facet=facet,
+            block=None if block is None else tuple(_whole_number("block", part) for part in block.split(",")),
+            facet=None if facet is None else cast("tuple[Facet, ...]", tuple(map(str.strip, facet.split(",")))),
             stride=stride,
             masks=next((source for source in MASK_SOURCES if source == masks), Path(masks)),
+            components=components,
+            log_bin=log_bin,
             candidates=candidates,
+            neighbours=neighbours,
+            mirror_test=mirror_test,
+            least_support=least_support,
+            suppress_px=suppress_px,
+            parts=parts,
+            part_stages=cast("PartStages", part_stages),
         )
         if print_config:
-            spec, block, facet, stride = settings.resolve()
-            resolved = {"block": block, "facet": facet} if spec.needs_weights else {}
-            write_data(as_toml("features", given(context) | {"stride": stride} | resolved))
+            found = settings.resolve()
+            resolved: dict[str, Any] = {"stride": found.stride}
+            if found.backbone.needs_weights:
+                resolved |= {"block": ",".join(map(str, found.blocks)), "facet": ",".join(found.facets)}
+            write_data(as_toml("features", given(context) | resolved))
             return
         settings.resolve()
         locate_weights(backbone, weights)
     except ValueError as error:
         raise InputError(str(error)) from error
-    found = find_photos(photos, selection)
-    folder = out or default_folder(found.title)
+    photo_set = find_photos(photos, selection)
+    folder = out or default_folder(photo_set.title)
     if dry_run:
-        _show_plan(found, settings, folder, as_json)
+        _show_plan(photo_set, settings, folder, as_json)
         return
-    prepared = prepare(found, replace(settings, device=choose_device(device)), folder, fresh=fresh, skip_bad=skip_bad)
+    config_here = replace(settings, device=choose_device(device))
+    prepared = prepare(photo_set, config_here, folder, fresh=fresh, skip_bad=skip_bad)
     _report(prepared, as_json)
     if prepared.skipped:
         raise typer.Exit(PHOTOS_SKIPPED)
@@ -165,7 +206,7 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
     """
     import torch
 
-    from asic_features.extract import extract_collection
+    from asic_features.extract import SettingsError, extract_collection
     from asic_flow.collection import INDEX_FILE, save_collection
 
     started = time.monotonic()
@@ -175,10 +216,13 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
             if made is not None:
                 return replace(made, seconds=time.monotonic() - started)
         say(f"{len(photos.sources)} photos, {config.backbone} on {config.device}, {torch.get_num_threads()} threads")
-        with Stages() as stages:
-            collection, matches = extract_collection(
-                photos.sources, config, progress=stages, on_bad=_tell_skipped if skip_bad else None
-            )
+        try:
+            with Stages() as stages:
+                collection, matches = extract_collection(
+                    photos.sources, config, progress=stages, on_bad=_tell_skipped if skip_bad else None
+                )
+        except SettingsError as error:
+            raise InputError(str(error)) from error
         kept = photos.keep([photo.path for photo in collection.photos])
         collection = replace(
             collection,
@@ -194,6 +238,12 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
         save_collection(folder, collection, matches)
     skipped = _missing(photos, kept)
     return Prepared(folder, skipped, False, collection, matches, time.monotonic() - started)
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError(f"{name}: expected whole numbers with commas between, got {text!r}")
+    return int(text)
 
 
 def _tell_skipped(error: PhotoError) -> None:
@@ -255,15 +305,15 @@ def _photo_differences(stored: dict[str, str], wanted: dict[str, str]) -> list[s
 
 def _settings(photos: PhotoSet, config: FeatureConfig) -> dict[str, Any]:
     """Everything that decides what a collection holds, beside the pixels of its photos."""
-    backbone, block, facet, stride = config.resolve()
+    resolved = config.resolve()
     weights = locate_weights(config.backbone, config.weights)
     options = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in _NO_PART_OF_KEY}
     return options | {
-        "backbone": backbone.name,
+        "backbone": resolved.backbone.name,
         "weights_sha256": None if weights is None else sha256_of(weights),
-        "block": block,
-        "facet": facet,
-        "stride": stride,
+        "block": one_or_several(resolved.blocks),
+        "facet": one_or_several(resolved.facets),
+        "stride": resolved.stride,
         "masks": "folder" if isinstance(config.masks, Path) else config.masks,
         "masks_sha256": _masks_sha256(photos, config.masks) if isinstance(config.masks, Path) else None,
         "source": photos.source,
@@ -287,15 +337,15 @@ def _masks_sha256(photos: PhotoSet, folder: Path) -> str:
 
 
 def _show_plan(photos: PhotoSet, config: FeatureConfig, folder: Path, as_json: bool) -> None:
-    backbone, block, facet, stride = config.resolve()
-    side = (config.size - backbone.patch) // stride + 1
+    resolved = config.resolve()
+    side = (config.size - resolved.backbone.patch) // resolved.stride + 1
     plan = {
         "photos": len(photos.sources),
         "tokens_per_photo": side * side,
-        "backbone": backbone.name,
-        "block": block,
-        "facet": facet,
-        "stride": stride,
+        "backbone": resolved.backbone.name,
+        "block": one_or_several(resolved.blocks),
+        "facet": one_or_several(resolved.facets),
+        "stride": resolved.stride,
         "truth": photos.truth is not None,
         "out": str(folder),
     }

@@ -57,7 +57,7 @@ def writing(folder: Path, kind: Kind) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK_FILE, timeout=0):
-            for part in (folder, folder / "images", folder / "masks"):
+            for part in (folder, folder / "images", folder / "masks", folder / "parts"):
                 sweep(part)
             yield
     except Timeout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from asic_features.backbones import FACETS, WEIGHT_FREE, Backbone, Facet, find_backbone
 from asic_features.images import FITS, Fit
@@ -12,6 +12,34 @@ from asic_features.images import FITS, Fit
 MaskSource = Literal["cosegment", "saliency", "none"]
 MASK_SOURCES: tuple[MaskSource, ...] = ("cosegment", "saliency", "none")
 Candidates = Literal["foreground", "all"]
+PartStages = Literal[2, 3]
+MOST_PARTS = 255
+NEIGHBOURS = 10
+Request = tuple[int, Facet]
+"""Block and facet that are read from a network."""
+_T = TypeVar("_T", int, Facet)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings with the backbone's own values where none were given.
+
+    Attributes:
+        backbone: The table's entry.
+        blocks: Blocks that describe a token.
+        facets: What is read from each of them.
+        stride: Distance between neighbouring tokens in pixels.
+    """
+
+    backbone: Backbone
+    blocks: tuple[int, ...]
+    facets: tuple[Facet, ...]
+    stride: int
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Every facet of every block, block by block."""
+        return tuple((block, facet) for block in self.blocks for facet in self.facets)
 
 
 @dataclass(frozen=True)
@@ -23,17 +51,22 @@ class FeatureConfig:
         fit: How a photo without a box fills the square: ``pad``, ``crop`` or ``stretch``.
         backbone: A name that ``find_backbone`` knows.
         weights: File of weights, or None for the Hugging Face cache.
-        block: Block that describes a token, counted from 0; None for the backbone's own.
-        facet: ``key``, ``query``, ``value`` or ``token``; None for the backbone's own.
+        block: Block that describes a token, counted from 0, or several of them; None for the backbone's own. Several
+            descriptors, each of unit length, are joined to one.
+        facet: ``key``, ``query``, ``value`` or ``token``, or several of them; None for the backbone's own.
         stride: Distance between neighbouring tokens in pixels; None for the backbone's own.
         masks: ``cosegment`` (the whole collection votes), ``saliency`` (each photo for itself), ``none`` (all of
             every photo), or a folder with one picture per photo of the same relative name.
         candidates: Which tokens may be matched: ``foreground`` (mutual nearest neighbours among foreground
             tokens) or ``all`` (among all tokens, then both ends on the foreground; the published way).
+        neighbours: Past 60 photos, how many most similar photos each is matched with.
+        mirror_test: Whether each pair is also matched with its second photo mirrored, and the better of the two kept.
         components: Keep so many joint principal components of a network's descriptors; None keeps them as they are.
         log_bin: Whether each token is joined with its surroundings (17 times the width).
         least_support: Keep matches that so many third photos confirm.
         suppress_px: Keep of each pair the most confident matches that lie so far apart in both photos; 0 keeps all.
+        parts: Divide the objects into so many parts that all photos share; None finds no parts.
+        part_stages: Rounds of clustering that lead to parts, 2 or 3; see ``discover_parts``.
         device: A torch device.
         batch: Photos described at once.
     """
@@ -42,15 +75,19 @@ class FeatureConfig:
     fit: Fit = "pad"
     backbone: str = WEIGHT_FREE
     weights: Path | None = None
-    block: int | None = None
-    facet: Facet | None = None
+    block: int | tuple[int, ...] | None = None
+    facet: Facet | tuple[Facet, ...] | None = None
     stride: int | None = None
     masks: MaskSource | Path = "cosegment"
     candidates: Candidates = "foreground"
+    neighbours: int = NEIGHBOURS
+    mirror_test: bool = False
     components: int | None = None
     log_bin: bool = False
     least_support: int = 0
     suppress_px: float = 0.0
+    parts: int | None = None
+    part_stages: PartStages = 2
     device: str = "cpu"
     batch: int = 4
 
@@ -59,25 +96,33 @@ class FeatureConfig:
             raise ValueError(f"size: expected 32 to 4096 pixels, got {self.size}")
         if self.fit not in FITS:
             raise ValueError(f"fit: expected one of {', '.join(FITS)}, got {self.fit!r}")
-        if self.facet is not None and self.facet not in FACETS:
-            raise ValueError(f"facet: expected one of {', '.join(FACETS)}, got {self.facet!r}")
+        for facet in _several("facet", self.facet):
+            if facet not in FACETS:
+                raise ValueError(f"facet: expected one of {', '.join(FACETS)}, got {facet!r}")
+        _several("block", self.block)
         if self.stride is not None and self.stride < 1:
             raise ValueError(f"stride: expected at least 1 pixel, got {self.stride}")
         if not isinstance(self.masks, Path) and self.masks not in MASK_SOURCES:
             raise ValueError(f"masks: expected one of {', '.join(MASK_SOURCES)} or a folder, got {self.masks!r}")
         if self.candidates not in {"foreground", "all"}:
             raise ValueError(f"candidates: expected foreground or all, got {self.candidates!r}")
+        if self.neighbours < 1:
+            raise ValueError(f"neighbours: expected at least 1 photo, got {self.neighbours}")
         if self.components is not None and self.components < 1:
             raise ValueError(f"components: expected at least 1, got {self.components}")
         if self.least_support < 0:
             raise ValueError(f"least_support: expected 0 or more photos, got {self.least_support}")
-        if not self.suppress_px >= 0:
+        if not 0 <= self.suppress_px < float("inf"):
             raise ValueError(f"suppress_px: expected 0 or more pixels, got {self.suppress_px}")
+        if self.parts is not None and not 1 <= self.parts <= MOST_PARTS:
+            raise ValueError(f"parts: expected 1 to {MOST_PARTS}, got {self.parts}")
+        if self.part_stages not in {2, 3}:
+            raise ValueError(f"part_stages: expected 2 or 3, got {self.part_stages}")
         if self.batch < 1:
             raise ValueError(f"batch: expected at least 1 photo, got {self.batch}")
 
-    def resolve(self) -> tuple[Backbone, int, Facet, int]:
-        """Backbone, block, facet and stride with the backbone's own values where none were given.
+    def resolve(self) -> Resolved:
+        """Backbone, blocks, facets and stride with the backbone's own values where none were given.
 
         Raises:
             ValueError: Unknown backbone, a block it does not have, or a setting the descriptor without weights lacks.
@@ -87,10 +132,23 @@ class FeatureConfig:
             raise ValueError(f"block and facet belong to networks; {self.backbone!r} has neither: drop them")
         if not backbone.needs_weights and self.components is not None:
             raise ValueError(f"components are of a network's descriptors; {self.backbone!r} is none: drop them")
-        block = backbone.block if self.block is None else self.block
-        if not 0 <= block < backbone.depth:
-            raise ValueError(f"block: {self.backbone} has blocks 0 to {backbone.depth - 1}, got {block}")
+        blocks = _several("block", self.block) or (backbone.block,)
+        for block in blocks:
+            if not 0 <= block < backbone.depth:
+                raise ValueError(f"block: {self.backbone} has blocks 0 to {backbone.depth - 1}, got {block}")
         stride = backbone.stride if self.stride is None else self.stride
         if stride > self.size:
             raise ValueError(f"stride: expected at most the size of {self.size} pixels, got {stride}")
-        return backbone, block, self.facet or backbone.facet, stride
+        return Resolved(backbone, blocks, _several("facet", self.facet) or (backbone.facet,), stride)
+
+
+def one_or_several(values: tuple[_T, ...]) -> _T | list[_T]:
+    """How settings record blocks or facets: the only one by itself, several as a list."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _several(name: str, given: _T | tuple[_T, ...] | None) -> tuple[_T, ...]:
+    values = given if isinstance(given, tuple) else () if given is None else (given,)
+    if given == () or len(set(values)) != len(values):
+        raise ValueError(f"{name}: expected one or more, each once, got {given!r}")
+    return values

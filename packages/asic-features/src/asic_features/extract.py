@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from asic_features.backbones import Backbone, Facet
-from asic_features.config import FeatureConfig
+from asic_features.config import FeatureConfig, Request, Resolved, one_or_several
 from asic_features.consistency import cycle_support, select, suppress
 from asic_features.cosegment import recurrence
+from asic_features.describe import Progress, describe_photos, join
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.gradients import describe_gradients
 from asic_features.images import (
@@ -32,17 +32,24 @@ from asic_features.images import (
 from asic_features.knn import match_photos
 from asic_features.logbin import log_bin
 from asic_features.masks import MaskError, appearance, find_user_masks, read_user_mask, saliency_masks
+from asic_features.mirror import better_of, unmirror
 from asic_features.pairs import choose_pairs, summarise
+from asic_features.parts import Augmented, augment, discover_parts
 from asic_features.pca import fit_components
 from asic_features.saliency import attention_saliency, border_contrast
 from asic_features.weights import locate_weights, sha256_of
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, foreground_tokens
 from asic_flow.matches import MatchSet
 
-Progress = Callable[[str, int, int], None]
 _LOG = logging.getLogger(__name__)
 _LEAST_PHOTOS = 2
 _CYCLE_TOLERANCE = 0.05  # of the side
+# Masks and parts change little where tokens lie closer, and memory would grow with their number.
+_MOST_TOKENS_A_SIDE = 64
+
+
+class SettingsError(ValueError):
+    """Settings that only turn out not to fit once the network is there."""
 
 
 class PhotosError(ValueError):
@@ -63,6 +70,16 @@ class _Prepared:
     images: torch.Tensor  # (N, S, S, 3) uint8
     inside: torch.Tensor  # (N, S, S) uint8
     user_masks: torch.Tensor | None  # (N, S, S) uint8
+
+
+@dataclass(frozen=True)
+class _Described:
+    saliency: torch.Tensor  # (N, T) float32
+    masks: torch.Tensor  # (N, S, S) uint8
+    descriptors: torch.Tensor  # (N, T, D) float16
+    mirrored: torch.Tensor | None  # (N, T, D) float16, of the mirrored photos, by their own tokens
+    part_tokens: torch.Tensor | None  # (N, T, E) float16, what parts are told by
+    augmented: Augmented | None
 
 
 def extract_collection(
@@ -89,52 +106,73 @@ def extract_collection(
         PhotosError: Fewer than two photos, equal names, or unreadable photos; each is named.
         MaskError: User masks are missing, or no photo shows any foreground.
         WeightsError: No usable weights; raised before any photo is read.
+        SettingsError: More components than a descriptor is wide.
         ValueError: Settings the backbone does not have.
     """
     report = progress or _stay_silent
     names = [source.name for source in sources]
     if len(set(names)) != len(names):
         raise PhotosError(f"names of photos must differ; more than one {max(names, key=names.count)!r}")
-    backbone, block, facet, stride = config.resolve()
+    resolved = config.resolve()
     weights = locate_weights(config.backbone, config.weights)
     if isinstance(config.masks, Path):
         sources = find_user_masks(sources, config.masks)
     prepared = _prepare(sources, config, report, on_bad)
-    grid = token_grid(config.size, backbone.patch, stride)
+    grid = token_grid(config.size, resolved.backbone.patch, resolved.stride)
     if weights is None:
-        saliency, masks, descriptors = _weight_free(prepared, config, grid, report)
+        described = _weight_free(prepared, config, grid, report)
     else:
-        network = VisionTransformer(backbone, weights, stride=stride, device=config.device)
-        saliency, masks, descriptors = _network(prepared, config, grid, network, (block, facet), report)
-    if config.log_bin:
-        descriptors = functional.normalize(log_bin(descriptors, grid), dim=-1)
+        network = VisionTransformer(resolved.backbone, weights, stride=resolved.stride, device=config.device)
+        described = _network(prepared, config, grid, network, resolved.requests, report)
+    masks, saliency = described.masks, described.saliency
     if not bool((masks >= 128).any()):
         raise MaskError("no foreground was found in any photo: give masks with --masks FOLDER, or use --masks none")
     for photo, mask in zip(prepared.photos, masks, strict=True):
         if not bool((mask >= 128).any()):
             _LOG.warning("%s: no object was found; it will have no matches", photo.path)
+    descriptors = _bin(described.descriptors, grid) if config.log_bin else described.descriptors
+    mirrored = described.mirrored
+    if mirrored is not None and config.log_bin:
+        mirrored = _bin(mirrored, grid)
     report("matches", 0, 1)
-    half = descriptors.half()
-    matches = _match(half, saliency, foreground_tokens(masks, grid), grid, config)
+    matches = _match(descriptors, mirrored, saliency, foreground_tokens(masks, grid), grid, config)
     report("matches", 1, 1)
     collection = ImageCollection(
         photos=prepared.photos,
         images=prepared.images,
         masks=masks,
-        descriptors=half,
+        descriptors=descriptors,
         saliency=saliency,
         grid=grid,
-        settings=_settings(config, backbone, block, facet, stride, weights),
+        settings=_settings(config, resolved, weights),
+        parts=None if config.parts is None else _parts(prepared, config, grid, described, report),
     )
     return collection, matches
 
 
 def _match(
-    descriptors: torch.Tensor, saliency: torch.Tensor, foreground: torch.Tensor, grid: TokenGrid, config: FeatureConfig
+    descriptors: torch.Tensor,
+    mirrored: torch.Tensor | None,
+    saliency: torch.Tensor,
+    foreground: torch.Tensor,
+    grid: TokenGrid,
+    config: FeatureConfig,
 ) -> MatchSet:
     descriptors, saliency, foreground = (x.to(config.device) for x in (descriptors, saliency, foreground))
-    pairs = choose_pairs(summarise(descriptors, foreground))
+    pairs = choose_pairs(summarise(descriptors, foreground), neighbours=config.neighbours)
     matches = match_photos(descriptors, saliency, foreground, grid, pairs, candidates=config.candidates)
+    if mirrored is not None:
+        turned, found = unmirror(mirrored, grid, config.size)
+        count = len(descriptors)
+        other = match_photos(
+            torch.cat([descriptors, turned.to(config.device)]),
+            saliency.repeat(2, 1),
+            torch.cat([foreground, foreground & found.to(config.device)]),
+            grid,
+            [(a, b + count) for a, b in pairs],
+            candidates=config.candidates,
+        )
+        matches = better_of(matches, other)
     if not config.least_support and not config.suppress_px:
         return matches
     support = cycle_support(matches, grid, tolerance_px=_CYCLE_TOLERANCE * config.size)
@@ -145,27 +183,67 @@ def _match(
     return suppress(matches, confidence, radius_px=config.suppress_px) if config.suppress_px else matches
 
 
+def _bin(descriptors: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
+    """(N, T, 17 D) float16 of unit length, photo by photo."""
+    return torch.stack(
+        [functional.normalize(log_bin(one[None].float(), grid)[0], dim=-1).half() for one in descriptors]
+    )
+
+
+def _parts(
+    prepared: _Prepared, config: FeatureConfig, grid: TokenGrid, described: _Described, report: Progress
+) -> torch.Tensor:
+    report("parts", 0, 1)
+    tokens = described.descriptors if described.part_tokens is None else described.part_tokens
+    thinned, thin_grid = _thin(tokens, grid)
+    augmented = described.augmented
+    if augmented is not None:
+        augmented = Augmented(_thin(augmented.descriptors, grid)[0], augmented.masks)
+    parts = discover_parts(
+        prepared.images,
+        thinned,
+        described.masks,
+        thin_grid,
+        count=config.parts or 0,
+        stages=config.part_stages,
+        augmented=augmented,
+    )
+    report("parts", 1, 1)
+    return parts
+
+
+def _thin(tokens: torch.Tensor, grid: TokenGrid) -> tuple[torch.Tensor, TokenGrid]:
+    """Every k-th row and column of (N, T, ...) tokens, so that no more than 64 a side are left."""
+    step = -(-max(grid.rows, grid.cols) // _MOST_TOKENS_A_SIDE)
+    if step == 1:
+        return tokens, grid
+    maps = tokens.view(len(tokens), grid.rows, grid.cols, *tokens.shape[2:])[:, ::step, ::step]
+    return maps.flatten(1, 2), TokenGrid(maps.shape[1], maps.shape[2], grid.stride * step, grid.first)
+
+
 def _stay_silent(stage: str, done: int, total: int) -> None:
     del stage, done, total
 
 
-def _settings(
-    config: FeatureConfig, backbone: Backbone, block: int, facet: Facet, stride: int, weights: Path | None
-) -> dict[str, Any]:
+def _settings(config: FeatureConfig, resolved: Resolved, weights: Path | None) -> dict[str, Any]:
     return {
         "size": config.size,
         "fit": config.fit,
-        "backbone": backbone.name,
+        "backbone": resolved.backbone.name,
         "weights_sha256": None if weights is None else sha256_of(weights),
-        "block": block,
-        "facet": facet,
-        "stride": stride,
+        "block": one_or_several(resolved.blocks),
+        "facet": one_or_several(resolved.facets),
+        "stride": resolved.stride,
         "masks": str(config.masks),
         "candidates": config.candidates,
+        "neighbours": config.neighbours,
+        "mirror_test": config.mirror_test,
         "components": config.components,
         "log_bin": config.log_bin,
         "least_support": config.least_support,
         "suppress_px": config.suppress_px,
+        "parts": config.parts,
+        "part_stages": config.part_stages,
     }
 
 
@@ -224,13 +302,8 @@ def _read_mask(source: PhotoSource, size_hw: tuple[int, int], placement: Placeme
     return None if source.mask_path is None else read_user_mask(source.mask_path, size_hw, placement)
 
 
-def _weight_free(
-    prepared: _Prepared, config: FeatureConfig, grid: TokenGrid, report: Progress
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Saliency (N, T), masks (N, S, S) and descriptors (N, T, D).
-
-    The masks come first: the descriptor takes each object's pose from them.
-    """
+def _weight_free(prepared: _Prepared, config: FeatureConfig, grid: TokenGrid, report: Progress) -> _Described:
+    """The masks come first: the descriptor takes each object's pose from them."""
     report("masks", 0, 1)
     colour, _ = appearance(prepared.images)
     cells = colour.shape[-1]
@@ -242,13 +315,23 @@ def _weight_free(
     ]
     masks = _masks(prepared, config, grid, saliency, None)
     report("masks", 1, 1)
-    total = len(masks)
+    descriptors = _describe_gradients(prepared.images, masks, grid, report)
+    mirrored = _describe_gradients(prepared.images.flip(2), masks.flip(2), grid, report) if config.mirror_test else None
+    augmented = None
+    if config.parts is not None:
+        images, copied_masks = augment(prepared.images, masks)
+        augmented = Augmented(_describe_gradients(images, copied_masks, grid, report), copied_masks)
+    return _Described(saliency.clamp(0, 1), masks, descriptors, mirrored, None, augmented)
+
+
+def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid, report: Progress) -> torch.Tensor:
+    """(N, T, D) float16."""
     rows = []
-    for index in range(total):
-        report("descriptors", index, total)
-        rows.append(describe_gradients(prepared.images[index : index + 1], masks[index : index + 1], grid))
-    report("descriptors", total, total)
-    return saliency.clamp(0, 1), masks, torch.cat(rows)
+    for index in range(len(images)):
+        report("descriptors", index, len(images))
+        rows.append(describe_gradients(images[index : index + 1], masks[index : index + 1], grid).half())
+    report("descriptors", len(images), len(images))
+    return torch.cat(rows)
 
 
 def _network(
@@ -256,36 +339,37 @@ def _network(
     config: FeatureConfig,
     grid: TokenGrid,
     network: VisionTransformer,
-    request: tuple[int, Facet],
+    requests: tuple[Request, ...],
     report: Progress,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Saliency (N, T), masks (N, S, S) and descriptors (N, T, D) of unit length."""
-    total, done, batch = len(prepared.images), 0, config.batch
-    tokens, attention = [], []
-    while done < total:
-        report("descriptors", done, total)
-        try:
-            described = network(prepared.images[done : done + batch], [request], with_cls_attention=True)
-        except torch.OutOfMemoryError:
-            if batch == 1:
-                raise
-            batch //= 2
-            _LOG.warning("the device's memory ran out: going on with %d photos at once", batch)
-            continue
-        tokens.append(functional.normalize(described.facets[0], dim=-1).cpu())
-        attention.append(described.cls_attention.cpu())
-        done += batch
-    saliency = attention_saliency(torch.cat(attention), network.blank_attention(config.size).cpu())
-    descriptors = torch.cat(tokens)
-    if network.backbone.removes_noise:
-        directions = network.noise_directions(config.size, request).cpu()
-        descriptors = functional.normalize(descriptors - descriptors @ directions @ directions.T, dim=-1)
-    report("descriptors", total, total)
-    shared = config.masks == "cosegment" and total > 1
-    masks = _masks(prepared, config, grid, saliency, descriptors, recurrence(descriptors, grid) if shared else None)
+) -> _Described:
+    width = network.model.embed_dim * len(requests)
+    if config.components is not None and config.components > width:
+        raise SettingsError(f"components: expected at most the {width} values of a descriptor, got {config.components}")
+    # Parts are told by the last block's keys, whatever matches are made by.
+    part_request: Request = (network.backbone.depth - 1, "key")
+    wanted = requests if config.parts is None else tuple(dict.fromkeys([*requests, part_request]))
+    found = describe_photos(network, prepared.images, wanted, batch=config.batch, report=report)
+    saliency = attention_saliency(found.attention, network.blank_attention(config.size).cpu())
+    descriptors = join(found.facets[: len(requests)])
+    shared = config.masks == "cosegment" and len(descriptors) > 1
+    thinned, thin_grid = _thin(descriptors, grid)
+    thin_saliency, _ = _thin(saliency, grid)
+    recurring = recurrence(thinned, thin_grid) if shared else None
+    masks = _masks(prepared, config, thin_grid, thin_saliency, thinned, recurring)
+    mirrored = augmented = part_tokens = None
+    if config.mirror_test:
+        flipped = describe_photos(network, prepared.images.flip(2), requests, batch=config.batch, report=report)
+        mirrored = join(flipped.facets)
+    if config.parts is not None:
+        part_tokens = found.facets[wanted.index(part_request)]
+        images, copied_masks = augment(prepared.images, masks)
+        copies = describe_photos(network, images, [part_request], batch=config.batch, report=report)
+        augmented = Augmented(copies.facets[0], copied_masks)
     if config.components is not None:
-        descriptors = fit_components(iter(descriptors), config.components).project(descriptors)
-    return saliency, masks, descriptors
+        basis = fit_components(iter(descriptors), config.components)
+        descriptors = torch.stack([basis.project(one).half() for one in descriptors])
+        mirrored = None if mirrored is None else torch.stack([basis.project(one).half() for one in mirrored])
+    return _Described(saliency, masks, descriptors, mirrored, part_tokens, augmented)
 
 
 def _masks(

@@ -7,8 +7,9 @@ from itertools import combinations
 import torch
 from torch.nn import functional
 
+from asic_features.config import NEIGHBOURS
+
 ALL_PAIRS_UP_TO = 60
-NEIGHBOURS = 10
 _CHUNK = 1024
 
 

@@ -1,7 +1,7 @@
 """A collection of photos prepared for alignment, and its folder on disk.
 
 A collection folder holds `collection.json`, `descriptors.safetensors`, `saliency.safetensors`, `matches.safetensors`,
-`images/*.png` and `masks/*.png`. `collection.json` is written last and names the sha256 of every other file, so a
+`images/*.png`, `masks/*.png` and, where parts were asked for, `parts/*.png`. `collection.json` is written last and names the sha256 of every other file, so a
 folder without it is unfinished and a folder with it is whole.
 """
 
@@ -93,6 +93,8 @@ class ImageCollection:
         saliency: (N, T) float32, 0 to 1.
         grid: Where the T tokens sit.
         settings: Every setting the collection was made with, JSON values only.
+        parts: (N, H, W) uint8, 0 for background and 1 to K for parts that all photos share; None where none were
+            asked for.
     """
 
     photos: tuple[Photo, ...]
@@ -102,6 +104,7 @@ class ImageCollection:
     saliency: torch.Tensor
     grid: TokenGrid
     settings: dict[str, Any]
+    parts: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         count, tokens = len(self.photos), self.grid.rows * self.grid.cols
@@ -111,8 +114,11 @@ class ImageCollection:
             ("masks", torch.uint8, (count, *size_hw)),
             ("descriptors", torch.float16, (count, tokens, self.descriptors.shape[-1])),
             ("saliency", torch.float32, (count, tokens)),
+            ("parts", torch.uint8, (count, *size_hw)),
         ):
             tensor = getattr(self, field)
+            if tensor is None and field == "parts":
+                continue
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
                 raise ValueError(
                     f"collection, field {field!r}: expected {dtype} of {shape}, "
@@ -166,7 +172,10 @@ def save_collection(folder: Path, collection: ImageCollection, matches: MatchSet
         OSError: The folder cannot be written, or the disk is full.
     """
     (folder / INDEX_FILE).unlink(missing_ok=True)
-    for name in ("images", "masks"):
+    pictures = {"images": collection.images, "masks": collection.masks}
+    if collection.parts is not None:
+        pictures["parts"] = collection.parts
+    for name in pictures:
         (folder / name).mkdir(parents=True, exist_ok=True)
     stems = [f"{index:03d}-{_safe_stem(photo.path)}.png" for index, photo in enumerate(collection.photos)]
     contents = {
@@ -174,10 +183,9 @@ def save_collection(folder: Path, collection: ImageCollection, matches: MatchSet
         "saliency.safetensors": save({"saliency": collection.saliency.cpu().contiguous().numpy()}),
         "matches.safetensors": matches.to_bytes(),
     }
-    for index, stem in enumerate(stems):
-        contents[f"images/{stem}"] = _png(collection.images[index].cpu().numpy())
-        contents[f"masks/{stem}"] = _png(collection.masks[index].cpu().numpy())
-    for name in ("images", "masks"):
+    for name, tensor in pictures.items():
+        contents |= {f"{name}/{stem}": _png(tensor[index].cpu().numpy()) for index, stem in enumerate(stems)}
+    for name in ("images", "masks", "parts"):
         for stale in (folder / name).glob("*.png"):
             if f"{name}/{stale.name}" not in contents:
                 stale.unlink()
@@ -251,6 +259,9 @@ def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
         matches = MatchSet.from_arrays(_tensors(folder, "matches.safetensors", digests))
         images = np.stack([_pixels(folder, f"images/{name}", digests) for name in pictures])
         masks = np.stack([_pixels(folder, f"masks/{name}", digests) for name in pictures])
+        parts = None
+        if any(name.startswith("parts/") for name in digests):
+            parts = torch.from_numpy(np.stack([_pixels(folder, f"parts/{name}", digests) for name in pictures]))
         collection = ImageCollection(
             photos=photos,
             images=torch.from_numpy(images),
@@ -259,6 +270,7 @@ def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
             saliency=torch.from_numpy(_tensors(folder, "saliency.safetensors", digests)["saliency"]),
             grid=grid,
             settings=settings,
+            parts=parts,
         )
     except CollectionError:
         raise
