@@ -15,6 +15,7 @@ from asic_cli.features import features
 from asic_cli.train import train
 from asic_cli.transfer import transfer
 from asic_cli.versions import installed_version
+from asic_cli.view import view
 
 app = typer.Typer(
     name="asic",
@@ -40,7 +41,7 @@ def asic(
 ) -> None:
     """Align a few photos of one kind of object, without labels.
 
-    photos -> features -> collection -> train -> run -> eval, transfer
+    photos -> features -> collection -> train -> run -> eval, transfer, view
     """
     del show_version
 
@@ -49,6 +50,7 @@ app.command()(features)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(transfer)
+app.command()(view)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(weights.app, name="weights")

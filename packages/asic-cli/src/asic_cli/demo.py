@@ -13,11 +13,12 @@ import typer
 
 from asic_cli.console import printable, say, show, warn, write_data, write_json
 from asic_cli.device import choose_device
-from asic_cli.evaluate import REPORT_FILE, score_folder, table_of
+from asic_cli.evaluate import score_folder, table_of
 from asic_cli.features import prepare
 from asic_cli.folder import INDEX_FILES, default_folder, differences, refuse_other_settings, writing
 from asic_cli.options import Device, Fresh, Json, Seed
 from asic_cli.photo_sets import Selection, find_photos
+from asic_cli.runs import REPORT_FILE
 from asic_cli.train import align
 from asic_cli.versions import installed_version
 from asic_features.config import FeatureConfig

@@ -15,6 +15,7 @@ from asic_cli.errors import InputError
 from asic_cli.folder import INDEX_FILES, writing
 from asic_cli.options import ConfigFile, Json, PrintConfig, Seed
 from asic_cli.photo_sets import PROTOCOLS
+from asic_cli.runs import REPORT_FILE, SUMMARY_FILE, load_run
 from asic_cli.truth import read_truth
 from asic_flow import atomic
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from asic_flow.alignment import Alignment
     from asic_flow.collection import ImageCollection
     from asic_flow.matches import MatchSet
-
-SUMMARY_FILE = "summary.json"
-REPORT_FILE = "report.html"
 
 
 def evaluate(
@@ -117,7 +115,7 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
         atomic.write_bytes(folder / SUMMARY_FILE, to_json(summary).encode())
         stages("report", 0, 1)
         if subject.alignment is not None:
-            _write_report(folder / REPORT_FILE, subject, subject.alignment, summary)
+            _write_report(folder / REPORT_FILE, subject, subject.alignment, truth, summary)
     return summary
 
 
@@ -129,18 +127,8 @@ def _load_collection(folder: Path) -> _Subject:
 
 
 def _load_run(folder: Path) -> _Subject:
-    from asic_flow.alignment import Alignment, read_run_index
-
-    record = read_run_index(folder).get("collection")
-    if not isinstance(record, dict) or not isinstance(record.get("path"), str):
-        raise InputError(f"{folder / INDEX_FILES['run']}, field 'collection': expected the collection's path")
-    # As the run says: relative to itself, so both can be moved together.
-    collection_folder = (folder / record["path"]).resolve()
-    subject = _load_collection(collection_folder)
-    if subject.identity != record.get("identity"):
-        raise InputError(f"{collection_folder} has changed since {folder} was made; run `asic train` with --fresh")
-    alignment = Alignment.load(folder)
-    return _Subject(subject.name, subject.identity, collection_folder, subject.collection, subject.matches, alignment)
+    run = load_run(folder)
+    return _Subject(run.title, run.identity, run.collection_folder, run.collection, run.matches, run.alignment)
 
 
 def _scorer(subject: _Subject, truth: KeypointBenchmark | None, seed: int) -> KeypointScorer | FolderScorer:
@@ -154,9 +142,18 @@ def _scorer(subject: _Subject, truth: KeypointBenchmark | None, seed: int) -> Ke
 
 def _methods(subject: _Subject) -> dict[str, Transfer]:
     from asic_cli.scores import skipping_nan
+    from asic_features.consistency import select
+    from asic_features.mls import moving_least_squares
     from asic_flow.baselines import box_copy, nearest_neighbour
+    from asic_flow.train import held_out_matches
 
-    methods = {"box_copy": box_copy(subject.collection), "nearest_neighbour": nearest_neighbour(subject.collection)}
+    # Least squares see the matches that a fit sees.
+    fitted = select(subject.matches, ~held_out_matches(subject.collection, subject.matches))
+    methods = {
+        "box_copy": box_copy(subject.collection),
+        "nearest_neighbour": nearest_neighbour(subject.collection),
+        "mls": moving_least_squares(subject.collection, fitted),
+    }
     alignment = subject.alignment
     if alignment is not None:
         methods["canonical"] = lambda points, source, target: (
@@ -181,7 +178,7 @@ def _describe_alignment(subject: _Subject) -> dict[str, Any]:
     if alignment is None:
         return {}
     return {
-        "mask_iou_before": mean_pairwise_iou(subject.collection.foreground()),
+        "mask_iou_before": mean_pairwise_iou(alignment.foreground),
         "mask_iou_after": mean_pairwise_iou(canonical_views(alignment).visible),
         "collapsed": collapsed(alignment),
         "support": [round(value, 6) for value in alignment.support.tolist()],
@@ -189,7 +186,9 @@ def _describe_alignment(subject: _Subject) -> dict[str, Any]:
     }
 
 
-def _write_report(path: Path, subject: _Subject, alignment: Alignment, summary: dict[str, Any]) -> None:
+def _write_report(
+    path: Path, subject: _Subject, alignment: Alignment, truth: KeypointBenchmark | None, summary: dict[str, Any]
+) -> None:
     from asic_cli.report import write_report
 
     write_report(
@@ -199,6 +198,7 @@ def _write_report(path: Path, subject: _Subject, alignment: Alignment, summary: 
         matches=subject.matches,
         alignment=alignment,
         summary=summary,
+        truth=truth,
     )
     say(f"report: {printable(path)}")
 

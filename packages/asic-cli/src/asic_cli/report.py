@@ -11,11 +11,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from asic_cli.breakdown import break_down
 from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
+from asic_cli.viewer.details import breakdown_tables, truth_data
 from asic_cli.viewer.scores import headline, score_panel, signed
 from asic_cli.viewer.sections import text
 from asic_cli.viewer.textures import viewer_data
+from asic_eval import KeypointBenchmark
 from asic_flow import atomic
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
@@ -34,6 +37,7 @@ _SCRIPTS = (
     "zip",
     "tile",
     "lines",
+    "worst",
     "viewer",
     "start",
 )
@@ -47,6 +51,7 @@ def write_report(
     matches: MatchSet,
     alignment: Alignment,
     summary: Mapping[str, Any],
+    truth: KeypointBenchmark | None = None,
 ) -> None:
     """Writes the report of a run as one HTML file without any address outside itself.
 
@@ -57,6 +62,7 @@ def write_report(
         matches: Their matches.
         alignment: Their maps.
         summary: What `asic eval` found, as in `summary.json`; scores that it lacks are left out.
+        truth: The collection's annotated points, if any: scores by photo and keypoint, and errors in the viewer.
 
     Raises:
         ValueError: The alignment is of other photos than the collection.
@@ -69,11 +75,14 @@ def write_report(
         )
     window = open_window(alignment)
     script = _script()
+    breakdown = None if truth is None else break_down(collection, alignment, truth)
     page = Template(_asset("page.html")).substitute(
         title=text(title),
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        data=viewer_data(matches, alignment, window),
+        data=viewer_data(
+            matches, alignment, window, None if truth is None or breakdown is None else truth_data(truth, breakdown)
+        ),
         style=_asset("style.css"),
         facts=_facts(collection, summary),
         averages=sections.averages(collection, alignment, window),
@@ -81,6 +90,7 @@ def write_report(
         needed=needed_photos(len(collection)),
         count=len(collection),
         scores=score_panel(summary),
+        details="" if breakdown is None else breakdown_tables(breakdown, collection.photos),
         tiles=sections.photo_tiles(collection, alignment),
         aligned=sections.aligned_gallery(collection, window),
         pairs=sections.match_drawings(collection, matches, alignment, window),

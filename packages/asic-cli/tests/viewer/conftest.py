@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from asic_eval import KeypointBenchmark
 from asic_eval.benchmarks.synthetic import draw_collection
 from asic_features.config import FeatureConfig
 from asic_features.extract import extract_collection
@@ -30,18 +31,20 @@ class Run:
     collection: ImageCollection
     matches: MatchSet
     alignment: Alignment
+    truth: KeypointBenchmark
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Five creatures under hostile names, with few tokens, so that it is quick."""
     folder = tmp_path_factory.mktemp("photos")
-    for index, image in enumerate(draw_collection(3, len(HOSTILE_NAMES), 300).images):
+    drawn = draw_collection(3, len(HOSTILE_NAMES), 300)
+    for index, image in enumerate(drawn.images):
         Image.fromarray(image).save(folder / f"{index}.png")
     collection, matches = extract_collection(list_photos(folder), FeatureConfig(size=256, stride=12))
     photos = tuple(replace(photo, path=name) for photo, name in zip(collection.photos, HOSTILE_NAMES, strict=True))
-    collection = replace(collection, photos=photos)
-    return Run(collection, matches, Alignment.fit(collection, matches))
+    collection = replace(collection, photos=photos, settings={**collection.settings, "source": {"kind": "spair"}})
+    return Run(collection, matches, Alignment.fit(collection, matches), drawn.benchmark)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from asic_cli.breakdown import break_down
 from asic_cli.report import write_report
 from asic_flow.matches import MatchSet
 
@@ -172,9 +173,14 @@ def test_canonical_tile_marks_all_photos(page: Any, run: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_pins_come_back_from_a_file(page: Any, run: Any, tmp_path: Path, kind: str) -> None:
-    for photo in (1, 3):
-        page.mouse.click(*_screen(page, run, photo, _inside(run, photo, seed=7, count=1)[0]))
-    page.mouse.click(*_screen(page, run, -1, (120, 130)))
+    first = _inside(run, 1, seed=7, count=1)
+    page.mouse.click(*_screen(page, run, 1, first[0]))
+    # Far from where the first pin shows: a click on a pin takes hold of it.
+    found = run.alignment.transfer(run.collection.photos[1].to_image(first), 1, 3, "canonical").points_image
+    choices = _inside(run, 3, seed=7, count=50)
+    apart = np.hypot(*(choices - run.collection.photos[3].to_model(found)).T)
+    page.mouse.click(*_screen(page, run, 3, choices[apart.argmax()]))
+    page.mouse.click(*_screen(page, run, -1, (30, 215)))
     page.locator("#pin-list input").first.fill('the "left", one')
     page.locator("#pin-list input").first.blur()
 
@@ -341,6 +347,23 @@ def test_lines_of_a_chosen_pair_follow_the_threshold(page: Any) -> None:
     assert every > 10
     page.fill("#pair-threshold", "0.97")
     assert page.locator("#pair-lines line").count() < every
+
+
+def test_what_missed_most_opens_its_pair(page: Any, run: Any) -> None:
+    thumbnails = page.locator("#worst button")
+    worst = break_down(run.collection, run.alignment, run.truth).worst
+    assert thumbnails.count() == len(worst) > 2
+    miss = worst[2]
+    assert thumbnails.nth(2).inner_text() == f"{run.truth.keypoint_names[miss.keypoint]} · {10 * miss.error:.1f}"
+    thumbnails.nth(2).click()
+    assert page.locator("#pair-first").input_value() == str(miss.source)
+    assert page.locator("#pair-second").input_value() == str(miss.target)
+    ring = page.locator("#pair-lines .miss .truth")
+    x, y = run.collection.photos[miss.target].to_model(np.array(miss.truth_image))
+    assert float(ring.get_attribute("cx")) == pytest.approx(x + run.alignment.size_hw[1] + 12, abs=0.01)
+    assert float(ring.get_attribute("cy")) == pytest.approx(y, abs=0.01)
+    page.select_option("#pair-first", "0")
+    assert page.locator("#pair-lines .miss").count() == 0
 
 
 def test_frames_stay_short(page: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from asic_cli.breakdown import break_down
 from asic_cli.report import write_report
 
 _VOID = {"meta", "img", "input", "br", "image", "line", "circle", "link"}
@@ -100,6 +101,15 @@ def test_figures_come_from_the_summary(run: Any, summary: dict[str, Any], tmp_pa
     assert words[words.index("points over nearest neighbour") - 1] == "+21.1"
     assert "25 → 50 %" in words
     assert "train 1.2 s" in words
+
+
+def test_scores_by_photo_and_by_keypoint(run: Any, page_text: str) -> None:
+    breakdown = break_down(run.collection, run.alignment, run.truth)
+    words = _Page(page_text).words
+    start = words.index("Keypoint")
+    for name, share in zip(run.truth.keypoint_names, breakdown.by_keypoint, strict=True):
+        row = words[words.index(name, start) :]
+        assert row[1:3] == [f"{100 * share.hits / share.total:.0f} ", f"({share.total})"]
 
 
 def test_photo_without_foreground_is_flagged(run: Any, tmp_path: Path) -> None:

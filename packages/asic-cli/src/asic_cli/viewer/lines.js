@@ -3,6 +3,16 @@
 const AGREES_WITHIN = 0.15;
 const PAIR_GAP = 12;
 
+// Two photos side by side; pixels' centres have their integer coordinates, those of the second after its width and gap.
+function drawPair(svg, images) {
+  svg.setAttribute("viewBox", `-0.5 -0.5 ${2 * WIDTH + PAIR_GAP} ${HEIGHT}`);
+  svg.replaceChildren();
+  images.forEach((image, place) => {
+    const x = place * (WIDTH + PAIR_GAP) - 0.5;
+    svgElement("image", { x, y: -0.5, width: WIDTH, height: HEIGHT, href: image.src }, svg);
+  });
+}
+
 class PairLines {
   constructor(maps, images, wheel) {
     this.maps = maps;
@@ -23,16 +33,19 @@ class PairLines {
     this.draw();
   }
 
+  // Opens a pair with one of its transfers marked.
+  show(miss) {
+    [this.choices[0].value, this.choices[1].value] = [miss.source, miss.target];
+    this.draw();
+    drawMiss(byId("pair-lines"), this.maps, miss);
+    byId("pair-chooser").scrollIntoView({ block: "center" });
+  }
+
   draw() {
     const [first, second] = this.choices.map((choice) => Number(choice.value));
     const least = Number(this.threshold.value);
     const svg = byId("pair-lines");
-    svg.setAttribute("viewBox", `-0.5 -0.5 ${2 * WIDTH + PAIR_GAP} ${HEIGHT}`);
-    svg.replaceChildren();
-    [first, second].forEach((photo, place) => {
-      const x = place * (WIDTH + PAIR_GAP) - 0.5;
-      svgElement("image", { x, y: -0.5, width: WIDTH, height: HEIGHT, href: this.images[photo].src }, svg);
-    });
+    drawPair(svg, [this.images[first], this.images[second]]);
     const matches = this.matches(first, second);
     const shown = matches.filter((match) => match.score >= least).sort((one, other) => one.agrees - other.agrees);
     for (const match of shown) this.line(svg, match);

@@ -30,6 +30,11 @@ def text(value: str) -> str:
     return escape(visible_text(value))
 
 
+def photo_name(path: str) -> str:
+    """A photo's name, kept apart from the text around it in whatever direction it is written."""
+    return f'<bdi class="name" title="{text(path)}">{text(path.rsplit("/", 1)[-1])}</bdi>'
+
+
 def averages(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
     """The average photo before and after alignment, each cropped to what it shows."""
     crop = pictures.crop_to_content(pictures.average(collection.images, alignment.foreground))
@@ -51,7 +56,7 @@ def photo_tiles(collection: ImageCollection, alignment: Alignment) -> str:
     return "".join(
         f'<figure class="tile" data-photo="{index}"><div class="picture">'
         f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}"></div>'
-        f"<figcaption>{_name(photo.path)}{_badges(flags[index])}</figcaption></figure>"
+        f"<figcaption>{photo_name(photo.path)}{_badges(flags[index])}</figcaption></figure>"
         for index, (photo, image) in enumerate(zip(collection.photos, collection.images.numpy(), strict=True))
     )
 
@@ -85,9 +90,9 @@ def flag_table(alignment: Alignment) -> str:
     """The photos whose maps are in doubt and why, then those that are mirrored, which is a fact and no fault."""
     flags = flags_of(alignment)
     doubtful = [(photo, flag) for photo, own in enumerate(flags) for flag in own if flag.doubtful]
-    mirrored = [_name(alignment.photos[photo].path) for photo, own in enumerate(flags) if MIRRORED in own]
+    mirrored = [photo_name(alignment.photos[photo].path) for photo, own in enumerate(flags) if MIRRORED in own]
     rows = "".join(
-        f'<tr><th scope="row">{_name(alignment.photos[photo].path)}</th><td>{_badges([flag])}</td>'
+        f'<tr><th scope="row">{photo_name(alignment.photos[photo].path)}</th><td>{_badges([flag])}</td>'
         f"<td>{escape(flag.meaning)}</td><td>{100 * float(alignment.support[photo]):.0f} %</td></tr>"
         for photo, flag in doubtful
     )
@@ -126,7 +131,7 @@ def _drawing(collection: ImageCollection, lines: pictures.PairLines) -> str:
             lines.ends_px.tolist(), lines.agrees.tolist(), lines.colours.tolist(), strict=True
         )
     )
-    names = " and ".join(_name(collection.photos[photo].path) for photo in (lines.first, lines.second))
+    names = " and ".join(photo_name(collection.photos[photo].path) for photo in (lines.first, lines.second))
     return (
         f'<figure class="pair"><svg viewBox="0 0 {second_x + width} {height}" role="img" '
         f'aria-label="Matches of two photos">{photos}{strokes}</svg><figcaption>{names}: '
@@ -138,11 +143,6 @@ def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str | None) -> s
     kind = 'class="weak"' if colour is None else f'stroke="{colour}" fill="{colour}"'
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in ((x1, y1), (x2, y2)))
     return f'<g {kind}><line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>{dots}</g>'
-
-
-def _name(path: str) -> str:
-    """A photo's name, kept apart from the text around it in whatever direction it is written."""
-    return f'<bdi class="name" title="{text(path)}">{text(path.rsplit("/", 1)[-1])}</bdi>'
 
 
 def _badges(flags: Iterable[Flag]) -> str:

@@ -23,7 +23,10 @@ async function start() {
     viewer.drawAll();
     byId("tools").hidden = byId("pin-tools").hidden = false;
     byId("viewer").classList.add("live");
-    frames.add("lines", () => new PairLines(maps, images, wheel));
+    frames.add("lines", () => {
+      const lines = new PairLines(maps, images, wheel);
+      listWorst(maps, images, (miss) => lines.show(miss));
+    });
     frames.finished().then(() => { byId("viewer").dataset.ready = "true"; });
   });
 }

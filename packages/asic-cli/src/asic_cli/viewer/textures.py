@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ CONFIDENCE_SIDE = 64
 MATCHES_A_PAIR = 80
 
 
-def viewer_data(matches: MatchSet, alignment: Alignment, window: CanonicalWindow) -> str:
+def viewer_data(
+    matches: MatchSet, alignment: Alignment, window: CanonicalWindow, truth: Mapping[str, Any] | None = None
+) -> str:
     """The data block of the page: JSON in ASCII that is safe inside a script element.
 
     Numbers in textures are little-endian. A map has 128 x 128 texels whose outermost centres are the centres of the
     photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. Confidence has
     64 x 64 texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background
     first. A match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1.
+    `truth` is taken as it is.
     """
     document = {
         "size": list(alignment.size_hw),
@@ -41,6 +45,7 @@ def viewer_data(matches: MatchSet, alignment: Alignment, window: CanonicalWindow
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
         "pairs": _pairs(matches, alignment.size_hw),
+        "truth": truth,
     }
     # "<" could end the element; everything else in JSON is harmless there.
     return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
@@ -51,6 +56,7 @@ def _photo(alignment: Alignment, index: int) -> dict[str, Any]:
     steps, low, high = quantise(alignment.maps[index])
     return {
         "path": photo.path,
+        "size": list(photo.size_hw),
         "scale": list(photo.scale_xy),
         "offset": list(photo.offset_xy),
         "low": low,

@@ -1,0 +1,94 @@
+"""A run with the collection it was made from, as the commands that show, score and use one need it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asic_cli.errors import InputError
+from asic_cli.folder import INDEX_FILES
+
+if TYPE_CHECKING:
+    from asic_eval import KeypointBenchmark
+    from asic_flow.alignment import Alignment
+    from asic_flow.collection import ImageCollection
+    from asic_flow.matches import MatchSet
+
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        folder: The run's.
+        collection_folder: Where its collection lies.
+        identity: The collection's.
+        collection: The photos.
+        matches: Their matches.
+        alignment: Their maps.
+    """
+
+    folder: Path
+    collection_folder: Path
+    identity: str
+    collection: ImageCollection
+    matches: MatchSet
+    alignment: Alignment
+
+    @property
+    def title(self) -> str:
+        """What to call it: the collection's folder."""
+        return self.collection_folder.name
+
+    def truth(self) -> KeypointBenchmark | None:
+        """The collection's annotated points, or None; see `asic_cli.truth.read_truth` for the errors."""
+        from asic_cli.truth import read_truth
+
+        return read_truth(self.collection_folder, self.collection)
+
+
+def load_run(folder: Path) -> Run:
+    """Reads a run and its collection, which lies where the run says: relative to itself, so both can be moved together.
+
+    Raises:
+        InputError: The collection is not recorded, or has changed since.
+        RunError: The run is missing or damaged.
+        CollectionError: The collection is.
+    """
+    from asic_flow.alignment import Alignment, read_run_index
+    from asic_flow.collection import identity, load_collection
+
+    record = read_run_index(folder).get("collection")
+    if not isinstance(record, dict) or not isinstance(record.get("path"), str):
+        raise InputError(f"{folder / INDEX_FILES['run']}, field 'collection': expected the collection's path")
+    collection_folder = (folder / record["path"]).resolve()
+    collection, matches = load_collection(collection_folder)
+    found = identity(collection_folder)
+    if found != record.get("identity"):
+        raise InputError(f"{collection_folder} has changed since {folder} was made; run `asic train` with --fresh")
+    return Run(folder, collection_folder, found, collection, matches, Alignment.load(folder))
+
+
+def read_summary(run: Run) -> dict[str, Any]:
+    """What `asic eval` found of a run; nothing where it has not looked, or looked at an earlier run in this folder.
+
+    Raises:
+        InputError: `summary.json` cannot be read or is of another format.
+    """
+    path = run.folder / SUMMARY_FILE
+    try:
+        summary = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected JSON, got {error}; run `asic eval` again") from error
+    if not isinstance(summary, dict) or (summary.get("format"), summary.get("version")) != ("asic-summary", 1):
+        raise InputError(f"{path}, field 'format': expected 'asic-summary', version 1; run `asic eval` again")
+    scored = summary.get("alignment")
+    support = [round(value, 6) for value in run.alignment.support.tolist()]
+    return summary if isinstance(scored, dict) and scored.get("support") == support else {}

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from asic_cli import view as view_command
+from asic_cli.view import page_server
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    addresses: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: addresses.append(address) or True)
+    return addresses
+
+
+def test_the_page_is_the_report_with_the_scores_there_are(asic, demo, tmp_path) -> None:
+    result = asic("view", demo / "run", "--out", "below/view.html")
+    assert (result.code, result.out) == (0, "below/view.html\n"), result.err
+    assert (tmp_path / "below" / "view.html").read_bytes() == (demo / "run" / "report.html").read_bytes()
+
+
+def test_without_out_the_report_is_written_and_can_be_opened(asic, run, collection, tmp_path, opened) -> None:
+    shutil.copytree(collection, tmp_path / "collection")
+    copied = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("summary.json", "report.html"))
+    result = asic("view", copied, "--open")
+    assert result.code == 0, result.err
+    assert "Nothing was scored." in (copied / "report.html").read_text()
+    assert opened == [(copied / "report.html").as_uri()]
+
+
+def test_scores_of_an_earlier_run_are_not_shown(asic, demo, tmp_path) -> None:
+    shutil.copytree(demo / "collection", tmp_path / "collection")
+    copied = shutil.copytree(demo / "run", tmp_path / "run")
+    summary = json.loads((copied / "summary.json").read_text())
+    summary["alignment"]["support"][0] = 0.123
+    (copied / "summary.json").write_text(json.dumps(summary))
+    assert asic("view", copied, "--out", "page.html").code == 0
+    assert "Nothing was scored." in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "summary.json: expected JSON"), ('{"format": "other"}', "summary.json, field 'format'")],
+)
+def test_a_damaged_summary_is_named(asic, run, collection, tmp_path, content, message) -> None:
+    shutil.copytree(collection, tmp_path / "collection")
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "summary.json").write_text(content)
+    result = asic("view", copied)
+    assert (result.code, message in result.err) == (2, True), result.err
+
+
+def test_a_folder_that_is_no_run_is_named(asic, collection) -> None:
+    result = asic("view", collection)
+    assert (result.code, "no config.json" in result.err) == (2, True)
+
+
+def test_served_to_this_machine_alone() -> None:
+    server = page_server(b"the page")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    assert server.server_address[0] == "127.0.0.1"
+    with urllib.request.urlopen(address) as answer:
+        assert answer.read() == b"the page"
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    elsewhere = urllib.request.Request(address, headers={"Host": f"elsewhere.example:{server.server_port}"})
+    for refused in (elsewhere, f"{address}config.json"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(refused)
+    server.shutdown()
+    server.server_close()
+
+
+def test_serve_opens_its_own_address(run, monkeypatch, opened) -> None:
+    pages: list[bytes] = []
+
+    class Served:
+        server_port = 4711
+
+        def __init__(self, page: bytes) -> None:
+            pages.append(page)
+
+        def __enter__(self) -> Served:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def serve_forever(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(view_command, "page_server", Served)
+    with pytest.raises(KeyboardInterrupt):
+        view_command.view(run, out=run.parent / "served.html", serve=True, open_it=True)
+    assert pages == [(run.parent / "served.html").read_bytes()]
+    assert opened == ["http://127.0.0.1:4711/"]
+
+
+def test_where_there_is_no_browser_the_address_is_told(asic, run, monkeypatch) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda _: False)
+    result = asic("view", run, "--out", "page.html", "--open")
+    assert (result.code, "no browser was found; open file://" in result.err) == (0, True)
