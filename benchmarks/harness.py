@@ -6,9 +6,9 @@ The operation's tests run first and stop the benchmark when red; a provider that
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
@@ -114,6 +114,8 @@ def _peak(run: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    # Memory that was freed before, but not given back, would hide what this run takes.
+    ctypes.CDLL(None).malloc_trim(0)
     # Writing 5 lowers the kernel's record of the peak to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
     lowest = _high_water()
@@ -136,6 +138,14 @@ def _timed(provider: Provider, runs: int, device: torch.device) -> float:
     return (time.perf_counter() - start) / runs
 
 
+def _runs(provider: Provider, device: torch.device) -> int:
+    """Return how many runs in a row fill `LEAST`, the smallest power of two; the first ones, cold, do not decide it."""
+    runs = 1
+    while runs * _timed(provider, runs, device) < LEAST:
+        runs *= 2
+    return runs
+
+
 def measure(case: Case, device: torch.device) -> CaseResult:
     """Warm every provider up, then time them in turn, so that all meet the same state of the machine.
 
@@ -143,7 +153,7 @@ def measure(case: Case, device: torch.device) -> CaseResult:
     the provider before it left would be measured.
     """
     peaks = {provider.name: _peak(provider.run, device) for provider in case.providers}
-    runs = {provider.name: max(1, math.ceil(LEAST / _timed(provider, 1, device))) for provider in case.providers}
+    runs = {provider.name: _runs(provider, device) for provider in case.providers}
     times: dict[str, list[float]] = {provider.name: [] for provider in case.providers}
     for _ in range(case.repeats):
         for provider in case.providers:

@@ -137,6 +137,19 @@ def test_chosen_images_answer_as_all_of_them(backend, draw):
     assert torch.equal(own.points_px, some.points_px)
 
 
+def test_many_points_answer_as_few(backend, draw, monkeypatch):
+    maps = identity_maps(3, 9, 11) + 0.1 * draw(3, 9, 11, 2).float()
+    foreground = draw(3, 9, 11, seed=1) > 0
+    foreground[0] = False
+    points = 2 * draw(40, 2, seed=2).float()
+    few = run(backend, points, maps, foreground)
+    monkeypatch.setattr(subpixel, "FEW", 10)
+    many = run(backend, points, maps, foreground)
+    assert few.points_px.isnan().flatten(1).any(1).tolist() == [True, False, False]
+    assert torch.equal(many.points_px.nan_to_num(nan=-1), few.points_px.nan_to_num(nan=-1))
+    assert torch.equal(many.distance, few.distance)
+
+
 @pytest.mark.parametrize(("num_images", "num_points"), [(0, 3), (2, 0)])
 def test_nothing_asked_or_nothing_to_search_is_no_answer(backend, num_images, num_points):
     maps = identity_maps(1, 4, 4).expand(num_images, -1, -1, -1)
@@ -146,23 +159,35 @@ def test_nothing_asked_or_nothing_to_search_is_no_answer(backend, num_images, nu
     assert found.ratio.shape == (num_images, num_points)
 
 
-def test_a_flat_or_folded_map_takes_no_step():
+def test_a_flat_or_folded_map_takes_no_step(backend):
     flat = torch.zeros(1, 3, 3, 2)
     folded = torch.arange(3.0).view(1, 1, 3, 1) * torch.tensor([1.0, 0.5]).expand(1, 3, 3, 2)
-    everywhere = torch.ones(1, 3, 3, dtype=torch.bool)
+    everywhere = torch.ones(1, 3, 3, dtype=torch.bool, device=backend.device)
     for maps in (flat, folded):
-        entry = subpixel.prepare(maps, everywhere)[0, 4]
-        place, remaining = subpixel.refine(maps[0, 1, 1] + torch.tensor([0.3, 0.4]), entry)
-        assert place.tolist() == [1, 1]
+        points = (maps[:, 1, 1] + torch.tensor([0.3, 0.4]))[None]
+        found = subpixel.tangents(maps.to(backend.device), everywhere)
+        place, remaining = found.refine(points.to(backend.device), [0], torch.tensor([[4]], device=backend.device))
+        assert place.tolist() == [[[1, 1]]]
         assert remaining.item() == pytest.approx(0.5)
 
 
 def test_slopes_use_the_neighbours_on_the_foreground_only():
-    maps = torch.tensor([[0.0, 1.0, 3.0, 100.0]]).view(1, 1, 4, 1).expand(-1, -1, -1, 2).contiguous()
-    foreground = torch.tensor([[[True, True, True, False]]])
-    slope = subpixel.slopes(maps, foreground)[0, 0]
-    assert slope[:, 0, 0].tolist() == [1.0, 1.5, 2.0, 0.0]
-    assert slope[:, :, 1].abs().max() == 0
+    maps = torch.tensor([[0.0, 1.0, 3.0, 100.0], [7.0, 8.0, 9.0, 200.0]])[None, ..., None].expand(-1, -1, -1, 2)
+    foreground = torch.tensor([[[True, True, True, False], [True, False, False, False]]])
+    found = subpixel.tangents(maps, foreground)
+    right, down = found.entries[2:4, :-1]
+    assert right.tolist() == [[1.0, 1.0], [1.5, 1.5], [2.0, 2.0], [0.0, 0.0]]
+    assert down.tolist() == [[7.0, 7.0], [0.0, 0.0], [0.0, 0.0], [7.0, 7.0]]
+    assert found.rows.tolist() == [[0, 1, 2, -1, 3, -1, -1, -1, -1]]
+
+
+def test_neighbours_do_not_reach_across_rows_or_images():
+    """Every image's canonical coordinates are far from those of the pixels stored before and after it."""
+    maps = identity_maps(1, 3, 4) + 1000.0 * torch.arange(3.0).view(3, 1, 1, 1)
+    found = subpixel.tangents(maps, torch.ones(3, 3, 4, dtype=torch.bool))
+    right, down = found.entries[2:4, :-1]
+    torch.testing.assert_close(right, torch.tensor([2 / 3, 0.0]).expand(36, 2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(down, torch.tensor([0.0, 1.0]).expand(36, 2), rtol=0, atol=1e-3)
 
 
 def test_arguments_that_do_not_fit_are_refused():
@@ -177,8 +202,11 @@ def test_arguments_that_do_not_fit_are_refused():
         nearest_canonical(points, maps, foreground.float())
     with pytest.raises(ValueError, match="foreground must be on cpu with the maps"):
         nearest_canonical(points, maps, foreground.to("meta"))
-    with pytest.raises(ValueError, match="maps must be finite on the foreground"):
-        nearest_canonical(points, maps / 0, foreground)
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        holed = maps.clone()
+        holed[1, 2, 3, 1] = bad
+        with pytest.raises(ValueError, match="maps must be finite on the foreground"):
+            nearest_canonical(points, holed, foreground)
     index = CanonicalIndex(maps, foreground)
     with pytest.raises(ValueError, match=r"images must be within 0 to 1, got \[2\]"):
         index.nearest(points, images=[2])
@@ -188,8 +216,11 @@ def test_arguments_that_do_not_fit_are_refused():
         index.nearest(points.double())
     with pytest.raises(ValueError, match="points must be on cpu with the maps"):
         index.nearest(points.to("meta"))
-    with pytest.raises(ValueError, match="points must be finite"):
-        index.nearest(points / 0)
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="points must be finite"):
+            index.nearest(points.index_fill(0, torch.tensor([1]), bad))
+    largest = torch.finfo(torch.float32).max
+    assert not index.nearest(torch.full((3, 2), largest)).visible.any()
     for options in ({"max_distance": -1.0}, {"basin_px": -1.0}, {"max_distance": float("nan")}):
         with pytest.raises(ValueError, match="max_distance and basin_px must be 0 or more"):
             index.nearest(points, **options)

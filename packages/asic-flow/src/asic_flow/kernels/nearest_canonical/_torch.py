@@ -75,7 +75,7 @@ class TreeSearch:
                 centres, radius = basin[0][position].numpy(), basin[1]
                 found = photo.nearest_outside(queries[position], centres, radius, self.width)
                 pixel[position], distance[position] = found
-        return torch.from_numpy(pixel), torch.from_numpy(distance.astype(np.float32))
+        return torch.from_numpy(pixel), torch.from_numpy(distance).float()
 
 
 def build(maps: Tensor, foreground: Tensor) -> TreeSearch:

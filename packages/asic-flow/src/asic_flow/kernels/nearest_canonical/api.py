@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
-from asic_flow.kernels.nearest_canonical.subpixel import prepare, refine
+from asic_flow.kernels.nearest_canonical.subpixel import tangents
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class CanonicalNeighbours:
     distance: Tensor
     ratio: Tensor | None
     visible: Tensor
+
+
+def _all_finite(numbers: Tensor) -> bool:
+    """Say whether float32 numbers are all finite, in one pass: in float64 their sum cannot overflow."""
+    return math.isfinite(numbers.sum(dtype=torch.float64))
 
 
 class CanonicalIndex:
@@ -58,18 +64,18 @@ class CanonicalIndex:
             raise TypeError(f"foreground must be bool, got {foreground.dtype}; threshold the mask first")
         if foreground.device != maps.device:
             raise ValueError(f"foreground must be on {maps.device} with the maps, got {foreground.device}; use .to()")
-        if not (maps.isfinite().all(-1) | ~foreground).all():
-            raise ValueError(
-                "maps must be finite on the foreground, got NaN or infinite coordinates; mask those pixels out"
-            )
         module = load_implementation("nearest_canonical", impl, maps.device)
         maps = maps.detach().contiguous()
         foreground = foreground.contiguous()
-        self._table = prepare(maps, foreground)
+        self._tangents = tangents(maps, foreground)
+        if not _all_finite(self._tangents.coordinates):
+            raise ValueError(
+                "maps must be finite on the foreground, got NaN or infinite coordinates; mask those pixels out"
+            )
         self._search = module.build(maps, foreground)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._tangents.rows)
 
     @torch.no_grad()
     def nearest(
@@ -102,9 +108,11 @@ class CanonicalIndex:
             raise ValueError(f"points must be {expected}, got shape {tuple(points.shape)}; give one set an image")
         if points.dtype != torch.float32:
             raise TypeError(f"points must be float32, got {points.dtype}; convert them with .float()")
-        if points.device != self._table.device:
-            raise ValueError(f"points must be on {self._table.device} with the maps, got {points.device}; use .to()")
-        if not points.isfinite().all():
+        if points.device != self._tangents.rows.device:
+            raise ValueError(
+                f"points must be on {self._tangents.rows.device} with the maps, got {points.device}; use .to()"
+            )
+        if not _all_finite(points):
             raise ValueError("points must be finite, got NaN or infinite ones; drop absent points before the look-up")
         if not max_distance >= 0 or (basin_px is not None and not basin_px >= 0):
             raise ValueError(
@@ -112,8 +120,7 @@ class CanonicalIndex:
             )
         queries = points.expand(len(chosen), -1, -1).contiguous()
         pixel, distance = self._search.search(queries, chosen)
-        images_of = torch.tensor(chosen, dtype=torch.int64, device=points.device)[:, None]
-        place, remaining = refine(queries, self._table[images_of, pixel])
+        place, remaining = self._tangents.refine(queries, chosen, pixel)
         remaining.nan_to_num_(nan=torch.inf)
         ratio = None
         if basin_px is not None:
