@@ -15,7 +15,7 @@ from asic_flow.baselines import nearest_neighbour
 from asic_flow.collection import load_collection
 
 ALPHAS = {"0.05", "0.10"}
-METHODS = ["box_copy", "nearest_neighbour", "canonical", "combined"]
+METHODS = ["box_copy", "nearest_neighbour", "mls", "canonical", "combined"]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_collection_alone_has_its_baselines(asic, demo, tmp_path) -> None:
     copied = shutil.copytree(demo / "collection", tmp_path / "x")
     result = asic("eval", "x", "--json")
     assert (result.json["default"], result.json["alignment"]) == (None, None)
-    assert list(result.json["methods"]) == METHODS[:2]
+    assert list(result.json["methods"]) == METHODS[:3]
     assert result.json["methods"]["box_copy"]["pck"]["0.10"]["per_point"] > 0
     assert not (copied / "report.html").exists()
     assert "every hop" in asic("eval", "x").out

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from asic_features.mls import rigid_flow
+from asic_features.mls import moving_least_squares, rigid_flow
+from asic_flow.collection import ImageCollection, Photo, TokenGrid
+from asic_flow.matches import MatchSet
 
 
 def literal(point: torch.Tensor, xy_a: torch.Tensor, xy_b: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -67,3 +70,37 @@ def test_wrong_input() -> None:
         rigid_flow(torch.rand(3, 2), torch.empty(0, 2), torch.empty(0, 2))
     with pytest.raises(ValueError, match=r"expected two \(K, 2\) tensors"):
         rigid_flow(torch.rand(3, 2), torch.rand(4, 2), torch.rand(5, 2))
+
+
+def test_the_baseline_carries_points_both_ways_and_leaves_them_where_nothing_matches() -> None:
+    grid = TokenGrid(2, 2, 16.0, 7.5)
+    photos = tuple(
+        Photo(f"{index}.png", "0" * 64, (64, 64), (0.5 + 0.5 * index, 0.5 + 0.5 * index), (1.0 * index, 0.0), None)
+        for index in range(3)
+    )
+    collection = ImageCollection(
+        photos=photos,
+        images=torch.zeros(3, 32, 32, 3, dtype=torch.uint8),
+        masks=torch.full((3, 32, 32), 255, dtype=torch.uint8),
+        descriptors=torch.ones(3, 4, 4).half() / 2,
+        saliency=torch.zeros(3, 4),
+        grid=grid,
+        settings={},
+    )
+    # In model pixels, photo 1 is photo 0 moved by (5, -3); photo 2 matches nothing.
+    xy_a = np.array([[4, 10], [20, 6], [12, 25]], np.float32)
+    matches = MatchSet(
+        pairs=np.array([[0, 1], [0, 2]], np.int32),
+        offsets=np.array([0, 3, 3]),
+        xy_a=xy_a,
+        xy_b=xy_a + np.array([5, -3], np.float32),
+        score=np.array([0.9, 0.2, -0.1], np.float32),
+        saliency=np.zeros(3, np.float32),
+    )
+    carry = moving_least_squares(collection, matches)
+    points = np.array([[20.0, 30.0], [14.0, 12.0], [20.0, 30.0], [20.0, 30.0]])
+    found = carry(points, np.array([0, 1, 0, 1]), np.array([1, 0, 2, 2]))
+    model = [[10, 15], [14 + 1, 12], [10, 15], [20 + 1, 30]]
+    moved = np.array(model) + np.array([[5, -3], [-5, 3], [0, 0], [0, 0]])
+    expected = [photos[image].to_image(xy[None])[0] for xy, image in zip(moved, (1, 0, 2, 2), strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)

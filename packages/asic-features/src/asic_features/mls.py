@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from asic_flow.baselines import Baseline
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
 
 _CHUNK_ELEMENTS = 4_000_000  # of the table of points by matches: 64 MB a chunk
 
@@ -46,6 +52,44 @@ def rigid_flow(
         for chunk in torch.split(points, rows)
     ]
     return torch.view_as_real(torch.cat(moved)).float() if moved else points.float()
+
+
+def moving_least_squares(collection: ImageCollection, matches: MatchSet) -> Baseline:
+    """Carries points by ``rigid_flow`` through the matches of their own two photos alone; no third photo helps.
+
+    Matches count by their similarity. Between photos without a match, points keep their place in the model's frame.
+
+    Args:
+        collection: The photos.
+        matches: Of its pairs; a pair serves both directions.
+
+    Returns:
+        A baseline, see ``asic_flow.baselines``.
+    """
+    scale = np.array([photo.scale_xy for photo in collection.photos])
+    offset = np.array([photo.offset_xy for photo in collection.photos])
+    row_of = {(int(first), int(second)): row for row, (first, second) in enumerate(matches.pairs)}
+
+    def answer(
+        points: NDArray[np.float64], source: NDArray[np.int64], target: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        place = np.asarray(points, np.float64) * scale[source] + offset[source]
+        count = len(collection)
+        for key in np.unique(source * count + target):
+            first, second = divmod(int(key), count)
+            row = row_of.get((min(first, second), max(first, second)))
+            if row is None or matches.offsets[row] == matches.offsets[row + 1]:
+                continue
+            of_pair = slice(int(matches.offsets[row]), int(matches.offsets[row + 1]))
+            ends = [torch.from_numpy(xy[of_pair]) for xy in (matches.xy_a, matches.xy_b)]
+            xy_a, xy_b = ends if first < second else ends[::-1]
+            asked = (source == first) & (target == second)
+            weight = torch.from_numpy(matches.score[of_pair]).clamp_min(1e-6)
+            place[asked] = rigid_flow(torch.from_numpy(place[asked]), xy_a, xy_b, weight=weight).numpy()
+        found: NDArray[np.float64] = (place - offset[target]) / scale[target]
+        return found
+
+    return answer
 
 
 def _carry(
