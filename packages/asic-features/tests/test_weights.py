@@ -63,6 +63,9 @@ def test_cached_weights_are_found(hub: Path) -> None:
     assert locate_weights("vit_small_patch8_224.dino") == link
     row = next(row for row in list_weights() if row.backbone.name == "dino_vits8")
     assert (row.path, row.size_bytes) == (link, len(CONTENT))
+    assert (row.revision, row.sha256) == ("abc", hashlib.sha256(CONTENT).hexdigest())
+    absent = next(row for row in list_weights() if row.backbone.name == "dino_vitb8")
+    assert (absent.path, absent.size_bytes, absent.revision, absent.sha256) == (None, 0, None, None)
 
 
 def test_nothing_to_find_for_the_weight_free_descriptor(tmp_path: Path) -> None:
@@ -94,6 +97,17 @@ def test_verify_compares_with_the_blobs_name(hub: Path) -> None:
         verify_weights("dino_vits8")
 
 
+def test_verify_takes_a_checksum_from_elsewhere(hub: Path) -> None:
+    path = hub / REPOSITORY / "snapshots" / "abc" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert verify_weights("dino_vits8", hashlib.sha256(CONTENT).hexdigest())
+    with pytest.raises(WeightsError, match="expected sha256 0000"):
+        verify_weights("dino_vits8", "0" * 64)
+    with pytest.raises(ValueError, match="sha256: expected 64 hexadecimal digits"):
+        verify_weights("dino_vits8", "abc")
+
+
 def test_verify_needs_a_recorded_checksum(hub: Path) -> None:
     path = hub / REPOSITORY / "snapshots" / "abc" / "model.safetensors"
     path.parent.mkdir(parents=True)
@@ -102,19 +116,36 @@ def test_verify_needs_a_recorded_checksum(hub: Path) -> None:
         verify_weights("dino_vits8")
 
 
-def test_fetch_downloads_into_the_cache_and_verifies(hub: Path) -> None:
+@pytest.mark.parametrize("revision", [None, "0123456789" * 4])
+def test_fetch_downloads_into_the_cache_and_verifies(hub: Path, revision: str | None) -> None:
     asked: dict[str, str] = {}
+    store(hub, revision="newer")
 
     def download(**arguments: str) -> str:
         asked.update(arguments)
-        return str(store(hub))
+        return str(store(hub, revision=arguments["revision"] or "newest"))
 
-    assert fetch_weights("dino_vits8", download).name == "model.safetensors"
+    fetched = fetch_weights("dino_vits8", download, revision=revision)
+    assert fetched.path == hub / REPOSITORY / "snapshots" / (revision or "newest") / "model.safetensors"
+    assert (fetched.revision, fetched.sha256) == (revision or "newest", hashlib.sha256(CONTENT).hexdigest())
     assert asked == {
         "repo_id": "timm/vit_small_patch8_224.dino",
         "filename": "model.safetensors",
+        "revision": revision,
         "cache_dir": str(hub),
     }
+
+
+def test_fetch_wants_a_commit() -> None:
+    with pytest.raises(ValueError, match="revision: expected the 40 hexadecimal digits of a commit, got 'main'"):
+        fetch_weights("dino_vits8", revision="main")
+
+
+def test_offline_is_offline(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del hub
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="cannot fetch dino_vits8: HF_HUB_OFFLINE is set"):
+        fetch_weights("dino_vits8", lambda **_: pytest.fail("the network was asked"))
 
 
 def test_fetch_refuses_content_that_was_not_announced(hub: Path) -> None:

@@ -216,6 +216,9 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
             if made is not None:
                 return replace(made, seconds=time.monotonic() - started)
         say(f"{len(photos.sources)} photos, {config.backbone} on {config.device}, {torch.get_num_threads()} threads")
+        backbone = config.resolve().backbone
+        if backbone.needs_weights:
+            say(f"licence of the weights of {backbone.name}: {backbone.licence}")
         try:
             with Stages() as stages:
                 collection, matches = extract_collection(

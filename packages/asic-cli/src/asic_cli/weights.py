@@ -9,6 +9,7 @@ import typer
 from asic_cli.console import printable, say, show, write_data, write_json
 from asic_cli.errors import InputError
 from asic_cli.options import Json
+from asic_features.backbones import Backbone as BackboneEntry
 from asic_features.backbones import find_backbone
 from asic_features.weights import fetch_weights, list_weights, verify_weights
 
@@ -26,6 +27,8 @@ def list_command(as_json: Json = False) -> None:
             "licence": status.backbone.licence,
             "path": None if status.path is None else str(status.path),
             "bytes": status.size_bytes,
+            "revision": status.revision,
+            "sha256": status.sha256,
         }
         for status in list_weights()
     ]
@@ -34,30 +37,53 @@ def list_command(as_json: Json = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("backbone", "licence", "weights")
+    table = Table("backbone", "licence", "weights", "revision", "sha256")
     for row in rows:
         size = f"{int(str(row['bytes'])) / 1e6:.0f} MB" if row["path"] else "not here"
-        table.add_row(str(row["backbone"]), str(row["licence"]), "needs none" if row["timm"] is None else size)
+        pins = [str(row[name])[:12] if row[name] else "" for name in ("revision", "sha256")]
+        table.add_row(str(row["backbone"]), str(row["licence"]), "needs none" if row["timm"] is None else size, *pins)
     show(table)
 
 
 @app.command("fetch")
-def fetch_command(backbone: Backbone) -> None:
-    """Fetch a backbone's weights from the Hugging Face hub and verify them; uses the network."""
-    licence = _licence(backbone)
+def fetch_command(
+    backbone: Backbone,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Commit of the hub's repository [default: the newest].")
+    ] = None,
+) -> None:
+    """Fetch a backbone's weights from the Hugging Face hub and verify them; uses the network.
+
+    Says which revision and checksum it got, so that another machine can be given the same.
+    """
+    licence = _find(backbone).licence
     say(f"fetching {backbone} (licence: {licence})")
-    write_data(printable(fetch_weights(backbone)))
+    try:
+        fetched = fetch_weights(backbone, revision=revision)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    say(f"revision {fetched.revision}, sha256 {fetched.sha256}")
+    write_data(printable(fetched.path))
 
 
 @app.command("verify")
-def verify_command(backbone: Backbone) -> None:
-    """Compare a backbone's cached weights with the checksum they were published under."""
-    _licence(backbone)
-    write_data(verify_weights(backbone))
-
-
-def _licence(backbone: str) -> str:
+def verify_command(
+    backbone: Backbone,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="The checksum to expect.")] = None,
+) -> None:
+    """Compare a backbone's cached weights with a checksum: the one given, or the one the hub announced."""
+    _find(backbone)
     try:
-        return find_backbone(backbone).licence
+        found = verify_weights(backbone, sha256)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    if sha256 is None:
+        say(f"{backbone}: as the hub announced it; ASIC ships no checksum to compare with, give one with --sha256")
+    write_data(found)
+
+
+def _find(backbone: str) -> BackboneEntry:
+    try:
+        return find_backbone(backbone)
     except ValueError as error:
         raise InputError(str(error)) from error

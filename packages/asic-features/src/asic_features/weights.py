@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from asic_features.backbones import BACKBONES, WEIGHT_FREE, Backbone, find_backbone
 
 WEIGHTS_FILE = "model.safetensors"
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class WeightsError(Exception):
@@ -25,11 +28,15 @@ class WeightsStatus:
         backbone: The table's entry.
         path: The file in the cache, or None.
         size_bytes: Its size, or 0.
+        revision: The commit of the hub's repository that it is from, or None.
+        sha256: The checksum that the hub stored it under, or None; `verify_weights` compares it with the content.
     """
 
     backbone: Backbone
     path: Path | None
     size_bytes: int
+    revision: str | None
+    sha256: str | None
 
 
 def cache_folder() -> Path:
@@ -81,29 +88,42 @@ def list_weights() -> tuple[WeightsStatus, ...]:
     rows = []
     for spec in BACKBONES.values():
         path = _cached(spec) if spec.needs_weights else None
-        rows.append(WeightsStatus(spec, path, path.stat().st_size if path else 0))
+        rows.append(
+            WeightsStatus(spec, None, 0, None, None)
+            if path is None
+            else WeightsStatus(spec, path, path.stat().st_size, path.parent.name, _stored_sha256(path))
+        )
     return tuple(rows)
 
 
-def verify_weights(backbone: str) -> str:
-    """Compare cached weights with the checksum under which the hub stored them.
+def verify_weights(backbone: str, sha256: str | None = None) -> str:
+    """Compare cached weights with a checksum.
 
-    The cache keeps a large file as ``blobs/<sha256 of its content>``, so the name is the expected value.
+    ASIC ships no checksums of its own. The cache keeps a large file as ``blobs/<sha256 of its content>``, so that
+    the name is what the hub announced; whoever knows the checksum from elsewhere gives it.
 
     Args:
         backbone: A name that ``find_backbone`` knows.
+        sha256: What is expected; None for what the hub announced.
 
     Returns:
         The file's sha256.
 
     Raises:
         WeightsError: Missing, changed, or stored without a checksum.
+        ValueError: ``sha256`` is none.
     """
+    if sha256 is not None and not _SHA256.fullmatch(sha256):
+        raise ValueError(f"sha256: expected 64 hexadecimal digits in lower case, got {sha256!r}")
     path = locate_weights(backbone)
     if path is None:
         raise WeightsError(f"{backbone} has no weights: there is nothing to verify")
-    expected = path.resolve().name
-    if len(expected) != 64:
+    return _verify(backbone, path, sha256)
+
+
+def _verify(backbone: str, path: Path, sha256: str | None) -> str:
+    expected = sha256 or _stored_sha256(path)
+    if expected is None:
         raise WeightsError(
             f"{path}: the cache holds no checksum for it; fetch it again: `asic weights fetch {backbone}`"
         )
@@ -116,35 +136,47 @@ def verify_weights(backbone: str) -> str:
     return found
 
 
-def fetch_weights(backbone: str, download: Callable[..., str] | None = None) -> Path:
+def fetch_weights(
+    backbone: str, download: Callable[..., str] | None = None, *, revision: str | None = None
+) -> WeightsStatus:
     """Download a backbone's weights into the Hugging Face cache and verify them. Touches the network.
 
     Args:
         backbone: A name that ``find_backbone`` knows.
+        revision: Commit of the hub's repository, 40 hexadecimal digits; None for the newest.
         download: ``huggingface_hub.hf_hub_download`` or a function with its arguments.
 
     Returns:
-        The file in the cache.
+        The file in the cache, with the revision and the checksum to pin.
 
     Raises:
-        WeightsError: The download failed, or its content is not what the hub announced.
+        WeightsError: ``HF_HUB_OFFLINE`` forbids it, the download failed, or its content is not what the hub announced.
+        ValueError: ``revision`` is no commit.
     """
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise ValueError(f"revision: expected the 40 hexadecimal digits of a commit, got {revision!r}")
     spec = find_backbone(backbone)
     if not spec.needs_weights:
         raise WeightsError(f"{backbone} has no weights: there is nothing to fetch")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise WeightsError(f"cannot fetch {backbone}: HF_HUB_OFFLINE is set; unset it, or name a file with --weights")
     if download is None:
         from huggingface_hub import hf_hub_download
 
         download = hf_hub_download
     try:
-        download(repo_id=f"timm/{spec.timm_name}", filename=WEIGHTS_FILE, cache_dir=str(cache_folder()))
+        fetched = Path(
+            download(
+                repo_id=f"timm/{spec.timm_name}",
+                filename=WEIGHTS_FILE,
+                revision=revision,
+                cache_dir=str(cache_folder()),
+            )
+        )
     except OSError as error:  # the hub's and httpx's network errors derive from it
         raise WeightsError(f"could not fetch timm/{spec.timm_name}/{WEIGHTS_FILE}: {error}") from error
-    verify_weights(backbone)
-    path = locate_weights(backbone)
-    if path is None:
-        raise WeightsError(f"{backbone}: fetched, but not found in {cache_folder()}")
-    return path
+    _check_file(fetched)
+    return WeightsStatus(spec, fetched, fetched.stat().st_size, fetched.parent.name, _verify(spec.name, fetched, None))
 
 
 def sha256_of(path: Path) -> str:
@@ -161,6 +193,11 @@ def _cached(spec: Backbone) -> Path | None:
     # Revisions are content hashes without order: the newest file is the last one fetched.
     found = [path for path in _repository_folder(spec).glob(f"snapshots/*/{WEIGHTS_FILE}") if path.is_file()]
     return max(found, key=lambda path: (path.stat().st_mtime, str(path)), default=None)
+
+
+def _stored_sha256(path: Path) -> str | None:
+    name = path.resolve().name
+    return name if _SHA256.fullmatch(name) else None
 
 
 def _check_file(path: Path) -> None:
