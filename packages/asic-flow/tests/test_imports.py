@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-MODULES = ["alignment", "baselines", "coarse", "collection", "config", "dense", "kernels", "matches", "train", "views"]
+MODULES = [
+    "alignment",
+    "baselines",
+    "coarse",
+    "collection",
+    "config",
+    "dense",
+    "kernels",
+    "matches",
+    "paper.training",
+    "train",
+    "views",
+]
 FORBIDDEN = ("asic_features", "asic_eval", "asic_cli", "timm", "torchvision", "typer", "triton")
 
 

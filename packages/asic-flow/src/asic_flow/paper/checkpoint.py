@@ -1,0 +1,93 @@
+"""The state of training in one file, `checkpoint.safetensors`: the tensors, and what else there is as its metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from asic_flow import atomic
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file and what differs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """All that the next steps depend on.
+
+    Attributes:
+        step: Steps done.
+        settings: Whatever must be the same for training to go on: settings and the collection's identity, as JSON.
+        progress: Scores so far and the like, as JSON.
+        tensors: By name: weights, averaged weights, the optimiser's moments, the generator's state.
+    """
+
+    step: int
+    settings: dict[str, Any]
+    progress: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Writes the file whole or not at all.
+
+        Raises:
+            OSError: The folder cannot be written, or the disk is full.
+        """
+        document = {
+            "format": "asic-checkpoint",
+            "version": FORMAT_VERSION,
+            "step": self.step,
+            "settings": self.settings,
+            "progress": self.progress,
+        }
+        # One storage may stand behind two names, which the format does not allow.
+        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in self.tensors.items()}
+        atomic.write_bytes(path, save(tensors, {"asic": json.dumps(document)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Reads the file.
+
+        Raises:
+            CheckpointError: It is not there, damaged, or not a checkpoint of this version.
+        """
+        try:
+            with safe_open(path, framework="pt") as stream:
+                document = json.loads((stream.metadata() or {})["asic"])
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
+            if (document["format"], document["version"]) != ("asic-checkpoint", FORMAT_VERSION):
+                raise CheckpointError(
+                    f"{path}, field 'version': expected {FORMAT_VERSION}, got {document['version']!r}; train anew"
+                )
+            return cls(int(document["step"]), dict(document["settings"]), dict(document["progress"]), tensors)
+        except CheckpointError:
+            raise
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; train anew") from error
+
+
+def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under names that begin with `prefix`."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that `pack` put under `prefix`."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a file, for comparison: tuples as lists."""
+    returned: dict[str, Any] = json.loads(json.dumps(settings))
+    return returned

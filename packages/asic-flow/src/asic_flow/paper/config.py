@@ -1,0 +1,145 @@
+"""Settings of the published recipe, each with its unit and where its value comes from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each loss of `asic_flow.paper.losses` counts; one of weight 0 is not computed.
+
+    The published weights, and 0 for the three that are ours. No weight is published for a match distance, cycles or
+    folds: 1 is a scale at which they are felt.
+
+    Attributes:
+        reconstruction: of canonical image against photo.
+        matches: of telling a match's partner from the others.
+        match_distance: of robust distances between a match's ends.
+        total_variation: of the displacement's slopes.
+        equivariance: of flows under warped and recoloured photos.
+        mask: of the canonical mask.
+        cycle: of carrying points to the other photo and back.
+        folds: of pixels where the map turns over.
+    """
+
+    reconstruction: float = 1.0
+    matches: float = 30.0
+    match_distance: float = 0.0
+    total_variation: float = 15_000.0
+    equivariance: float = 1.0
+    mask: float = 0.1
+    cycle: float = 0.0
+    folds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (entry.name for entry in fields(self)):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"weights.{name} must be 0 or more and finite, got {value}")
+
+
+@dataclass(frozen=True)
+class PaperConfig:
+    """How the network is trained.
+
+    Values are the published ones (Gupta et al., ICCV 2023) but for those that say otherwise.
+
+    Attributes:
+        steps: of the optimiser in all.
+        photos_per_step: photos in a step; each joins with an augmented copy. Fewer where the collection has fewer.
+        all_pairs: whether all pairs of a step's photos are matched, or only disjoint ones, the published way.
+        matches_per_pair: the most matches of a pair that one step uses, drawn anew in each; ours, bounds memory.
+        side: side of the network's input in pixels, a multiple of 16; photos are resized to it.
+        width: of the network, as a multiple of 64 channels in the first level.
+        head: resolution of the flow: the input's, or a quarter of it.
+        components: principal components of the descriptors that the canonical image holds beside RGB and mask. Ours:
+            their distance stands for the published perceptual one, and needs no other network's weights.
+        canonical_side: side of the canonical image, in its pixels.
+        learning_rate: Adam's, at its first peak.
+        restarts: of the cosine schedule; each period is twice as long as the one before, and the last ends at the last
+            step with a rate of zero. Published periods of 10,000 and 20,000 break off in the middle of the second.
+        restart_decay: factor from one period's peak rate to the next one's.
+        temperature: of the match loss, canonical distance. Ours: at the published 1 a perfect answer is hardly cheaper
+            than a wrong one.
+        distance_scale: of the robust match distance, canonical distance.
+        jitter: strength of the colour changes, as a multiple of the published ones.
+        bend: the most a thin-plate spline's control point moves, as a share of the distance between two of them.
+        averaging_steps: half-life of the averaged weights, in steps; published as 10,000 photos of 32 a step.
+        evaluate_every: steps from one score of the held-out matches to the next.
+        patience: scores without a rise that end training; the best scored weights are kept in any case.
+    """
+
+    steps: int = 20_000
+    photos_per_step: int = 20
+    all_pairs: bool = False
+    matches_per_pair: int = 1_000
+    side: int = 256
+    width: float = 0.5
+    head: Literal["full", "quarter"] = "full"
+    components: int = 8
+    canonical_side: int = 256
+    learning_rate: float = 3e-3
+    restarts: int = 1
+    restart_decay: float = 0.9
+    temperature: float = 0.1
+    distance_scale: float = 0.15
+    jitter: float = 1.0
+    bend: float = 0.4
+    averaging_steps: float = 312.5
+    evaluate_every: int = 500
+    patience: int = 10
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1),
+            ("photos_per_step", 2),
+            ("matches_per_pair", 1),
+            ("components", 0),
+            ("canonical_side", 2),
+            ("restarts", 0),
+            ("evaluate_every", 1),
+            ("patience", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.side < 32 or self.side % 16:
+            raise ValueError(f"side must be a multiple of 16 from 32 on, which the network halves, got {self.side}")
+        if self.head not in ("full", "quarter"):
+            raise ValueError(f"head must be 'full' or 'quarter', got {self.head!r}")
+        for name in ("width", "learning_rate", "restart_decay", "temperature", "distance_scale", "averaging_steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("jitter", "bend"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """The rate of step 0 to `steps - 1`; it would be zero at `steps`.
+
+        Cosine annealing with warm restarts: Loshchilov and Hutter, "SGDR", ICLR 2017.
+        """
+        period = self.steps / (2 ** (self.restarts + 1) - 1)
+        peak, start = self.learning_rate, 0.0
+        while step >= start + period and start + period < self.steps * (1 - 1e-9):
+            start, period, peak = start + period, 2 * period, peak * self.restart_decay
+        return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - start) / period)))
+
+
+PAPER_SMALL = PaperConfig(
+    steps=400,
+    photos_per_step=10,
+    all_pairs=True,
+    matches_per_pair=200,
+    side=64,
+    width=0.25,
+    head="quarter",
+    canonical_side=64,
+    restarts=0,
+    averaging_steps=20,
+    evaluate_every=50,
+)
+"""The recipe at a size for the CPU."""

@@ -1,0 +1,165 @@
+"""A collection as the training loop takes it: all of it on the device, and the draws of its batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from asic_flow.coarse import NormalisedMatches
+from asic_flow.collection import ImageCollection
+from asic_flow.grid import norm_to_pixel
+from asic_flow.kernels import warp_bilinear
+from asic_flow.paper.augment import Augmentation
+from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.network import identity_grid
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What steps read, made once.
+
+    Attributes:
+        images: (N, 3, S, S) float32 in [0, 1], the network's side S, on the device.
+        masks: (N, S, S) float32, 1 on the object, on the device.
+        targets: (N, C, S/2, S/2) float32 on the device: RGB in [-1, 1] and principal components of the descriptors, of
+            unit variance on the object.
+        target_masks: (N, S/2, S/2) float32 on the device.
+        rows: of each pair of photos that has matches, first below second, its rows of the two below.
+        points_a: (M, 2) float32 xy in [-1, 1] of the first ends, on the CPU.
+        points_b: (M, 2) of the second ends.
+    """
+
+    images: Tensor
+    masks: Tensor
+    targets: Tensor
+    target_masks: Tensor
+    rows: dict[tuple[int, int], tuple[int, int]]
+    points_a: Tensor
+    points_b: Tensor
+
+    @classmethod
+    def prepare(
+        cls, collection: ImageCollection, matches: NormalisedMatches, config: PaperConfig, device: torch.device
+    ) -> TrainingData:
+        """Resizes photos and masks, and finds the components; `matches` are those that may be fitted."""
+        images = collection.images.permute(0, 3, 1, 2).float() / 255
+        foreground = collection.foreground()[:, None].float()
+        side, half = config.side, config.side // 2
+        small = _resized(images, half)
+        components = _components(collection, config.components)
+        placed = (norm_to_pixel(identity_grid((half, half), torch.device("cpu")), collection.size_hw)) - (
+            collection.grid.first
+        )
+        last = torch.tensor([collection.grid.cols - 1, collection.grid.rows - 1]).clamp_min(1)
+        at_token = placed / collection.grid.stride / last * 2 - 1
+        described = warp_bilinear(components, at_token.expand(len(collection), -1, -1, -1))
+        first, second = matches.image_a.tolist(), matches.image_b.tolist()
+        rows: dict[tuple[int, int], tuple[int, int]] = {}
+        for row, pair in enumerate(zip(first, second, strict=True)):
+            rows[pair] = (rows.get(pair, (row, row))[0], row + 1)
+        return cls(
+            images=_resized(images, side).to(device),
+            masks=(_resized(foreground, side)[:, 0] >= 0.5).float().to(device),
+            targets=torch.cat((small * 2 - 1, described), 1).to(device),
+            target_masks=(_resized(foreground, half)[:, 0] >= 0.5).float().to(device),
+            rows=rows,
+            points_a=matches.points_a.float(),
+            points_b=matches.points_b.float(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step is about; everything random in it was drawn on the CPU.
+
+    Attributes:
+        photos: (B,) int64, which photos.
+        pairs: (P, 2) int64, rows of `photos`.
+        points_a: (P, K, 2) float32 xy in [-1, 1] of the matches' first ends.
+        points_b: (P, K, 2) of their second ends.
+        valid: (P, K) bool, false for padding.
+        augmentation: of B copies.
+    """
+
+    photos: Tensor
+    pairs: Tensor
+    points_a: Tensor
+    points_b: Tensor
+    valid: Tensor
+    augmentation: Augmentation
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def share(self, rank: int, world: int) -> Batch:
+        """What process `rank` of `world` does of a batch of disjoint pairs.
+
+        Raises:
+            ValueError: The pairs do not split evenly, or share photos.
+        """
+        count = len(self.pairs) // world
+        if count * world != len(self.pairs) or len(self.photos) != 2 * len(self.pairs):
+            raise ValueError(
+                f"{world} processes need a multiple of {world} disjoint pairs a step, got {len(self.pairs)} pairs of "
+                f"{len(self.photos)} photos; set photos_per_step to a multiple of {2 * world} and all_pairs to false"
+            )
+        mine = slice(rank * count, (rank + 1) * count)
+        rows = self.pairs[mine].flatten()
+        return Batch(
+            self.photos[rows],
+            torch.arange(2 * count).reshape(count, 2),
+            self.points_a[mine],
+            self.points_b[mine],
+            self.valid[mine],
+            self.augmentation.take(rows),
+        )
+
+
+def draw_batch(data: TrainingData, config: PaperConfig, generator: torch.Generator) -> Batch:
+    """Draws photos without replacement, their pairs, and their augmentation."""
+    count = min(len(data.images), config.photos_per_step)
+    photos = torch.randperm(len(data.images), generator=generator)[:count]
+    if config.all_pairs:
+        pairs = torch.combinations(torch.arange(count))
+    else:
+        photos = photos[: count // 2 * 2]
+        pairs = torch.arange(len(photos)).reshape(-1, 2)
+    # Matches are filed under their photos in rising order.
+    swapped = photos[pairs[:, 0]] > photos[pairs[:, 1]]
+    pairs = torch.where(swapped[:, None], pairs.flip(1), pairs)
+    chosen = []
+    for pair in photos[pairs].tolist():
+        start, stop = data.rows.get((pair[0], pair[1]), (0, 0))
+        rows = torch.arange(start, stop)
+        if len(rows) > config.matches_per_pair:
+            rows = rows[torch.randperm(len(rows), generator=generator)[: config.matches_per_pair]]
+        chosen.append(rows)
+    longest = max(1, *map(len, chosen))
+    rows = torch.stack([torch.cat((rows, rows.new_full((longest - len(rows),), -1))) for rows in chosen])
+    drawn = Augmentation.draw(len(photos), jitter=config.jitter, bend=config.bend, generator=generator)
+    valid = rows >= 0
+    points_a, points_b = (
+        torch.where(valid[..., None], points[rows.clamp_min(0)], 0.0) for points in (data.points_a, data.points_b)
+    )
+    return Batch(photos, pairs, points_a, points_b, valid, drawn)
+
+
+def _components(collection: ImageCollection, count: int) -> Tensor:
+    """(N, count, rows, cols): foreground's principal components, of unit variance there, within 3 deviations."""
+    foreground = collection.foreground_tokens()
+    values = collection.descriptors[foreground].double()
+    mean = values.mean(0)
+    variance, basis = torch.linalg.eigh((values - mean).T @ (values - mean) / max(1, len(values)))
+    kept = min(count, len(variance))
+    basis = basis[:, len(variance) - kept :] / variance[len(variance) - kept :].clamp_min(1e-9).sqrt()
+    projected = (collection.descriptors.float() - mean.float()) @ basis.float()
+    limited: Tensor = projected.clamp(-3, 3).transpose(1, 2)
+    return limited.reshape(len(collection), kept, collection.grid.rows, collection.grid.cols)
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    return interpolate(images, (side, side), mode="bilinear", align_corners=True, antialias=True)

@@ -1,0 +1,132 @@
+"""What is trained: the flow network and the canonical image, their losses on a batch, and the maps they give."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from asic_flow.kernels import warp_bilinear
+from asic_flow.paper import losses
+from asic_flow.paper.augment import bend_points, recolour, spline_basis
+from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.data import Batch, TrainingData
+from asic_flow.paper.network import FlowNetwork, flow_of, identity_grid
+
+_PHOTOS_AT_ONCE = 8
+
+
+class PaperModel(nn.Module):
+    """The flow network and the learnable canonical image."""
+
+    def __init__(self, config: PaperConfig, channels: int, seed: int) -> None:
+        """Draws the first weights from a generator of their own.
+
+        Args:
+            config: Settings.
+            channels: Channels of a photo's target; the canonical image has one more, the mask's logit.
+            seed: Of the weights.
+        """
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = FlowNetwork(config.width, quarter=config.head == "quarter")
+            side = config.canonical_side
+            self.canonical = nn.Parameter(0.1 * torch.randn(channels + 1, side, side))
+        self.config = config
+        self.basis: Tensor
+        self.register_buffer("basis", spline_basis(self.field_size, torch.device("cpu")), persistent=False)
+
+    @property
+    def field_size(self) -> tuple[int, int]:
+        """Height and width of the flow."""
+        side = self.config.side // (4 if self.config.head == "quarter" else 1)
+        return side, side
+
+    def displace(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) images in [0, 1] to (B, 2, h, w) float32 displacements; half precision inside on a GPU."""
+        on_gpu = images.device.type == "cuda"
+        images = (images * 2 - 1).contiguous(memory_format=torch.channels_last if on_gpu else torch.contiguous_format)
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=on_gpu):
+            displacement: Tensor = self.network(images)
+        return displacement.float()
+
+    def losses(self, data: TrainingData, batch: Batch) -> dict[str, Tensor]:
+        """The losses whose weight is not 0, by name, not weighted yet."""
+        weights, photos = self.config.weights, batch.photos
+        count, side = len(photos), (self.config.side, self.config.side)
+        images, masks = data.images[photos], data.masks[photos]
+        warped_too = bool(weights.equivariance or weights.mask)
+        if warped_too:
+            bent = bend_points(self.basis, batch.augmentation.bend, self.field_size)
+            at_pixels = _spread(bent, side)
+            images = torch.cat((images, recolour(warp_bilinear(images, at_pixels), batch.augmentation)))
+        displacement = self.displace(images)
+        flow = flow_of(displacement)
+        own = flow[:count]
+        small = _shrunk(masks, self.field_size)
+        found: dict[str, Tensor] = {}
+        if weights.reconstruction:
+            target = data.targets[photos]
+            half = self.config.side // 2
+            painted = self._paint(own, (half, half), slice(0, -1))
+            found["reconstruction"] = losses.reconstruction(painted, target, data.target_masks[photos])
+        if weights.matches or weights.match_distance or weights.cycle:
+            ends_a, ends_b = (
+                warp_bilinear(own.permute(0, 3, 1, 2)[rows].contiguous(), points).transpose(1, 2).contiguous()
+                for rows, points in zip(batch.pairs.unbind(1), (batch.points_a, batch.points_b), strict=True)
+            )
+            if weights.matches:
+                found["matches"] = losses.matches(ends_a, ends_b, batch.valid, self.config.temperature)
+            if weights.match_distance:
+                found["match_distance"] = losses.match_distance(ends_a, ends_b, batch.valid, self.config.distance_scale)
+            if weights.cycle:
+                found["cycle"] = losses.cycle(ends_a, ends_b, batch.points_a, batch.valid)
+        if weights.total_variation:
+            found["total_variation"] = losses.total_variation(displacement[:count])
+        if weights.folds:
+            found["folds"] = losses.folds(own, small)
+        if warped_too:
+            warped_mask = (warp_bilinear(masks[:, None], bent)[:, 0] >= 0.5).float()
+            if weights.equivariance:
+                found["equivariance"] = losses.equivariance(flow[count:], own, bent, warped_mask)
+            if weights.mask:
+                both = torch.cat((small, warped_mask))
+                logits = self._paint(flow, self.field_size, slice(-1, None))[:, 0]
+                found["mask"] = losses.mask(logits, both)
+        return found
+
+    @torch.no_grad()
+    def maps(self, images: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """(N, H, W, 2) canonical xy of every pixel of (N, 3, S, S) images in [0, 1], in evaluation mode, on the CPU."""
+        was_training = self.training
+        self.eval()
+        chunks = [flow_of(self.displace(chunk)) for chunk in torch.split(images, _PHOTOS_AT_ONCE)]
+        self.train(was_training)
+        return torch.cat([_spread(chunk, size_hw).cpu() for chunk in chunks])
+
+    def _paint(self, flow: Tensor, size_hw: tuple[int, int], channels: slice) -> Tensor:
+        """(B, C, h, w): the canonical image as photos' flows show it."""
+        return warp_bilinear(self.canonical[channels].contiguous(), flow.contiguous(), size_hw=size_hw)
+
+
+def total_loss(found: dict[str, Tensor], config: PaperConfig) -> Tensor:
+    """The weighted sum."""
+    terms = [getattr(config.weights, name) * value for name, value in found.items()]
+    return torch.stack(terms).sum()
+
+
+def _spread(points: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """A (B, h, w, 2) field at another resolution, corners aligned."""
+    if points.shape[1:3] == size_hw:
+        return points
+    field = points.permute(0, 3, 1, 2)
+    return interpolate(field, size_hw, mode="bilinear", align_corners=True).permute(0, 2, 3, 1).contiguous()
+
+
+def _shrunk(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """(B, h, w), 0 or 1: (B, S, S) masks at a field's pixels."""
+    if masks.shape[1:] == size_hw:
+        return masks
+    grid = identity_grid(size_hw, masks.device).expand(len(masks), -1, -1, -1)
+    return (warp_bilinear(masks[:, None], grid)[:, 0] >= 0.5).float()

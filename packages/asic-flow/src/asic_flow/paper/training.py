@@ -1,0 +1,292 @@
+"""Training: steps that can be stopped and gone on with to the bit, guarded against values that are not finite."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asic_flow.coarse import CANONICAL_RADIUS, NormalisedMatches, geman_mcclure
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
+from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.data import TrainingData, draw_batch
+from asic_flow.paper.model import PaperModel, total_loss
+from asic_flow.paper.synchronised import average, average_gradients, rank, world_size
+from asic_flow.train import AlignmentError, Progress, held_out_matches, normalised_matches, stay_silent
+
+Log = Callable[[dict[str, Any]], None]
+"""Called with one record a step that is worth a line of the log."""
+
+_SAVE_SECONDS = 30.0
+_HELD_OUT_WITHIN = 0.1
+_LOG_EVERY = 10
+
+
+class DivergedError(AlignmentError):
+    """Training met a value that is not finite; the message names the step and the tensor."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedMaps:
+    """What training found.
+
+    Attributes:
+        maps: (N, H, W, 2) float32, foreground centred with root-mean-square radius 0.5.
+        mirrored: (N,) bool, photos whose map turns most of their object over.
+        support: (N,) float32, the share of a photo's matches that fit the others.
+        model: with the averaged weights that scored best.
+        score: the share of held-out matches whose ends lie within 0.1 canonical distance.
+        steps: done in all.
+    """
+
+    maps: Tensor
+    mirrored: Tensor
+    support: Tensor
+    model: PaperModel
+    score: float
+    steps: int
+
+
+class Training:
+    """A collection's model under training; `run` goes on from wherever `folder` holds a checkpoint."""
+
+    def __init__(
+        self,
+        collection: ImageCollection,
+        matches: MatchSet,
+        config: PaperConfig,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        folder: Path | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Prepares the data, and reads the folder's checkpoint if there is one.
+
+        Args:
+            collection: Two photos or more with descriptors and masks.
+            matches: Of its pairs; the held-out tenth scores the maps, the others train them.
+            config: Settings.
+            seed: Of weights and draws; nothing else touches either.
+            device: A torch device.
+            folder: Where the checkpoint is kept; None keeps none.
+            identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
+
+        Raises:
+            AlignmentError: Fewer than two photos, no foreground, or no match to train on.
+            CheckpointError: A checkpoint that is damaged or was made with other settings.
+        """
+        if len(collection) < 2:
+            raise AlignmentError(f"expected at least two photos to align, got {len(collection)}")
+        held = held_out_matches(collection, matches)
+        fitting = normalised_matches(collection, matches, ~held)
+        if not len(fitting.image_a):
+            raise AlignmentError("no two photos match on their foreground; are they of one kind of object?")
+        self.collection, self.config = collection, config
+        self.device = torch.device(device)
+        self.fitting, self.held_out = fitting, normalised_matches(collection, matches, held)
+        self.data = TrainingData.prepare(collection, fitting, config, self.device)
+        self.model = PaperModel(config, self.data.targets.shape[1], seed).to(self.device)
+        if self.device.type == "cuda":
+            self.model.network.to(memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, fused=self.device.type == "cuda"
+        )
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step = 0
+        self.best: dict[str, Tensor] = {}
+        self.best_score, self.stale = -1.0, 0
+        self.path = None if folder is None else folder / CHECKPOINT_FILE
+        settings = {"config": asdict(config), "seed": seed, "device": self.device.type, "world": world_size()}
+        self.settings = as_json({**settings, **(identity or {})})
+        if self.path is not None and self.path.exists():
+            self._restore(Checkpoint.load(self.path))
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left, or the held-out matches have stopped improving."""
+        return self.step >= self.config.steps or self.stale >= self.config.patience
+
+    def run(
+        self,
+        *,
+        progress: Progress = stay_silent,
+        log: Log | None = None,
+        save_seconds: float = _SAVE_SECONDS,
+    ) -> TrainedMaps:
+        """Trains to the end.
+
+        Args:
+            progress: Told of every step.
+            log: Given losses every tenth step and scores where they are taken.
+            save_seconds: Least time between two checkpoints.
+
+        Raises:
+            DivergedError: A loss or gradient that is not finite; the last checkpoint stays.
+        """
+        saved = time.monotonic()
+        while not self.ended:
+            progress("steps", self.step, self.config.steps)
+            losses = self.advance()
+            scored = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+            record = {"step": self.step, "learning_rate": self.config.learning_rate_at(self.step - 1)}
+            if scored:
+                record["held_out"] = self._score()
+            if log is not None and (scored or self.step % _LOG_EVERY == 0):
+                log({**record, "losses": {name: float(value) for name, value in losses.items()}})
+            if time.monotonic() - saved >= save_seconds or self.ended:
+                self.save()
+                saved = time.monotonic()
+        progress("steps", self.config.steps, self.config.steps)
+        return self.result()
+
+    def advance(self) -> dict[str, Tensor]:
+        """Takes one step; returns its losses, unweighted, as they were before it."""
+        batch = draw_batch(self.data, self.config, self.generator)
+        if world_size() > 1:
+            batch = batch.share(rank(), world_size())
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate_at(self.step)
+        losses = self.model.losses(self.data, batch.to(self.device))
+        total = total_loss(losses, self.config)
+        self.optimiser.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.model.parameters())
+        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        norm = torch.nn.utils.get_total_norm(gradients.values())
+        if not bool(torch.isfinite(total + norm)):
+            self._report_divergence({**losses, **{f"gradient of {name}": g for name, g in gradients.items()}})
+        self.optimiser.step()
+        self.step += 1
+        self._average()
+        return {name: average(value.detach()) for name, value in losses.items()}
+
+    def save(self) -> None:
+        """Writes the checkpoint, by the first process."""
+        if self.path is None or rank():
+            return
+        moments = {
+            f"{index}.{name}": value
+            for index, state in self.optimiser.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        Checkpoint(
+            self.step,
+            self.settings,
+            {"best_score": self.best_score, "stale": self.stale},
+            {
+                **pack("model", self.model.state_dict()),
+                **pack("averaged", self.averaged.state_dict()),
+                **pack("best", self.best),
+                **pack("adam", moments),
+                "generator": self.generator.get_state(),
+            },
+        ).save(self.path)
+
+    def result(self) -> TrainedMaps:
+        """The maps of the best scored weights."""
+        if self.best:
+            self.averaged.load_state_dict(self.best)
+        maps = self._maps()
+        match = self.fitting
+        agreement = geman_mcclure(_distances(maps, match).square(), _HELD_OUT_WITHIN) * match.weight
+        agreed, all_of_it = (
+            sum(torch.bincount(image, values, len(maps)) for image in (match.image_a, match.image_b))
+            for values in (agreement, match.weight)
+        )
+        support = torch.as_tensor(agreed) / torch.as_tensor(all_of_it).clamp_min(1e-12)
+        mirrored = _mirrored(maps, self.collection.foreground())
+        return TrainedMaps(maps, mirrored, support.float(), self.averaged, self.best_score, self.step)
+
+    def _maps(self) -> Tensor:
+        maps = self.averaged.maps(self.data.images, self.collection.size_hw)
+        return centred(maps, self.collection.foreground())
+
+    def _score(self) -> float:
+        """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
+        near = _distances(self._maps(), self.held_out) < _HELD_OUT_WITHIN
+        weight = self.held_out.weight
+        score = float((near * weight).sum() / weight.sum().clamp_min(1e-12))
+        if score > self.best_score:
+            self.best_score, self.stale = score, 0
+            self.best = {name: value.clone() for name, value in self.averaged.state_dict().items()}
+        else:
+            self.stale += 1
+        return score
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Averages weights and buffers; a short history counts the less the shorter it is."""
+        kept = min(0.5 ** (1 / self.config.averaging_steps), (1 + self.step) / (10 + self.step))
+        now = self.model.state_dict()
+        for name, mean in self.averaged.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(now[name], 1 - kept)
+            else:
+                mean.copy_(now[name])
+
+    def _restore(self, stored: Checkpoint) -> None:
+        if stored.settings != self.settings:
+            raise CheckpointError(f"{self.path}: made with other settings; train anew, or with those")
+        try:
+            self.model.load_state_dict(unpack("model", stored.tensors))
+            self.averaged.load_state_dict(unpack("averaged", stored.tensors))
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, value in unpack("adam", stored.tensors).items():
+                index, _, moment = name.partition(".")
+                moments.setdefault(int(index), {})[moment] = value
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            self.generator.set_state(stored.tensors["generator"])
+            self.best_score, self.stale = float(stored.progress["best_score"]), int(stored.progress["stale"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.path}: expected this version's tensors: {error}; train anew") from error
+        self.best = {name: value.to(self.device) for name, value in unpack("best", stored.tensors).items()}
+        self.step = stored.step
+
+    def _report_divergence(self, named: dict[str, Tensor]) -> None:
+        name = next((name for name, value in named.items() if not bool(torch.isfinite(value).all())), "the total")
+        kept = f"; the last checkpoint is in {self.path}" if self.path is not None and self.path.exists() else ""
+        raise DivergedError(
+            f"step {self.step}: {name} is not finite{kept}. Lower the learning rate or the loss weights"
+        )
+
+
+def centred(maps: Tensor, foreground: Tensor) -> Tensor:
+    """Maps (N, H, W, 2) moved and scaled so that the foreground (N, H, W) is centred with root-mean-square radius 0.5.
+
+    Every photo that has foreground counts the same.
+    """
+    weight = foreground / foreground.sum((1, 2), keepdim=True).clamp_min(1)
+    weight = weight / weight.sum().clamp_min(1e-12)
+    centre = (maps * weight[..., None]).sum((0, 1, 2))
+    radius = ((maps - centre).square().sum(-1) * weight).sum().sqrt()
+    placed: Tensor = (maps - centre) * (CANONICAL_RADIUS / radius.clamp_min(1e-9))
+    return placed
+
+
+def _distances(maps: Tensor, match: NormalisedMatches) -> Tensor:
+    """(M,) canonical distances between the ends of matches."""
+    ends = []
+    for image, points in ((match.image_a, match.points_a), (match.image_b, match.points_b)):
+        height, width = maps.shape[1:3]
+        extent = points.new_tensor([width - 1, height - 1])
+        column, row = ((points + 1) / 2 * extent).round().long().unbind(-1)
+        ends.append(maps[image, row.clamp(0, height - 1), column.clamp(0, width - 1)])
+    distances: Tensor = torch.linalg.vector_norm(ends[0] - ends[1], dim=-1)
+    return distances
+
+
+def _mirrored(maps: Tensor, foreground: Tensor) -> Tensor:
+    along_x, along_y = maps[:, :-1].diff(dim=2), maps[:, :, :-1].diff(dim=1)
+    area = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
+    return (area * foreground[:, :-1, :-1]).sum((1, 2)) < 0

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from asic_flow.alignment import Alignment
+from asic_flow.config import AlignmentConfig
+from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
+from asic_flow.paper.config import LossWeights, PaperConfig
+from asic_flow.paper.data import draw_batch
+from asic_flow.paper.model import total_loss
+from asic_flow.paper.training import DivergedError, Training, centred
+from asic_flow.train import AlignmentError, describe_maps
+
+if TYPE_CHECKING:
+    from conftest import DrawnCollection
+
+TINY = PaperConfig(
+    steps=6,
+    photos_per_step=4,
+    matches_per_pair=40,
+    side=32,
+    width=1 / 16,
+    components=2,
+    canonical_side=16,
+    restarts=0,
+    averaging_steps=2,
+    evaluate_every=2,
+)
+
+
+def training(drawn: DrawnCollection, folder: Path | None = None, seed: int = 0, **changes: Any) -> Training:
+    config = dataclasses.replace(TINY, **changes)
+    return Training(drawn.collection, drawn.matches, config, seed=seed, folder=folder)
+
+
+def state(made: Training) -> dict[str, torch.Tensor]:
+    both = {"model": made.model.state_dict(), "averaged": made.averaged.state_dict()}
+    return {f"{name}.{key}": value for name, tensors in both.items() for key, value in tensors.items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("head", "all_pairs"), [("full", False), ("quarter", True)])
+def test_the_loss_falls(drawn: DrawnCollection, head: str, all_pairs: bool) -> None:
+    made = training(drawn, steps=24, head=head, all_pairs=all_pairs, photos_per_step=6)
+    batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
+
+    def loss() -> float:
+        return total_loss(made.model.losses(made.data, batch), made.config).item()
+
+    before = loss()
+    for _ in range(24):
+        made.advance()
+    assert loss() < 0.9 * before
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(LossWeights)])
+def test_every_loss_moves_the_weights(drawn: DrawnCollection, name: str) -> None:
+    none = {field.name: 0.0 for field in dataclasses.fields(LossWeights)}
+    made = training(drawn, weights=LossWeights(**{**none, name: 1.0}))
+    torch.nn.init.normal_(made.model.network.head.weight, generator=torch.Generator().manual_seed(0))
+    before = {key: value.clone() for key, value in made.model.named_parameters()}
+    losses = made.advance()
+    moved = {key for key, value in made.model.named_parameters() if not torch.equal(value, before[key])}
+    assert list(losses) == [name]
+    assert {"network.head.weight", "network.down.0.0.weight"} <= moved
+    assert ("canonical" in moved) == (name in ("reconstruction", "mask"))
+
+
+class _Interrupted(BaseException):
+    pass
+
+
+def test_going_on_ends_as_if_never_stopped_to_the_bit(drawn: DrawnCollection, tmp_path: Path) -> None:
+    whole = training(drawn)
+    expected = whole.run()
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        del stage, total
+        if done == 3:
+            raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        training(drawn, tmp_path).run(progress=interrupt, save_seconds=0)
+    torch.rand(3)
+    resumed = training(drawn, tmp_path)
+    assert resumed.step == 3
+    found = resumed.run(save_seconds=0)
+    assert same(state(resumed), state(whole))
+    assert torch.equal(found.maps, expected.maps)
+    assert found.score == expected.score
+    again = training(drawn, tmp_path)
+    assert again.ended
+    assert torch.equal(again.run().maps, expected.maps)
+
+
+def test_seeds_decide_and_nothing_else_does(drawn: DrawnCollection) -> None:
+    torch.manual_seed(5)
+    first = training(drawn)
+    before = torch.get_rng_state()
+    first.advance()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    second, other = training(drawn), training(drawn, seed=1)
+    second.advance()
+    other.advance()
+    assert same(state(first), state(second))
+    assert not same(state(first), state(other))
+
+
+def test_scores_and_pictures_change_nothing(drawn: DrawnCollection) -> None:
+    often, seldom = training(drawn, evaluate_every=1), training(drawn, evaluate_every=6)
+    often.run()
+    seldom.run()
+    assert same(often.model.state_dict(), seldom.model.state_dict())
+
+
+def test_a_value_that_is_not_finite_is_named_and_the_checkpoint_stays(drawn: DrawnCollection, tmp_path: Path) -> None:
+    made = training(drawn, tmp_path)
+    made.advance()
+    made.save()
+    stored = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    with torch.no_grad():
+        made.model.canonical[0] = torch.nan
+    with pytest.raises(DivergedError, match=f"step 1: reconstruction is not finite; the last .*{CHECKPOINT_FILE}"):
+        made.run(save_seconds=0)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == stored
+    assert training(drawn, tmp_path).run().steps == 6
+
+
+def test_a_gradient_that_is_not_finite_is_named(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    made.model.network.head.bias.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(DivergedError, match=r"step 0: gradient of network.head.bias is not finite\. Lower"):
+        made.run()
+
+
+def test_it_stops_when_held_out_matches_improve_no_more(drawn: DrawnCollection) -> None:
+    made = training(drawn, steps=40, evaluate_every=1, patience=2, learning_rate=1e-12)
+    assert made.run().steps == 3
+
+
+def test_the_best_scored_weights_are_kept(drawn: DrawnCollection) -> None:
+    made = training(drawn, evaluate_every=1)
+    scores: list[float] = []
+    result = made.run(log=lambda record: scores.append(record["held_out"]))
+    assert len(scores) == 6
+    assert result.score == max(scores)
+
+
+def test_a_map_depends_on_its_photo_alone(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    for _ in range(3):
+        made.advance()
+    size = drawn.collection.size_hw
+    together, alone = made.averaged.maps(made.data.images, size), made.averaged.maps(made.data.images[2:3], size)
+    torch.testing.assert_close(together[2:3], alone, atol=1e-5, rtol=0)
+    assert made.model.training
+
+
+def test_maps_make_an_alignment_in_the_canonical_gauge(drawn: DrawnCollection, tmp_path: Path) -> None:
+    found = training(drawn).run()
+    foreground = drawn.collection.foreground()
+    torch.testing.assert_close(centred(found.maps * 3 + 1, foreground), found.maps, atol=1e-4, rtol=0)
+    fitted = describe_maps(
+        drawn.collection, drawn.matches, found.maps, found.mirrored, found.support, AlignmentConfig()
+    )
+    Alignment.of(drawn.collection, fitted, AlignmentConfig()).save(tmp_path, {})
+    loaded = Alignment.load(tmp_path)
+    assert torch.equal(loaded.maps, found.maps)
+    assert loaded.transfer([[90.0, 100.0]], 0, 3).points_image.shape == (1, 2)
+    assert not found.mirrored.any()
+    assert ((found.support >= 0) & (found.support <= 1)).all()
+
+
+def test_other_settings_do_not_go_on(drawn: DrawnCollection, tmp_path: Path) -> None:
+    made = training(drawn, tmp_path)
+    made.save()
+    with pytest.raises(CheckpointError, match="made with other settings"):
+        training(drawn, tmp_path, steps=7)
+    with pytest.raises(CheckpointError, match="made with other settings"):
+        training(drawn, tmp_path, seed=1)
+
+
+def test_damaged_checkpoints_are_told(drawn: DrawnCollection, tmp_path: Path) -> None:
+    path = tmp_path / CHECKPOINT_FILE
+    path.write_bytes(b"not one")
+    with pytest.raises(CheckpointError, match=f"{CHECKPOINT_FILE}: expected a checkpoint"):
+        training(drawn, tmp_path)
+    path.unlink()
+    made = training(drawn, tmp_path)
+    made.save()
+    stored = Checkpoint.load(path)
+    tensors = {name: value for name, value in stored.tensors.items() if name != "generator"}
+    dataclasses.replace(stored, tensors=tensors).save(path)
+    with pytest.raises(CheckpointError, match=r"expected this version's tensors: 'generator'"):
+        training(drawn, tmp_path)
+
+
+def test_what_cannot_be_trained_is_refused(
+    drawn: DrawnCollection, draw: Callable[..., DrawnCollection], match_all: Callable[..., Any]
+) -> None:
+    one = draw(1)
+    with pytest.raises(AlignmentError, match="at least two photos"):
+        Training(one.collection, match_all(one.collection), TINY)
+    blank = dataclasses.replace(drawn.collection, masks=torch.zeros_like(drawn.collection.masks))
+    with pytest.raises(AlignmentError, match="no two photos match on their foreground"):
+        Training(blank, drawn.matches, TINY)
+
+
+def test_a_batch_is_of_different_photos_with_their_own_matches(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    fitting = made.fitting
+    known = {
+        (a, b, *points_a, *points_b)
+        for a, b, points_a, points_b in zip(
+            fitting.image_a.tolist(),
+            fitting.image_b.tolist(),
+            fitting.points_a.tolist(),
+            fitting.points_b.tolist(),
+            strict=True,
+        )
+    }
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        batch = draw_batch(made.data, made.config, generator)
+        assert len(set(batch.photos.tolist())) == 4
+        assert batch.valid.sum(1).max() <= 40
+        for pair, points_a, points_b, valid in zip(
+            batch.photos[batch.pairs].tolist(), batch.points_a, batch.points_b, batch.valid, strict=True
+        ):
+            for point_a, point_b in zip(points_a[valid].tolist(), points_b[valid].tolist(), strict=True):
+                assert (*pair, *point_a, *point_b) in known
+
+
+def test_only_disjoint_pairs_are_shared_among_processes(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
+    halves = [batch.share(rank, 2) for rank in range(2)]
+    assert sorted(torch.cat([half.photos for half in halves]).tolist()) == sorted(batch.photos.tolist())
+    with pytest.raises(ValueError, match="3 processes need a multiple of 3 disjoint pairs"):
+        batch.share(0, 3)
+    together = draw_batch(made.data, dataclasses.replace(TINY, all_pairs=True), torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="set photos_per_step to a multiple of 4 and all_pairs to false"):
+        together.share(0, 2)
+
+
+def test_two_processes_train_as_one(drawn: DrawnCollection) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = Path(__file__).with_name("two_processes.py")
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script)], env=environment | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    made = training(drawn)
+    alone = [{name: value.item() for name, value in made.advance().items()} for _ in range(3)]
+    assert found[0] == found[1]
+    for step, expected in enumerate(alone):
+        assert found[0][step] == pytest.approx(expected, rel=2e-3, abs=1e-6)

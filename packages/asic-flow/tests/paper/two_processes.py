@@ -1,0 +1,26 @@
+"""One of two processes that train together; prints its losses as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch.distributed as dist
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from conftest import draw  # noqa: E402
+from test_training import training  # noqa: E402
+
+
+def train() -> None:
+    dist.init_process_group("gloo")
+    made = training(draw())
+    losses = [{name: value.item() for name, value in made.advance().items()} for _ in range(3)]
+    sys.stdout.write(json.dumps(losses))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    train()
