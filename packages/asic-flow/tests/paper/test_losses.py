@@ -93,6 +93,13 @@ def test_mask_on_paper() -> None:
     assert losses.mask(torch.full((1, 2, 2), 50.0), torch.ones(1, 2, 2)).item() < 1e-6
 
 
+def test_parts_on_paper() -> None:
+    labels = torch.tensor([[[1, 2], [0, 0]]])
+    places = torch.tensor([[[[0.0, 1.0], [4.0, 4.0]], [[9.0, 9.0], [9.0, 9.0]]]])
+    centroids = torch.tensor([[1.0, 1.0], [4.0, 2.0]])
+    assert losses.parts(places, labels, centroids).item() == pytest.approx((1 + 2) / 2)
+
+
 def test_a_cycle_returns_where_partners_lie_on_each_other() -> None:
     places = torch.tensor([[[-0.8, 0.0], [0.0, 0.8], [0.8, -0.8], [9.0, 9.0]]])
     valid = torch.tensor([[True, True, True, False]])

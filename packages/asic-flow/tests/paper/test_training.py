@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from asic_flow.alignment import Alignment
+from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
 from asic_flow.paper.config import LossWeights, PaperConfig
@@ -44,6 +45,13 @@ def training(drawn: DrawnCollection, folder: Path | None = None, seed: int = 0, 
     return Training(drawn.collection, drawn.matches, config, seed=seed, folder=folder)
 
 
+def with_parts(collection: ImageCollection) -> ImageCollection:
+    """The left half of every object is one part and the right half another; the first photo lacks the second."""
+    parts = torch.ones_like(collection.masks)
+    parts[1:, :, collection.size_hw[1] // 2 :] = 2
+    return dataclasses.replace(collection, parts=parts * collection.foreground())
+
+
 def state(made: Training) -> dict[str, torch.Tensor]:
     both = {"model": made.model.state_dict(), "averaged": made.averaged.state_dict()}
     return {f"{name}.{key}": value for name, tensors in both.items() for key, value in tensors.items()}
@@ -70,7 +78,8 @@ def test_the_loss_falls(drawn: DrawnCollection, head: str, all_pairs: bool) -> N
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(LossWeights)])
 def test_every_loss_moves_the_weights(drawn: DrawnCollection, name: str) -> None:
     none = {field.name: 0.0 for field in dataclasses.fields(LossWeights)}
-    made = training(drawn, weights=LossWeights(**{**none, name: 1.0}))
+    config = dataclasses.replace(TINY, weights=LossWeights(**{**none, name: 1.0}))
+    made = Training(with_parts(drawn.collection), drawn.matches, config)
     torch.nn.init.normal_(made.model.network.head.weight, generator=torch.Generator().manual_seed(0))
     before = {key: value.clone() for key, value in made.model.named_parameters()}
     losses = made.advance()
@@ -244,6 +253,21 @@ def test_a_batch_is_of_different_photos_with_their_own_matches(drawn: DrawnColle
         ):
             for point_a, point_b in zip(points_a[valid].tolist(), points_b[valid].tolist(), strict=True):
                 assert (*pair, *point_a, *point_b) in known
+
+
+def test_centroids_of_parts_run_on_and_absent_parts_stay(drawn: DrawnCollection) -> None:
+    collection = with_parts(drawn.collection)
+    made = Training(collection, drawn.matches, dataclasses.replace(TINY, photos_per_step=6))
+    labels = made.data.parts
+    assert labels is not None
+    flow = torch.zeros(6, 32, 32, 2)
+    flow[labels == 1] = torch.tensor([1.0, 2.0])
+    flow[labels == 2] = torch.tensor([3.0, 4.0])
+    made.model._move_centroids(flow, labels)
+    torch.testing.assert_close(made.model.centroids, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    made.model._move_centroids(flow[:1] + 10, labels[:1])
+    assert 1 < made.model.centroids[0, 0] < 11
+    assert made.model.centroids[1].tolist() == [3.0, 4.0]
 
 
 def test_only_disjoint_pairs_are_shared_among_processes(drawn: DrawnCollection) -> None:

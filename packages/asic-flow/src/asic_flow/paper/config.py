@@ -21,6 +21,7 @@ class LossWeights:
         total_variation: of the displacement's slopes.
         equivariance: of flows under warped and recoloured photos.
         mask: of the canonical mask.
+        parts: of pixels' distances from the centroids of their parts; nothing where the collection has no parts.
         cycle: of carrying points to the other photo and back.
         folds: of pixels where the map turns over.
     """
@@ -31,6 +32,7 @@ class LossWeights:
     total_variation: float = 15_000.0
     equivariance: float = 1.0
     mask: float = 0.1
+    parts: float = 10.0
     cycle: float = 0.0
     folds: float = 0.0
 
@@ -116,6 +118,11 @@ class PaperConfig:
         for name in ("jitter", "bend"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+
+    @property
+    def field_side(self) -> int:
+        """Side of the flow, in its pixels."""
+        return self.side // (4 if self.head == "quarter" else 1)
 
     def learning_rate_at(self, step: int) -> float:
         """The rate of step 0 to `steps - 1`; it would be zero at `steps`.

@@ -27,6 +27,7 @@ class TrainingData:
         targets: (N, C, S/2, S/2) float32 on the device: RGB in [-1, 1] and principal components of the descriptors, of
             unit variance on the object.
         target_masks: (N, S/2, S/2) float32 on the device.
+        parts: (N, h, w) int64 on the device, the flow's size, 0 for no part; None where the collection has none.
         rows: of each pair of photos that has matches, first below second, its rows of the two below.
         points_a: (M, 2) float32 xy in [-1, 1] of the first ends, on the CPU.
         points_b: (M, 2) of the second ends.
@@ -36,6 +37,7 @@ class TrainingData:
     masks: Tensor
     targets: Tensor
     target_masks: Tensor
+    parts: Tensor | None
     rows: dict[tuple[int, int], tuple[int, int]]
     points_a: Tensor
     points_b: Tensor
@@ -65,6 +67,7 @@ class TrainingData:
             masks=(_resized(foreground, side)[:, 0] >= 0.5).float().to(device),
             targets=torch.cat((small * 2 - 1, described), 1).to(device),
             target_masks=(_resized(foreground, half)[:, 0] >= 0.5).float().to(device),
+            parts=None if collection.parts is None else _nearest(collection.parts, config.field_side).long().to(device),
             rows=rows,
             points_a=matches.points_a.float(),
             points_b=matches.points_b.float(),
@@ -159,6 +162,12 @@ def _components(collection: ImageCollection, count: int) -> Tensor:
     projected = (collection.descriptors.float() - mean.float()) @ basis.float()
     limited: Tensor = projected.clamp(-3, 3).transpose(1, 2)
     return limited.reshape(len(collection), kept, collection.grid.rows, collection.grid.cols)
+
+
+def _nearest(labels: Tensor, side: int) -> Tensor:
+    """(N, side, side): (N, H, W) labels of the pixels nearest to those of a field with corners aligned."""
+    row, column = (torch.linspace(0, length - 1, side).round().long() for length in labels.shape[1:])
+    return labels[:, row[:, None], column]
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

@@ -106,6 +106,18 @@ def mask(painted: Tensor, target: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(painted, target)
 
 
+def parts(flow: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """L1 of each pixel's canonical position to the centroid of its part, which is held fixed.
+
+    Args:
+        flow: (B, h, w, 2).
+        labels: (B, h, w) int64, 0 for no part, else 1 to K.
+        centroids: (K, 2) canonical xy.
+    """
+    theirs = torch.cat((centroids.new_zeros(1, 2), centroids.detach()))[labels]
+    return _masked_mean((flow - theirs).abs().sum(-1), labels > 0)
+
+
 def cycle(ends_a: Tensor, ends_b: Tensor, points_a: Tensor, valid: Tensor) -> Tensor:
     """Distance by which points miss themselves when carried to the other photo's points and back; ours.
 

@@ -12,19 +12,22 @@ from asic_flow.paper.augment import bend_points, recolour, spline_basis
 from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.data import Batch, TrainingData
 from asic_flow.paper.network import FlowNetwork, flow_of, identity_grid
+from asic_flow.paper.synchronised import average
 
 _PHOTOS_AT_ONCE = 8
+_CENTROID_KEPT = 0.9  # of the weight of earlier steps
 
 
 class PaperModel(nn.Module):
     """The flow network and the learnable canonical image."""
 
-    def __init__(self, config: PaperConfig, channels: int, seed: int) -> None:
+    def __init__(self, config: PaperConfig, channels: int, num_parts: int, seed: int) -> None:
         """Draws the first weights from a generator of their own.
 
         Args:
             config: Settings.
             channels: Channels of a photo's target; the canonical image has one more, the mask's logit.
+            num_parts: Parts of the collection, 0 for none.
             seed: Of the weights.
         """
         super().__init__()
@@ -35,13 +38,16 @@ class PaperModel(nn.Module):
             self.canonical = nn.Parameter(0.1 * torch.randn(channels + 1, side, side))
         self.config = config
         self.basis: Tensor
+        self.centroids: Tensor
+        self.centroid_weight: Tensor
+        self.register_buffer("centroids", torch.zeros(num_parts, 2))
+        self.register_buffer("centroid_weight", torch.zeros(num_parts, 1))
         self.register_buffer("basis", spline_basis(self.field_size, torch.device("cpu")), persistent=False)
 
     @property
     def field_size(self) -> tuple[int, int]:
         """Height and width of the flow."""
-        side = self.config.side // (4 if self.config.head == "quarter" else 1)
-        return side, side
+        return self.config.field_side, self.config.field_side
 
     def displace(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) images in [0, 1] to (B, 2, h, w) float32 displacements; half precision inside on a GPU."""
@@ -82,6 +88,10 @@ class PaperModel(nn.Module):
                 found["match_distance"] = losses.match_distance(ends_a, ends_b, batch.valid, self.config.distance_scale)
             if weights.cycle:
                 found["cycle"] = losses.cycle(ends_a, ends_b, batch.points_a, batch.valid)
+        if weights.parts and data.parts is not None:
+            labels = data.parts[photos]
+            self._move_centroids(own.detach(), labels)
+            found["parts"] = losses.parts(own, labels, self.centroids)
         if weights.total_variation:
             found["total_variation"] = losses.total_variation(displacement[:count])
         if weights.folds:
@@ -104,6 +114,19 @@ class PaperModel(nn.Module):
         chunks = [flow_of(self.displace(chunk)) for chunk in torch.split(images, _PHOTOS_AT_ONCE)]
         self.train(was_training)
         return torch.cat([_spread(chunk, size_hw).cpu() for chunk in chunks])
+
+    @torch.no_grad()
+    def _move_centroids(self, flow: Tensor, labels: Tensor) -> None:
+        """Takes a batch into the running centroids of parts; one that no photo shows stays where it is."""
+        flat = labels.flatten()
+        sums = flow.new_zeros(len(self.centroids) + 1, 3)
+        sums.index_add_(0, flat, torch.cat((flow, torch.ones_like(flow[..., :1])), -1).reshape(-1, 3))
+        sums = average(sums[1:])
+        kept = _CENTROID_KEPT * self.centroid_weight
+        total = kept + sums[:, 2:]
+        moved = (kept * self.centroids + sums[:, :2]) / total.clamp_min(1e-9)
+        self.centroids.copy_(torch.where(sums[:, 2:] > 0, moved, self.centroids))
+        self.centroid_weight.copy_(torch.where(sums[:, 2:] > 0, total, self.centroid_weight))
 
     def _paint(self, flow: Tensor, size_hw: tuple[int, int], channels: slice) -> Tensor:
         """(B, C, h, w): the canonical image as photos' flows show it."""

@@ -94,7 +94,7 @@ class Training:
         self.device = torch.device(device)
         self.fitting, self.held_out = fitting, normalised_matches(collection, matches, held)
         self.data = TrainingData.prepare(collection, fitting, config, self.device)
-        self.model = PaperModel(config, self.data.targets.shape[1], seed).to(self.device)
+        self.model = PaperModel(config, self.data.targets.shape[1], _num_parts(collection), seed).to(self.device)
         if self.device.type == "cuda":
             self.model.network.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
@@ -284,6 +284,10 @@ def _distances(maps: Tensor, match: NormalisedMatches) -> Tensor:
         ends.append(maps[image, row.clamp(0, height - 1), column.clamp(0, width - 1)])
     distances: Tensor = torch.linalg.vector_norm(ends[0] - ends[1], dim=-1)
     return distances
+
+
+def _num_parts(collection: ImageCollection) -> int:
+    return 0 if collection.parts is None else int(collection.parts.max())
 
 
 def _mirrored(maps: Tensor, foreground: Tensor) -> Tensor:
