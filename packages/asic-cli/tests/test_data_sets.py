@@ -89,6 +89,129 @@ def test_annotated_photos_that_are_gone_are_all_listed(asic, demo, tmp_path) -> 
     assert asic("eval", "x", "--json").json["collection"]["photos"] == 8
 
 
+@pytest.fixture
+def proposal_flow(draw, tmp_path: Path) -> Path:
+    """Three drawn photos in the layouts of PF-PASCAL and PF-WILLOW; the first is in two pairs of each."""
+    root = tmp_path / "PF"
+    draw(root / "PF-dataset-PASCAL" / "JPEGImages", ["a.png", "b.png", "c.png"])
+    draw(root / "PF-dataset" / "car(G)", ["a.png", "b.png", "c.png"])
+    folder = "PF-dataset-PASCAL/JPEGImages"
+    (root / "test_pairs_pf_pascal.csv").write_text(
+        "source_image,target_image,class,XA,YA,XB,YB\n"
+        f"{folder}/a.png,{folder}/b.png,8,30;60,40;70,31;61,41;71\n"
+        f"{folder}/c.png,{folder}/a.png,8,50;55;60,50;50;52,50;56;61,51;50;52\n"
+        f"{folder}/b.png,{folder}/c.png,3,1;2,3;4,5;6,7;8\n"
+    )
+    points = {name: [20 + 3 * index + offset for index in range(9)] + [-1] for offset, name in enumerate("abc")}
+    header = ",".join(["imageA", "imageB", *(f"{axis}{end}{k}" for end in "AB" for axis in "XY" for k in range(10))])
+    rows = [
+        ",".join([f"PF-dataset/car(G)/{one}.png", f"PF-dataset/car(G)/{two}.png"])
+        + ","
+        + ",".join(str(value) for name in (one, two) for value in (*points[name], *points[name]))
+        for one, two in ("ab", "ca")
+    ]
+    (root / "test_pairs_pf.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+def test_pf_pascal(asic, proposal_flow) -> None:
+    command = ("features", proposal_flow, "--dataset", "pf_pascal", "--category", "cat", "--size", 64, "--out", "x")
+    result = asic(*command, "--json")
+    assert result.code == 0, result.err
+    folder = "PF-dataset-PASCAL/JPEGImages"
+    assert result.json["photos"] == [f"{folder}/{name}.png" for name in "abc"]
+    truth = json.loads(Path("x/truth.json").read_text())
+    # Photo a is in both pairs, and each pair asks for its own points alone.
+    assert truth["pairs"] == [[0, 1], [2, 0]]
+    assert [len(asked) for asked in truth["pair_visible"]] == [2, 3]
+    assert [sum(image["visible"]) for image in truth["images"]] == [5, 2, 3]
+    second = truth["pair_visible"][1]
+    assert [truth["images"][0]["points_image"][index] for index in second] == [[50, 51], [56, 50], [61, 52]]
+    summary = asic("eval", "x", "--json").json
+    assert summary["protocol"].startswith("pf-pascal")
+    assert summary["methods"]["box_copy"]["pck"]["0.05"]["per_image"] == 1.0
+    result = asic(*command, "--split", "dev")
+    assert (result.code, "expected a --split of trn, val, test" in result.err) == (2, True)
+    result = asic(*command, "--split", "val")
+    assert (result.code, "expected a list of pairs, one of val_pairs_pf_pascal.csv" in result.err) == (2, True)
+
+
+def test_pf_willow(asic, proposal_flow) -> None:
+    command = ("features", proposal_flow, "--dataset", "pf_willow", "--category", "car(G)", "--size", 64, "--out", "x")
+    result = asic(*command, "--json")
+    assert result.code == 0, result.err
+    truth = json.loads(Path("x/truth.json").read_text())
+    assert (len(truth["images"]), truth["pairs"], truth["pair_visible"]) == (3, [[0, 1], [2, 0]], None)
+    assert [sum(image["visible"]) for image in truth["images"]] == [9, 9, 9]
+    assert asic("eval", "x", "--json").json["protocol"].startswith("pf-willow")
+    pairs = proposal_flow / "test_pairs_pf.csv"
+    pairs.write_text(pairs.read_text().replace("b.png,20", "b.png,21"))
+    result = asic(*command, "--fresh")
+    assert (result.code, "car(G)/a.png has other keypoints in another pair" in result.err) == (2, True)
+
+
+def test_ap10k(asic, draw, tmp_path) -> None:
+    root = tmp_path / "ap10k"
+    draw(root / "data", ["1.png", "2.png", "3.png"])
+    (root / "annotations").mkdir()
+    keypoints = [value for index in range(17) for value in (30 + index, 40 + index, 2)]
+    document = {
+        "images": [{"id": row, "file_name": f"{row}.png", "width": 120, "height": 120} for row in (1, 2, 3)],
+        "categories": [
+            {"id": number, "name": name, "keypoints": [f"k{index}" for index in range(17)]}
+            for number, name in ((1, "cat"), (2, "dog"))
+        ],
+        "annotations": [
+            {"id": row, "image_id": row, "category_id": 1 + row // 3, "bbox": [20, 20, 60, 60], "keypoints": keypoints}
+            for row in (1, 2, 3)
+        ],
+    }
+    (root / "annotations" / "ap10k-test-split1.json").write_text(json.dumps(document))
+    command = ("features", root, "--dataset", "ap10k", "--size", 64, "--out", "x", "--json")
+    result = asic(*command, "--category", "cat")
+    assert result.code == 0, result.err
+    assert result.json["photos"] == ["1.png", "2.png"]
+    assert asic("eval", "x", "--json").json["protocol"].startswith("ap10k")
+    assert asic(*command).code == 2
+
+
+def test_frames(asic, draw, tmp_path) -> None:
+    draw(tmp_path / "frames", [f"{index:02d}.png" for index in range(7)])
+    result = asic("features", "frames", "--every", 3, "--size", 64, "--json")
+    assert result.json["photos"] == ["00.png", "03.png", "06.png"]
+    result = asic("features", "frames", "--every", 2, "--size", 64)
+    assert (result.code, "photo 02.png: not in the folder, now there" in result.err) == (2, True)
+    assert (
+        len(asic("features", "frames", "--every", 3, "--limit", 2, "--size", 64, "--fresh", "--json").json["photos"])
+        == 2
+    )
+    (tmp_path / "clip.MP4").write_bytes(b"")
+    result = asic("features", "clip.MP4")
+    assert (result.code, "is a video" in result.err, "--every K" in result.err) == (2, True, True)
+    result = asic("features", "frames", "--dataset", "stanford_dogs", "--every", 2)
+    assert (result.code, "--every is for frames" in result.err) == (2, True)
+
+
+def test_stanford_dogs_in_their_own_layout(asic, draw, tmp_path) -> None:
+    """The photos' archive calls its folder Images."""
+    draw(tmp_path / "dogs" / "Images" / "n1-pug", ["a.png", "b.png"])
+    joints = [[40 + index, 50 + index, 1] for index in range(24)]
+    records = [
+        {
+            "img_path": f"n1-pug/{name}.png",
+            "img_width": 120,
+            "img_height": 120,
+            "img_bbox": [20, 20, 80, 80],
+            "joints": joints,
+        }
+        for name in "ab"
+    ]
+    (tmp_path / "dogs" / "StanfordExtra_v12.json").write_text(json.dumps(records))
+    result = asic("features", "dogs", "--dataset", "stanford_dogs", "--size", 64, "--json")
+    assert result.code == 0, result.err
+    assert result.json["photos"] == ["n1-pug/a.png", "n1-pug/b.png"]
+
+
 @pytest.mark.real_data
 def test_stanford_dogs(asic, real_data) -> None:
     root = real_data / "stanford_dogs"

@@ -69,12 +69,17 @@ def features(
         str | None, typer.Option(envvar="ASIC_SPECIES", help="cub: the class, a number or a name.")
     ] = None,
     category: Annotated[
-        str | None, typer.Option(envvar="ASIC_CATEGORY", help="spair: the category; stanford_dogs: a breed.")
+        str | None,
+        typer.Option(envvar="ASIC_CATEGORY", help="The category; stanford_dogs: a breed; ap10k: a species."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(envvar="ASIC_SPLIT", help="spair: trn, val or test (default); cub: train or test.")
+        str | None,
+        typer.Option(
+            envvar="ASIC_SPLIT", help="spair, pf_pascal: trn, val or test (default); ap10k: train; cub: train or test."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(envvar="ASIC_LIMIT", min=2, help="Only the first photos.")] = None,
+    every: Annotated[int, typer.Option(envvar="ASIC_EVERY", min=1, help="Of frames, only every so many-th.")] = 1,
     size: Annotated[int, typer.Option(envvar="ASIC_SIZE", help="Side of the model's square, pixels.")] = _DEFAULTS.size,
     fit: Annotated[Fit, typer.Option(envvar="ASIC_FIT", help="How a whole photo fills the square.")] = _DEFAULTS.fit,
     backbone: Annotated[
@@ -146,7 +151,7 @@ def features(
     """
     del config
     check_device_name(device)
-    selection = Selection(dataset, species, category, split, limit)
+    selection = Selection(dataset, species, category, split, limit, every)
     try:
         settings = FeatureConfig(
             size=size,

@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from asic_cli.errors import InputError
 from asic_cli.folder import made_by_asic
+from asic_cli.truth import one_image_each
 from asic_features.images import SUFFIXES, PhotoSource, list_photos
 
 if TYPE_CHECKING:
     from asic_eval import KeypointBenchmark
 
-DataSet = Literal["cub", "spair", "stanford_dogs"]
+DataSet = Literal["cub", "spair", "stanford_dogs", "pf_pascal", "pf_willow", "ap10k"]
 Box = tuple[float, float, float, float]
 LEAST_PHOTOS = 2
-PROTOCOLS: dict[str, str] = {"cub": "cub-asic-256", "spair": "spair-official", "stanford_dogs": "box-per-point"}
+PROTOCOLS: dict[str, str] = {
+    "cub": "cub-asic-256",
+    "spair": "spair-official",
+    "stanford_dogs": "box-per-point",
+    "pf_pascal": "pf-pascal",
+    "pf_willow": "pf-willow",
+    "ap10k": "ap10k",
+}
 """The protocol that each data set is scored by."""
 
-_IMAGE_FOLDERS = {"cub": "images", "spair": "JPEGImages", "stanford_dogs": "images"}
-# These are shown to the model by their boxes, as the literature does; SPair-71k's photos are shown whole.
+# The first that is there; the lists of Proposal Flow name their images from the root on.
+_IMAGE_FOLDERS = {
+    "cub": ("images",),
+    "spair": ("JPEGImages",),
+    "stanford_dogs": ("images", "Images"),
+    "pf_pascal": ("",),
+    "pf_willow": ("",),
+    "ap10k": ("data",),
+}
+# These are shown to the model by their boxes, as the literature does; the others' photos are shown whole.
 _CROPPED = frozenset({"cub", "stanford_dogs"})
+_FLAGS = {
+    "cub": frozenset({"species", "split"}),
+    "spair": frozenset({"category", "split"}),
+    "stanford_dogs": frozenset({"category"}),
+    "pf_pascal": frozenset({"category", "split"}),
+    "pf_willow": frozenset({"category"}),
+    "ap10k": frozenset({"category", "split"}),
+}
+_PF_PASCAL_LISTS = ("{split}_pairs_pf_pascal.csv", "{split}_pairs.csv", "image_pairs/{split}_pairs.csv")
+_PF_WILLOW_LISTS = ("test_pairs_pf.csv", "test_pairs.csv")
+_VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -32,9 +59,10 @@ class Selection:
     Attributes:
         dataset: Its name; None for a folder of photos.
         species: CUB's class, a number or a name.
-        category: SPair-71k's category, or a breed of the dogs.
+        category: SPair-71k's or Proposal Flow's category, a breed of the dogs, or a species of AP-10K.
         split: `test` and so on.
         limit: Only the first photos.
+        every: Only every so many-th photo, from the first on: of frames of a video.
     """
 
     dataset: DataSet | None = None
@@ -42,6 +70,7 @@ class Selection:
     category: str | None = None
     split: str | None = None
     limit: int | None = None
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -94,13 +123,18 @@ def find_photos(root: Path, selection: Selection) -> PhotoSet:
 
 
 def _folder(root: Path, selection: Selection) -> PhotoSet:
+    if root.suffix.lower() in _VIDEOS and root.is_file():
+        raise InputError(
+            f"{root} is a video, and videos are not decoded here: write its frames to a folder, for example with "
+            f"`ffmpeg -i {root} frames/%05d.png`, and give that folder with --every K for every K-th frame"
+        )
     _refuse_flags(selection, "a folder of photos (no --dataset)", "species", "category", "split")
     # What an earlier command wrote below the photos is not one of them.
     found = [source for source in list_photos(root) if not _is_ours(root, source.path.parent)]
     return PhotoSet(
         title=root.resolve().name,
-        source={"kind": "folder"},
-        sources=tuple(found[: selection.limit]),
+        source={"kind": "folder"} | ({} if selection.every == 1 else {"every": selection.every}),
+        sources=tuple(found[:: selection.every][: selection.limit]),
         boxes={},
         truth=None,
     )
@@ -123,7 +157,8 @@ def _data_set(root: Path, selection: Selection, dataset: DataSet) -> PhotoSet:
         raise
     except ValueError as error:
         raise InputError(f"--dataset {dataset}: {error}") from error
-    images = root / _IMAGE_FOLDERS[dataset]
+    folders = [root / name for name in _IMAGE_FOLDERS[dataset]]
+    images = next((folder for folder in folders if folder.is_dir()), folders[0])
     sources = tuple(
         PhotoSource(
             images / image.name,
@@ -143,26 +178,73 @@ def _data_set(root: Path, selection: Selection, dataset: DataSet) -> PhotoSet:
 
 
 def _read_truth(root: Path, selection: Selection, dataset: DataSet) -> KeypointBenchmark:
-    from asic_eval.benchmarks.coco import read_stanford_dogs
-    from asic_eval.benchmarks.cub import Split as CubSplit
-    from asic_eval.benchmarks.cub import read_cub
-    from asic_eval.benchmarks.spair import Split as SpairSplit
-    from asic_eval.benchmarks.spair import read_spair
-
-    if dataset == "cub":
-        _refuse_flags(selection, "--dataset cub", "category")
-        species = _required(selection, "species", "cub")
-        split = _one_of(selection.split, get_args(CubSplit), dataset)
-        number = int(species) if species.isascii() and species.isdigit() else species
-        return read_cub(root, number, selection.limit, split=split)
-    _refuse_flags(selection, f"--dataset {dataset}", "species")
-    if dataset == "spair":
-        split = _one_of(selection.split or "test", get_args(SpairSplit), dataset)
-        truth = read_spair(root, _required(selection, "category", "spair"), split or "test")
-    else:
-        _refuse_flags(selection, "--dataset stanford_dogs", "split")
-        truth = read_stanford_dogs(root, breed=selection.category)
+    _refuse_flags(selection, f"--dataset {dataset}", *sorted({"species", "category", "split"} - _FLAGS[dataset]))
+    if selection.every != 1:
+        raise InputError("--every is for frames of a video (no --dataset); drop it")
+    truth = _READERS[dataset](root, selection)
     return truth if selection.limit is None else truth.select(range(min(selection.limit, len(truth.images))))
+
+
+def _read_cub(root: Path, selection: Selection) -> KeypointBenchmark:
+    from asic_eval.benchmarks.cub import Split, read_cub
+
+    species = _required(selection, "species", "cub")
+    split = _one_of(selection.split, get_args(Split), "cub")
+    number = int(species) if species.isascii() and species.isdigit() else species
+    return read_cub(root, number, selection.limit, split=split)
+
+
+def _read_spair(root: Path, selection: Selection) -> KeypointBenchmark:
+    from asic_eval.benchmarks.spair import Split, read_spair
+
+    split = _one_of(selection.split or "test", get_args(Split), "spair")
+    return read_spair(root, _required(selection, "category", "spair"), split)
+
+
+def _read_stanford_dogs(root: Path, selection: Selection) -> KeypointBenchmark:
+    from asic_eval.benchmarks.coco import read_stanford_dogs
+
+    return read_stanford_dogs(root, breed=selection.category)
+
+
+def _read_pf_pascal(root: Path, selection: Selection) -> KeypointBenchmark:
+    from asic_eval.benchmarks.pf_pascal import read_pf_pascal
+
+    split = _one_of(selection.split or "test", ("trn", "val", "test"), "pf_pascal")
+    pairs = _first_list(root, [name.format(split=split) for name in _PF_PASCAL_LISTS])
+    return one_image_each(read_pf_pascal(pairs, root, _required(selection, "category", "pf_pascal")))
+
+
+def _read_pf_willow(root: Path, selection: Selection) -> KeypointBenchmark:
+    from asic_eval.benchmarks.pf_willow import read_pf_willow
+
+    category = _required(selection, "category", "pf_willow")
+    return one_image_each(read_pf_willow(_first_list(root, _PF_WILLOW_LISTS), root, category), same_points=True)
+
+
+def _read_ap10k(root: Path, selection: Selection) -> KeypointBenchmark:
+    from asic_eval.benchmarks.ap10k import read_ap10k
+
+    split = _one_of(selection.split or "test", ("train", "val", "test"), "ap10k")
+    return read_ap10k(root, _required(selection, "category", "ap10k"), split=split)
+
+
+_READERS: dict[DataSet, Callable[[Path, Selection], KeypointBenchmark]] = {
+    "cub": _read_cub,
+    "spair": _read_spair,
+    "stanford_dogs": _read_stanford_dogs,
+    "pf_pascal": _read_pf_pascal,
+    "pf_willow": _read_pf_willow,
+    "ap10k": _read_ap10k,
+}
+
+
+def _first_list(root: Path, names: Sequence[str]) -> Path:
+    paths = [root / name for name in names]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise InputError(f"{root}: expected a list of pairs, one of {', '.join(names)}; copy it there")
+    return found
 
 
 def _required(selection: Selection, flag: str, dataset: str) -> str:
