@@ -12,12 +12,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from asic_flow import atomic
+from asic_flow.alignment import RunError
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT_VERSION = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(RunError):
     """A checkpoint that cannot be used; the message names the file and what differs."""
 
 
@@ -67,13 +68,14 @@ class Checkpoint:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
             if (document["format"], document["version"]) != ("asic-checkpoint", FORMAT_VERSION):
                 raise CheckpointError(
-                    f"{path}, field 'version': expected {FORMAT_VERSION}, got {document['version']!r}; train anew"
+                    f"{path}, field 'version': expected {FORMAT_VERSION}, got {document['version']!r}; "
+                    "remove it to train anew"
                 )
             return cls(int(document["step"]), dict(document["settings"]), dict(document["progress"]), tensors)
         except CheckpointError:
             raise
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; train anew") from error
+            raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; remove it to train anew") from error
 
 
 def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

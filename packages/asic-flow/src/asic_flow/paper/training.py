@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asic_flow.coarse import CANONICAL_RADIUS, NormalisedMatches, geman_mcclure
+from asic_flow.coarse import CANONICAL_RADIUS, geman_mcclure
 from asic_flow.collection import ImageCollection
+from asic_flow.held_out import WITHIN, agreeing_share, match_distances
 from asic_flow.matches import MatchSet
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
 from asic_flow.paper.config import PaperConfig
@@ -26,7 +27,6 @@ Log = Callable[[dict[str, Any]], None]
 """Called with one record a step that is worth a line of the log."""
 
 _SAVE_SECONDS = 30.0
-_HELD_OUT_WITHIN = 0.1
 _LOG_EVERY = 10
 
 
@@ -198,7 +198,7 @@ class Training:
             self.averaged.load_state_dict(self.best)
         maps = self._maps()
         match = self.fitting
-        agreement = geman_mcclure(_distances(maps, match).square(), _HELD_OUT_WITHIN) * match.weight
+        agreement = geman_mcclure(match_distances(maps, match).square(), WITHIN) * match.weight
         agreed, all_of_it = (
             sum(torch.bincount(image, values, len(maps)) for image in (match.image_a, match.image_b))
             for values in (agreement, match.weight)
@@ -213,9 +213,7 @@ class Training:
 
     def _score(self) -> float:
         """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
-        near = _distances(self._maps(), self.held_out) < _HELD_OUT_WITHIN
-        weight = self.held_out.weight
-        score = float((near * weight).sum() / weight.sum().clamp_min(1e-12))
+        score = agreeing_share(self._maps(), self.held_out)
         if score > self.best_score:
             self.best_score, self.stale = score, 0
             self.best = {name: value.clone() for name, value in self.averaged.state_dict().items()}
@@ -236,7 +234,10 @@ class Training:
 
     def _restore(self, stored: Checkpoint) -> None:
         if stored.settings != self.settings:
-            raise CheckpointError(f"{self.path}: made with other settings; train anew, or with those")
+            differ = [name for name in self.settings if stored.settings.get(name) != self.settings[name]]
+            raise CheckpointError(
+                f"{self.path}: made with other settings ({', '.join(differ)}); remove it to train anew"
+            )
         try:
             self.model.load_state_dict(unpack("model", stored.tensors))
             self.averaged.load_state_dict(unpack("averaged", stored.tensors))
@@ -249,7 +250,9 @@ class Training:
             self.generator.set_state(stored.tensors["generator"])
             self.best_score, self.stale = float(stored.progress["best_score"]), int(stored.progress["stale"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.path}: expected this version's tensors: {error}; train anew") from error
+            raise CheckpointError(
+                f"{self.path}: expected this version's tensors: {error}; remove it to train anew"
+            ) from error
         self.best = {name: value.to(self.device) for name, value in unpack("best", stored.tensors).items()}
         self.step = stored.step
 
@@ -272,18 +275,6 @@ def centred(maps: Tensor, foreground: Tensor) -> Tensor:
     radius = ((maps - centre).square().sum(-1) * weight).sum().sqrt()
     placed: Tensor = (maps - centre) * (CANONICAL_RADIUS / radius.clamp_min(1e-9))
     return placed
-
-
-def _distances(maps: Tensor, match: NormalisedMatches) -> Tensor:
-    """(M,) canonical distances between the ends of matches."""
-    ends = []
-    for image, points in ((match.image_a, match.points_a), (match.image_b, match.points_b)):
-        height, width = maps.shape[1:3]
-        extent = points.new_tensor([width - 1, height - 1])
-        column, row = ((points + 1) / 2 * extent).round().long().unbind(-1)
-        ends.append(maps[image, row.clamp(0, height - 1), column.clamp(0, width - 1)])
-    distances: Tensor = torch.linalg.vector_norm(ends[0] - ends[1], dim=-1)
-    return distances
 
 
 def _num_parts(collection: ImageCollection) -> int:
