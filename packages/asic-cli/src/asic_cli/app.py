@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from asic_cli import weights
+from asic_cli import data, weights
 from asic_cli.console import write_data
 from asic_cli.demo import demo
 from asic_cli.doctor import doctor
+from asic_cli.edit import edit
 from asic_cli.evaluate import evaluate
 from asic_cli.features import features
 from asic_cli.train import train
@@ -41,7 +42,7 @@ def asic(
 ) -> None:
     """Align a few photos of one kind of object, without labels.
 
-    photos -> features -> collection -> train -> run -> eval, transfer, view
+    photos -> features -> collection -> train -> run -> eval, transfer, view, edit
     """
     del show_version
 
@@ -51,6 +52,8 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(transfer)
 app.command()(view)
+app.command()(edit)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(weights.app, name="weights")
+app.add_typer(data.app, name="data")

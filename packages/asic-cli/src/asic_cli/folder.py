@@ -12,8 +12,13 @@ from filelock import FileLock, Timeout
 
 from asic_cli.errors import InputError, MachineError, explain_os_error
 
-Kind = Literal["collection", "run", "demo"]
-INDEX_FILES: Mapping[Kind, str] = {"collection": "collection.json", "run": "config.json", "demo": "demo.json"}
+Kind = Literal["collection", "run", "demo", "edit"]
+INDEX_FILES: Mapping[Kind, str] = {
+    "collection": "collection.json",
+    "run": "config.json",
+    "demo": "demo.json",
+    "edit": "edit.json",
+}
 LOCK_FILE = ".asic.lock"
 DEFAULT_PARENT = Path("asic-out")
 _MOST_DIFFERENCES = 12

@@ -11,7 +11,6 @@ METHOD_LABELS = {
     "box_copy": "Copy the box position",
     "nearest_neighbour": "Nearest neighbour",
     "mls": "Moving least squares",
-    "mls": "Moving least squares",
     "canonical": "Canonical maps",
     "combined": "Maps and descriptors",
 }
