@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from asic_cli.errors import Stopped
+from asic_flow.alignment import Alignment
 from asic_flow.collection import load_collection, save_collection
+from asic_flow.paper.training import Training
 
 INDEX = "config.json"
 
@@ -100,3 +104,64 @@ def test_devices_and_presets(asic, collection, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     result = asic("train", collection, "--device", "cuda", "--out", "x")
     assert (result.code, "takes seconds on the CPU" in result.err) == (3, True)
+
+
+PAPER = ("--preset", "paper-small", "--steps", 4, "--device", "cpu")
+
+
+def log_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_tells_stages_and_how_held_out_matches_agree(run) -> None:
+    lines = log_of(run)
+    assert lines[0] == {"stage": "coarse", "done": 0, "total": 1, "seconds": lines[0]["seconds"]}
+    assert lines[-1]["stage"] == "done"
+    assert 0 < lines[-1]["held_out"] <= 1
+
+
+def test_a_trained_run_is_a_run_like_any_other(asic, collection, tmp_path) -> None:
+    result = asic("train", collection, "--out", "x", *PAPER)
+    assert (result.code, result.out) == (0, "x\n"), result.err
+    assert json.loads((tmp_path / "x" / INDEX).read_text())["paper"]["steps"] == 4
+    lines = log_of(tmp_path / "x")
+    assert [line["step"] for line in lines if "step" in line] == [4]
+    assert set(lines[0]["losses"]) == {"reconstruction", "matches", "total_variation", "equivariance", "mask"}
+    (tmp_path / "points.csv").write_text("source,x,y,target\n0.png,60,61.5,3.png\n")
+    assert asic("transfer", "x", "--points", "points.csv").code == 0
+    assert asic("eval", "x", "--json").json["methods"]["canonical"]["grid_cycle"]
+    assert asic("train", collection, "--out", "x", *PAPER, "--json").json["reused"]
+    other = asic("train", collection, "--out", "x", "--preset", "paper-small", "--steps", 5)
+    assert (other.code, "paper.steps: 4 in the folder, now 5" in other.err) == (2, True)
+    other = asic("train", collection, "--out", "x")
+    assert (other.code, "preset: 'paper-small' in the folder, now 'fast'" in other.err) == (2, True)
+
+
+def test_a_training_that_is_stopped_goes_on_and_ends_the_same(asic, collection, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(Training.run.__kwdefaults__, "save_seconds", 0)
+    assert asic("train", collection, "--out", "whole", *PAPER).code == 0
+    advance, steps = Training.advance, []
+
+    def interrupt(training: Training) -> object:
+        steps.append(training.step)
+        if steps == [0, 1, 2]:
+            raise Stopped(signal.SIGINT)
+        return advance(training)
+
+    monkeypatch.setattr(Training, "advance", interrupt)
+    stopped = asic("train", collection, "--out", "x", *PAPER)
+    assert (stopped.code, "To go on: asic train" in stopped.err) == (130, True)
+    assert not (tmp_path / "x" / INDEX).exists()
+    other = asic("train", collection, "--out", "x", *PAPER, "--seed", 1)
+    assert (other.code, "made with other settings (seed)" in other.err) == (2, True)
+    assert asic("train", collection, "--out", "x", *PAPER).code == 0
+    assert steps == [0, 1, 2, 2, 3]
+    assert torch.equal(Alignment.load(tmp_path / "x").maps, Alignment.load(tmp_path / "whole").maps)
+    steps.clear()
+    assert asic("train", collection, "--out", "x", *PAPER, "--fresh").code == 130
+    assert steps == [0, 1, 2]
+
+
+def test_steps_are_for_presets_that_train(asic, collection) -> None:
+    result = asic("train", collection, "--steps", 5)
+    assert (result.code, "the preset fast trains no network" in result.err) == (2, True)

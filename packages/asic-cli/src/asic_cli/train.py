@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from asic_cli.config import as_toml, given
 from asic_cli.console import Stages, printable, say, warn, write_data, write_json
 from asic_cli.device import check_device_name, choose_device
-from asic_cli.errors import MachineError
 from asic_cli.folder import differences, refuse_other_settings, writing
 from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig, Seed
+from asic_cli.recipes import Preset, check_recipe, find_recipe, make_alignment
 from asic_cli.versions import installed_version
 
 if TYPE_CHECKING:
     from asic_flow.alignment import Alignment
 
-Preset = Literal["fast"]
 _LOW_SUPPORT = 0.5  # of the median photo's
 
 
@@ -48,7 +47,17 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", envvar="ASIC_OUT", help="The run folder [default: COLLECTION-run].")
     ] = None,
-    preset: Annotated[Preset, typer.Option(envvar="ASIC_PRESET", help="Which recipe; fast takes seconds.")] = "fast",
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            envvar="ASIC_PRESET",
+            help="Which recipe: fast takes seconds; paper trains the published network, and wants a GPU; paper-small "
+            "does so at a size for the CPU, in minutes.",
+        ),
+    ] = "fast",
+    steps: Annotated[
+        int | None, typer.Option(envvar="ASIC_STEPS", min=1, help="Steps of training [default: the preset's].")
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
     fresh: Fresh = False,
@@ -59,12 +68,13 @@ def train(
 ) -> None:
     """Find every photo's map into one canonical space.
 
-    The same command again does nothing when all is done.
+    The same command again does nothing when all is done, and goes on with a training that was stopped.
 
     Example: `asic train asic-out/teapot`
     """
     del config
     check_device_name(device)
+    check_recipe(preset, steps, device)
     if print_config:
         write_data(as_toml("train", given(context)))
         return
@@ -72,9 +82,8 @@ def train(
     if dry_run:
         write_data(f"collection: {printable(collection)}\npreset: {preset}\nout: {printable(folder)}")
         return
-    if device != "auto" and choose_device(device) != "cpu":
-        raise MachineError(f"--device {device}: the preset {preset} takes seconds on the CPU and runs only there")
-    _report(align(collection, folder, preset=preset, seed=seed, fresh=fresh), as_json)
+    trained = align(collection, folder, preset=preset, seed=seed, fresh=fresh, steps=steps, device=device)
+    _report(trained, as_json)
 
 
 def default_run(collection: Path) -> Path:
@@ -83,35 +92,45 @@ def default_run(collection: Path) -> Path:
     return collection.parent / f"{resolved.name}-run" if collection.name else resolved.with_name(f"{resolved.name}-run")
 
 
-def align(collection_folder: Path, folder: Path, *, preset: Preset, seed: int, fresh: bool) -> Trained:
+def align(
+    collection_folder: Path,
+    folder: Path,
+    *,
+    preset: Preset,
+    seed: int,
+    fresh: bool,
+    steps: int | None = None,
+    device: str = "auto",
+) -> Trained:
     """Makes a run folder, or finds it made.
 
     Args:
         collection_folder: What to align.
         folder: Where to.
         preset: Which recipe.
-        seed: Of torch's generator; the preset fast draws nothing.
+        seed: Of weights and draws; the preset fast draws nothing.
         fresh: Make it again whatever is there.
+        steps: Of training, instead of the preset's.
+        device: As given with `--device`; the preset fast runs on the CPU.
 
     Raises:
         InputError: The folder was made with other settings.
-        MachineError: The folder cannot be written.
+        MachineError: The folder cannot be written, or there is no such device.
     """
     import torch
 
     from asic_flow.alignment import INDEX_FILE, Alignment, RunError, read_run_index
     from asic_flow.collection import identity, load_collection
-    from asic_flow.config import AlignmentConfig
 
     started = time.monotonic()
     collection, matches = load_collection(collection_folder)
-    config = AlignmentConfig()
-    extra: dict[str, Any] = {
+    recipe = find_recipe(preset, steps)
+    made_of: dict[str, Any] = {
         "collection": {"identity": identity(collection_folder)},
-        "preset": preset,
-        "seed": seed,
         "version_of_asic_flow": installed_version("asic-flow"),
     }
+    wanted = {**made_of, "seed": seed, **recipe.as_json()}
+    place = choose_device(device) if recipe.paper is not None else "cpu"
     with writing(folder, "run"):
         if not fresh and (folder / INDEX_FILE).exists():
             try:
@@ -120,25 +139,32 @@ def align(collection_folder: Path, folder: Path, *, preset: Preset, seed: int, f
             except RunError as error:
                 warn(f"{error}; making it again")
             else:
-                lines = differences(_comparable(stored), _comparable({**extra, "alignment": asdict(config)}))
-                refuse_other_settings(folder, lines)
+                refuse_other_settings(folder, differences(_comparable(stored), _comparable(wanted)))
                 return Trained(folder, True, made, time.monotonic() - started)
-        say(f"{len(collection)} photos, preset {preset} on cpu, {torch.get_num_threads()} threads")
-        torch.manual_seed(seed)
+        say(f"{len(collection)} photos, preset {preset} on {place}, {torch.get_num_threads()} threads")
         with Stages() as stages:
-            alignment = Alignment.fit(collection, matches, config, progress=stages)
+            alignment = make_alignment(
+                recipe,
+                collection,
+                matches,
+                folder=folder,
+                fresh=fresh,
+                seed=seed,
+                device=place,
+                identity=made_of,
+                progress=stages,
+            )
         path = os.path.relpath(collection_folder.resolve(), folder.resolve())
-        where = {"collection": {"path": Path(path).as_posix(), **extra["collection"]}}
-        alignment.save(folder, {**extra, **where})
+        where = {"collection": {"path": Path(path).as_posix(), **made_of["collection"]}}
+        alignment.save(folder, {**wanted, **where})
     return Trained(folder, False, alignment, time.monotonic() - started)
 
 
 def _comparable(stored: dict[str, Any]) -> dict[str, Any]:
-    """What decides a run's content: not where its collection lies; lists as JSON has them."""
-    keys = ("preset", "seed", "version_of_asic_flow")
-    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in stored["alignment"].items()}
-    collection = {"identity": dict(stored.get("collection", {})).get("identity")}
-    return {"collection": collection, **{key: stored.get(key) for key in keys}, "alignment": settings}
+    """What decides a run's content: not where its collection lies."""
+    keys = ("preset", "seed", "version_of_asic_flow", "alignment", "paper")
+    kept: dict[str, Any] = {key: stored[key] for key in keys if key in stored}
+    return {"collection": {"identity": dict(stored.get("collection", {})).get("identity")}, **kept}
 
 
 def _report(trained: Trained, as_json: bool) -> None:

@@ -1,0 +1,139 @@
+"""The presets of `asic train`: which recipe each runs, with which settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from asic_cli.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from asic_flow.alignment import Alignment
+    from asic_flow.collection import ImageCollection
+    from asic_flow.config import AlignmentConfig
+    from asic_flow.matches import MatchSet
+    from asic_flow.paper.config import PaperConfig
+
+Preset = Literal["fast", "paper", "paper-small"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+_TRAINED = ("paper", "paper-small")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A preset with its settings.
+
+    Attributes:
+        preset: Its name.
+        alignment: Settings of matching and of answers; for the presets that train nothing, of the fit as well.
+        paper: Settings of the published recipe, for the presets that train its network.
+    """
+
+    preset: Preset
+    alignment: AlignmentConfig
+    paper: PaperConfig | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What decides a run's content, as `config.json` holds it."""
+        settings = {"preset": self.preset, "alignment": asdict(self.alignment)}
+        if self.paper is not None:
+            settings["paper"] = asdict(self.paper)
+        returned: dict[str, Any] = json.loads(json.dumps(settings))
+        return returned
+
+
+def check_recipe(preset: Preset, steps: int | None, device: str) -> None:
+    """Checks what can be checked without importing torch.
+
+    Raises:
+        InputError: Steps for a preset that takes none.
+        MachineError: A GPU for a preset that runs on the CPU only.
+    """
+    if preset in _TRAINED:
+        return
+    if steps is not None:
+        raise InputError(f"--steps: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
+    if device not in ("auto", "cpu"):
+        raise MachineError(f"--device {device}: the preset {preset} takes seconds on the CPU and runs only there")
+
+
+def find_recipe(preset: Preset, steps: int | None) -> Recipe:
+    """A preset's settings; `steps` replaces those of the presets that train a network."""
+    from asic_flow.config import AlignmentConfig
+    from asic_flow.paper.config import PAPER_SMALL, PaperConfig
+
+    paper = {"paper": PaperConfig(), "paper-small": PAPER_SMALL}.get(preset)
+    if paper is not None and steps is not None:
+        paper = dataclasses.replace(paper, steps=steps)
+    return Recipe(preset, AlignmentConfig(), paper)
+
+
+def make_alignment(
+    recipe: Recipe,
+    collection: ImageCollection,
+    matches: MatchSet,
+    *,
+    folder: Path,
+    fresh: bool,
+    seed: int,
+    device: str,
+    identity: Mapping[str, Any],
+    progress: Callable[[str, int, int], None],
+) -> Alignment:
+    """Aligns a collection by a recipe, and tells the folder's log how it goes.
+
+    A network's training goes on from the checkpoint that an earlier command left in `folder`.
+
+    Args:
+        recipe: What to do.
+        collection: The photos.
+        matches: Theirs.
+        folder: Where log and checkpoint are kept.
+        fresh: Start over what is there.
+        seed: Of whatever is drawn at random.
+        device: A torch device; only networks are trained elsewhere than on the CPU.
+        identity: What names collection and version, JSON values.
+        progress: Told of every stage and step.
+
+    Raises:
+        AlignmentError: The collection cannot be aligned.
+        CheckpointError: The folder's checkpoint is damaged or was made with other settings.
+    """
+    from asic_flow.alignment import Alignment
+    from asic_flow.held_out import held_out_share
+    from asic_flow.run_log import RunLog
+
+    if recipe.paper is None:
+        log = RunLog(folder)
+
+        def tell(stage: str, done: int, total: int) -> None:
+            log.write({"stage": stage, "done": done, "total": total})
+            progress(stage, done, total)
+
+        alignment = Alignment.fit(collection, matches, recipe.alignment, progress=tell)
+    else:
+        from asic_flow.paper.checkpoint import CHECKPOINT_FILE
+        from asic_flow.paper.training import Training
+        from asic_flow.train import describe_maps
+
+        if fresh:
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        training = Training(
+            collection, matches, recipe.paper, seed=seed, device=device, folder=folder, identity=identity
+        )
+        log = RunLog(folder, after_step=training.step)
+        found = training.run(progress=progress, log=log.write)
+        fitted = describe_maps(collection, matches, found.maps, found.mirrored, found.support, recipe.alignment)
+        alignment = Alignment.of(collection, fitted, recipe.alignment)
+    log.write(
+        {
+            "stage": "done",
+            "held_out": held_out_share(collection, matches, alignment.maps),
+            "support": float(alignment.support.mean()),
+        }
+    )
+    return alignment
