@@ -137,3 +137,59 @@ def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read_arrays(tmp_path / "x.npz")
     monkeypatch.setattr(arrays, "LARGEST_BYTES", 8128)
     assert read_arrays(tmp_path / "x.npz").has("a")
+
+
+def member(header: bytes, content: bytes = b"") -> bytes:
+    padded = header + b" " * (-(10 + len(header) + 1) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + content
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "content"),
+    [
+        ("(1000000000000,)", "<f8", b"\x00" * 8),
+        ("(2, 3)", "<f8", b"\x00" * 40),
+        ("(2,)", "<f8", b"\x00" * 24),
+        ("(1,)", "<U100000000", b"\x00" * 4),
+        ("(-1,)", "<f8", b""),
+        ("(9223372036854775807, 9)", "<f8", b""),
+    ],
+)
+def test_headers_that_promise_another_size(
+    tmp_path: Path, shape: str, dtype: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is allocated for them."""
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("an array was read"))
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    with pytest.raises(
+        AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: an array of shape"
+    ):
+        read_arrays(archive(tmp_path, ("a.npy", member(header, content))))
+
+
+def test_other_versions_of_the_array_format(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"format version \(3, 0\) of an array; 1\.0 and 2\.0 are read$"):
+        read_arrays(archive(tmp_path, ("a.npy", b"\x93NUMPY\x03\x00")))
+    data = io.BytesIO()
+    np.lib.format.write_array(data, np.arange(3.0), version=(2, 0))
+    assert read_arrays(archive(tmp_path, ("a.npy", data.getvalue()))).numbers("a", (3,)).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_long_headers_are_refused(tmp_path: Path) -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + b" " * 40_000 + b"1,), }"
+    with pytest.raises(
+        AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: Header info length"
+    ):
+        read_arrays(archive(tmp_path, ("a.npy", member(header, b"\x00" * 8))))
+
+
+def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
+    """The size that the archive's directory names bounds what is unpacked, whatever the data would give."""
+    content = np.zeros(100_000)
+    write_arrays(tmp_path / "x.npz", {"a": content})
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    true = (content.nbytes + 128).to_bytes(4, "little")
+    assert data.count(true) == 2
+    (tmp_path / "x.npz").write_bytes(bytes(data).replace(true, (256).to_bytes(4, "little")))
+    with pytest.raises(AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: "):
+        read_arrays(tmp_path / "x.npz")

@@ -73,6 +73,10 @@ def test_largest_instance(tmp_path: Path) -> None:
 def test_images_with_few_points_can_be_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, DOCUMENT)
     assert [image.name for image in read_coco_keypoints(path, "cat", least_visible=3).images] == ["c.jpg"]
+    labelled = read_coco_keypoints(path, "cat", least_visible=2, counted="labelled")
+    assert [image.visible.tolist() for image in labelled.images] == [[True, True, False], [True, True, True]]
+    with pytest.raises(ValueError, match=r"^counted: expected 'visible' or 'labelled', got 'all'$"):
+        read_coco_keypoints(path, "cat", counted="all")  # type: ignore[arg-type]
     hidden = copy.deepcopy(DOCUMENT)
     hidden["annotations"][0]["keypoints"] = [0] * 9
     assert [image.name for image in read_coco_keypoints(write(tmp_path, hidden), "cat").images] == ["c.jpg"]

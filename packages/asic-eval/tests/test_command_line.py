@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asic_eval import CategoryPredictions, Predictions, write_predictions
+from asic_eval import CategoryPredictions, Predictions, random_pairs, write_predictions
 from asic_eval.__main__ import main
 from asic_eval.benchmarks.reading import READERS, Request, read_benchmarks
 from asic_eval.benchmarks.spair import write_spair_annotations
@@ -67,12 +67,14 @@ def test_score_as_tables(root: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.startswith("\\begin{tabular}{lrrrr}\n")
     benchmark = ["--benchmark", "json", "--annotations", str(root / "benchmark.json")]
     assert main(["score", str(root / "right.npz"), *benchmark]) == 2
-    assert capsys.readouterr().err.endswith("categories: expected 'own', got ['creature']\n")
+    assert capsys.readouterr().err.endswith(
+        "categories: expected 'own', got ['creature']; --category scores some of them\n"
+    )
 
 
 def test_mirror_aware(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", str(root / "right.npz"), *spair(root), "--mirror-aware"]) == 2
-    assert "expected a benchmark with a mirror permutation" in capsys.readouterr().err
+    assert main(["score", str(root / "right.npz"), *spair(root), "--mirror-aware"]) == 0
+    assert "| creature | 100.0 | 100.0 | 100.0 | 100.0 |" in capsys.readouterr().out
     benchmark = draw_collection(0, num_images=5, size=48).benchmark
     right = np.where(benchmark.asked[..., None], benchmark.points_image[benchmark.pairs[:, 1]], np.nan)
     answers = CategoryPredictions.of(benchmark, right, mirrored=np.zeros(len(right), dtype=bool))
@@ -133,8 +135,17 @@ def test_published(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[-1]["benchmark"] == "creature"
     assert rows[-1]["metric"] == "PCK@0.10"
     assert rows[-1]["value"] == pytest.approx(50.0, abs=5.0)
-    assert rows[-1]["setting"] == "this run's protocol: see its summary"
+    assert rows[-1]["setting"] == "spair-official, per point"
     assert rows[-1]["source"] == f"{root / 'summary.json'}, seed 1"
+    (root / "run.json").write_text(json.dumps(RUN))
+    assert main(["published", "--json", "--with", str(root / "run.json")]) == 0
+    own = json.loads(capsys.readouterr().out)[48:]
+    assert [(row["method"], row["metric"], row["value"]) for row in own] == [
+        ("canonical", "PCK@0.10", 50.0),
+        ("canonical", "2-cycle end PCK@0.10", 75.0),
+        ("box_copy", "PCK@0.10", 25.0),
+    ]
+    assert {(row["benchmark"], row["source"]) for row in own} == {("001.Auk", str(root / "run.json"))}
 
 
 def test_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +161,63 @@ def test_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", *files, "--alpha", "0.05", "--aggregate", "per_image", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["scores"][1]["mean"] == 50.0
     assert main(["table", files[0], files[0]]) == 2
+    assert capsys.readouterr().err == f"error: summaries: expected each file once, got {files[0]} twice\n"
+    (root / "copy.json").write_bytes((root / "right.json").read_bytes())
+    assert main(["table", files[0], str(root / "copy.json")]) == 2
     assert capsys.readouterr().err == "error: summaries: expected one score of 'right', 'creature', seed 1, got two\n"
+
+
+RUN = {
+    "format": "asic-summary",
+    "protocol": "cub-asic-256, per point and per image",
+    "collection": {"benchmark": "cub/001.Auk"},
+    "methods": {
+        "canonical": {
+            "pck": {"0.10": {"per_point": 0.5, "per_image": 0.25}},
+            "cycle": {"0.10": {"2": {"end": 0.75}}},
+        },
+        "box_copy": {"pck": {"0.10": {"per_point": 0.25, "per_image": 0.5}}},
+    },
+}
+
+
+def test_table_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = RUN | {"collection": {"benchmark": "cub/002.Auklet"}}
+    for name, document in (("a", RUN), ("b", other)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(document))
+    files = [str(tmp_path / name / "summary.json") for name in "ab"]
+    assert main(["table", *files, "--method", "canonical", "--metric", "PCK"]) == 0
+    assert capsys.readouterr().out == (
+        "| category | canonical PCK |\n| --- | ---: |\n| 001.Auk | 50.0 |\n| 002.Auklet | 50.0 |\n| average | 50.0 |\n"
+        "\nProtocol cub-asic-256, alpha 0.10, per_point; percent.\n"
+    )
+    assert main(["table", *files, "--method", "box_copy", "--latex"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "% Protocol cub-asic-256, alpha 0.10, per_point; percent."
+    assert lines[1] == "\\begin{tabular}{lr}"
+    assert main(["table", *files, "--csv"]) == 0
+    assert capsys.readouterr().out.startswith("category,canonical PCK,canonical PCK std,canonical 2-cycle end,")
+    assert main(["table", *files, "--method", "combined"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --method, --metric: expected some of box_copy, canonical and 2-cycle end, PCK\n"
+    )
+    (tmp_path / "c.json").write_text(json.dumps(other | {"protocol": "spair-official, per point"}))
+    assert main(["table", *files, str(tmp_path / "c.json")]) == 2
+    assert "expected one protocol, got cub-asic-256 and spair-official; make a table of each" in capsys.readouterr().err
+
+
+def test_geometry_aware(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["score", str(root / "right.npz"), *spair(root)]
+    assert main([*command, "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert main([*command, "--geometry-aware", "--json"]) == 0
+    subset = json.loads(capsys.readouterr().out)
+    assert (every["geometry_aware"], subset["geometry_aware"]) == (False, True)
+    assert 0 < subset["categories"]["creature"]["points"] < every["categories"]["creature"]["points"]
+    assert subset["categories"]["creature"]["benchmark"] == "spair/creature/test/geometry-aware"
+    assert main([*command, "--geometry-aware"]) == 0
+    assert "\nGeometry-aware subset: only keypoints of which the target shows" in capsys.readouterr().out
 
 
 HELP = {
@@ -161,7 +228,10 @@ HELP = {
         "the annotation file, where the benchmark is one file",
         "may be repeated; default: all",
         "only the first images of each category",
-        "of a drawn collection",
+        "of drawn pairs or a drawn collection; default: 0",
+        "a list of pairs to ask for",
+        "draw so many pairs",
+        "only keypoints of which the target shows one that looks alike",
         "default: the benchmark's own",
         "what a NaN answer is",
         "{error,miss}",
@@ -207,11 +277,12 @@ def test_defaults_of_the_command_line() -> None:
     from asic_eval.__main__ import _parser
 
     score = _parser().parse_args(["score", "p.npz", "--benchmark", "spair"])
-    assert (score.seed, score.missing, score.category, score.form, score.limit) == (0, "error", [], "markdown", None)
+    assert (score.seed, score.missing, score.category, score.form, score.limit) == (None, "error", [], "markdown", None)
+    assert (score.pairs, score.random_pairs, score.geometry_aware) == (None, None, False)
     compare = _parser().parse_args(["compare", "p.npz", "q.npz", "--benchmark", "spair"])
     assert (compare.resamples, compare.others) == (2000, Path("q.npz"))
     table = _parser().parse_args(["table", "s.json"])
-    assert (table.alpha, table.aggregate) == (0.10, "per_point")
+    assert (table.alpha, table.aggregate, table.method, table.metric) == (0.10, "per_point", [], [])
 
 
 def test_errors_are_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,10 +303,28 @@ def test_errors_are_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     [
         ("nothing", Request(), r"^--benchmark: expected one of spair, .*, synthetic, got 'nothing'$"),
         ("spair", Request(), r"^--root: expected the data set's folder, got none$"),
-        ("spair", Request(split="training"), r"^--split: expected trn, val or test, got 'training'$"),
-        ("cub", Request(), r"^--category: expected at least one category, got none$"),
+        ("spair", Request(split="training"), r"^--split: expected one of test, val, trn, got 'training'$"),
+        ("cub", Request(), r"^--category: expected a species; all of them only with --pairs or --random-pairs$"),
+        ("cub", Request(categories=("1",), split="val"), r"^--split: expected one of train, test, got 'val'$"),
         ("coco", Request(categories=("cat",)), r"^--annotations: expected the annotation file, got none$"),
         ("ap10k", Request(), r"^--category: expected at least one category, got none$"),
+        ("ap10k-pairs", Request(Path(), ("cat",), "train"), r"^--split: expected one of test, val, trn, test_cross_sp"),
+        (
+            "pf-pascal",
+            Request(limit=3),
+            r"^--limit: does not go with --benchmark pf-pascal, which takes --root, --annotations, --category$",
+        ),
+        (
+            "synthetic",
+            Request(categories=("cat",)),
+            r"^--category: does not go with --benchmark synthetic, which takes ",
+        ),
+        ("spair", Request(annotations=Path("x")), r"^--annotations: does not go with --benchmark spair"),
+        ("tracks", Request(seed=0), r"^--seed: does not go with --benchmark tracks"),
+        ("cub", Request(pairs=Path("x"), random_pairs=3), r"^--pairs, --random-pairs: expected one of them, got both$"),
+        ("cub", Request(random_pairs=0), r"^--random-pairs: expected at least 1, got 0$"),
+        ("cub", Request(limit=0), r"^--limit: expected at least 1, got 0$"),
+        ("cub", Request(seed=-1), r"^--seed: expected at least 0, got -1$"),
     ],
 )
 def test_requests_that_lack_something(name: str, request_: Request, message: str) -> None:
@@ -248,11 +337,65 @@ def test_every_reader_is_reached(name: str, tmp_path: Path) -> None:
     if name == "synthetic":
         assert read_benchmarks(name, Request(seed=3))["creature"].name == "synthetic/3"
         return
-    request = Request(root=tmp_path, categories=("1",), annotations=tmp_path / "x")
-    if name.startswith("pf-pascal"):
-        request = replace(request, categories=())
+    takes = READERS[name].takes
+    request = Request(
+        root=tmp_path if "root" in takes else None,
+        categories=("1",) if "categories" in takes and name != "pf-pascal" else (),
+        annotations=tmp_path / "x" if "annotations" in takes else None,
+    )
     with pytest.raises(ValueError, match=r"expected a readable file|expected pair annotations of '1'"):
         read_benchmarks(name, request)
+
+
+def test_pairs_may_be_chosen(root: Path, tmp_path: Path) -> None:
+    request = Request(annotations=root / "benchmark.json")
+    assert len(read_benchmarks("json", request)["own"].pairs) == 20
+    drawn = read_benchmarks("json", replace(request, random_pairs=7, seed=3))["own"]
+    assert len(drawn.pairs) == 7
+    assert drawn.pairs.tolist() == random_pairs(5, 7, 3).tolist()
+    unseeded = read_benchmarks("json", replace(request, random_pairs=7))["own"]
+    assert unseeded.pairs.tolist() == random_pairs(5, 7, 0).tolist()
+    (tmp_path / "pairs.txt").write_text("creature/003.png creature/001.png\n")
+    listed = read_benchmarks("json", replace(request, pairs=tmp_path / "pairs.txt"))["own"]
+    assert listed.pairs.tolist() == [[3, 1]]
+    few = read_benchmarks("json", replace(request, limit=2))["own"]
+    assert (len(few.images), few.pairs.tolist()) == (2, [[0, 1], [1, 0]])
+    assert len(read_benchmarks("json", replace(request, limit=9))["own"].images) == 5
+    limited = read_benchmarks("spair", Request(root=root, categories=("creature",), limit=3))["creature"]
+    assert len(limited.images) == 3
+
+
+def test_pairs_of_all_species(tmp_path: Path) -> None:
+    put_cub(tmp_path)
+    drawn = read_benchmarks("cub", Request(root=tmp_path, random_pairs=5))["cub"]
+    assert (len(drawn.images), len(drawn.pairs)) == (3, 5)
+    (tmp_path / "list.txt").write_text("3 1\n2 001.A/a.jpg\n")
+    listed = read_benchmarks("cub", Request(root=tmp_path, pairs=tmp_path / "list.txt"))["cub"]
+    assert listed.pairs.tolist() == [[2, 0], [1, 0]]
+    one = Request(root=tmp_path, categories=("001.A",), pairs=tmp_path / "list.txt")
+    with pytest.raises(
+        ValueError, match=r"list\.txt: line 1, column 'source': expected one of the benchmark's 4 images"
+    ):
+        read_benchmarks("cub", one)
+    assert len(read_benchmarks("cub", replace(one, pairs=None))["001.A"].pairs) == 2
+
+
+def put_cub(root: Path) -> None:
+    texts = {
+        "classes.txt": "1 001.A\n2 002.B\n",
+        "images.txt": "1 001.A/a.jpg\n2 001.A/b.jpg\n3 002.B/c.jpg\n",
+        "image_class_labels.txt": "1 1\n2 1\n3 2\n",
+        "bounding_boxes.txt": "1 60.0 27.0 325.0 304.0\n2 1 2 3 4\n3 5.5 6.5 7.5 8.5\n",
+        "parts/parts.txt": "1 back\n2 left eye\n3 right eye\n",
+        "parts/part_locs.txt": "".join(f"{i} {p} {i}.5 {p}.0 1\n" for i in (1, 2, 3) for p in (1, 2, 3)),
+    }
+    png = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x40\x00\x00\x00\x40"
+    for name, text in texts.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    for name in ("001.A/a.jpg", "001.A/b.jpg", "002.B/c.jpg"):
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "images" / name).write_bytes(png)
 
 
 @pytest.mark.real_data

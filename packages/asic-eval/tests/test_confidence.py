@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asic_eval import KeypointBenchmark, keypoint_detections, object_keypoint_similarity, pck, pck_dagger
+from asic_eval import (
+    KeypointBenchmark,
+    keypoint_detections,
+    object_keypoint_similarity,
+    pck,
+    pck_dagger,
+    similarity_detections,
+)
 from asic_eval.confidence import COCO_SIGMAS, KeypointDetections
 
 
@@ -25,6 +32,34 @@ def test_a_swap_is_an_error(benchmark: KeypointBenchmark) -> None:
     assert pck_dagger(halfway, one, [0.05, 0.1]).hits.tolist() == [[2, 2]]
     assert pck_dagger(halfway, one, [0.05], inclusive=False).hits.tolist() == [[0]]
     assert pck_dagger(halfway, one, [0.05], threshold=[1.0, 90.0, 1.0]).hits.tolist() == [[0]]
+
+
+def test_only_the_pairs_keypoints_are_rivals(benchmark: KeypointBenchmark) -> None:
+    # Image 2 hides the tail, so the pair does not ask for it: a nose where image 0 has its tail is not a swap.
+    from_two = replace(benchmark, pairs=np.array([[2, 0]]))
+    predicted = np.array([[[30.0, 10.0], [10.0, 0.0], [20.0, 0.0], [0.0, 0.0]]])
+    assert pck_dagger(predicted, from_two, [0.9], threshold="image").hits.tolist() == [[2]]
+    predicted[0, 0] = [4.0, 9.0]
+    assert pck_dagger(predicted, from_two, [0.9], threshold="image").hits.tolist() == [[3]]
+    asked = np.array([[True, False, True, True]])
+    fewer = replace(one_pair(benchmark), pair_visible=asked & one_pair(benchmark).asked)
+    beside = np.array([[[14.0, 5.0], [0.0, 0.0], [0.0, 0.0], [50.0, 90.0]]])
+    assert pck_dagger(beside, fewer, [0.1]).hits.tolist() == [[2]]
+
+
+def test_nearness_is_measured_in_the_thresholds_unit(benchmark: KeypointBenchmark) -> None:
+    # Nose (5, 5), tail (50, 90), photo 200 wide and 100 high: (41, 30) is nearer to the nose in pixels (43.8 to 60.7)
+    # and in a square as well; (70, 60) is nearer to the tail.
+    square = one_pair(benchmark)
+    square = replace(square, pair_visible=square.asked & np.array([True, False, False, True]))
+    between = np.array([[[70.0, 45.0], [0.0, 0.0], [0.0, 0.0], [50.0, 90.0]]])
+    # In pixels the tail is nearer (49.2 to 76.3); in a square the tail is 0.46 away and the nose 0.515.
+    assert pck_dagger(between, square, [0.9], threshold="image").hits.tolist() == [[1]]
+    assert pck_dagger(between, square, [0.9], threshold="square").hits.tolist() == [[1]]
+    wide = np.array([[[90.0, 41.0], [0.0, 0.0], [0.0, 0.0], [50.0, 90.0]]])
+    # In pixels the tail is nearer (63.3 to 92.4), along x and y of 1000 and 50 the nose (0.725 to 0.981).
+    assert pck_dagger(wide, square, [0.9], threshold="image").hits.tolist() == [[1]]
+    assert pck_dagger(wide, square, [0.9], threshold=[[1000.0, 50.0]] * 3).hits.tolist() == [[2]]
 
 
 def test_a_hidden_keypoint_is_no_rival(benchmark: KeypointBenchmark) -> None:
@@ -133,3 +168,45 @@ def test_object_keypoint_similarity_errors(changes: dict[str, Any], message: str
     }
     with pytest.raises(ValueError, match=message):
         object_keypoint_similarity(**(arguments | changes))
+
+
+def test_similarity_detections_on_paper() -> None:
+    # Two keypoints that the target shows and one that it does not.
+    found = similarity_detections([0.9, 0.4, np.nan], [0.5, 0.6, 0.8], [True, True, False])
+    assert found.positives == 2
+    assert found.confidence.tolist() == [0.9, 0.4, 0.5, 0.6, 0.8]
+    assert found.correct.tolist() == [True, True, False, False, False]
+    # In order: 0.9 right, 0.8, 0.6, 0.5 wrong, 0.4 right.
+    assert found.average_precision() == pytest.approx((1.0 + 2 / 5) / 2)
+    assert np.isnan(similarity_detections([0.0], [0.5], [False]).average_precision())
+
+
+def test_similarity_detections_against_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        inside, outside = rng.integers(10, size=(2, 40)) / 10.0  # with ties
+        shown = rng.random(40) < 0.7
+        labels = np.concatenate([np.ones(shown.sum()), np.zeros(40)])
+        expected = metrics.average_precision_score(labels, np.concatenate([inside[shown], outside]))
+        assert similarity_detections(inside, outside, shown).average_precision() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "shown", "message"),
+    [
+        (
+            [1.0],
+            [1.0, 2.0],
+            [True],
+            r"^inside, outside, shown: expected three arrays of one shape \(M,\), got \(1,\), ",
+        ),
+        ([[1.0]], [[1.0]], [[True]], r"got \(1, 1\), \(1, 1\), \(1, 1\)$"),
+        ([1.0, 2.0], [1.0], [True], r"got \(2,\), \(1,\), \(1,\)$"),
+        ([np.nan], [1.0], [True], r"^inside, outside: expected finite similarities, got NaN or infinity$"),
+        ([1.0], [np.inf], [False], r"^inside, outside: expected finite similarities"),
+    ],
+)
+def test_similarity_detections_that_do_not_fit(inside: Any, outside: Any, shown: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        similarity_detections(inside, outside, shown)

@@ -18,9 +18,11 @@ import pytest
 from asic_eval import AnnotationError, CategoryPredictions, Predictions, read_predictions, write_predictions
 from asic_eval.__main__ import main
 from asic_eval.arrays import write_arrays
+from asic_eval.benchmarks.acsm import read_acsm_cub
+from asic_eval.benchmarks.ap10k import read_ap10k_pairs
 from asic_eval.benchmarks.coco import read_coco_keypoints, read_stanford_dogs
 from asic_eval.benchmarks.cub import read_cub
-from asic_eval.benchmarks.pairs_file import read_benchmark_json, read_pairs_csv
+from asic_eval.benchmarks.pairs_file import read_benchmark_json, read_pair_list, read_pairs_csv
 from asic_eval.benchmarks.pf_pascal import read_pf_pascal
 from asic_eval.benchmarks.pf_willow import read_pf_willow
 from asic_eval.benchmarks.spair import read_spair, write_spair_annotations
@@ -204,9 +206,56 @@ def predictions_case(root: Path) -> tuple[Path, Callable[[], object]]:
 
 def summary_case(root: Path) -> tuple[Path, Callable[[], object]]:
     ratios = {"0.10": {"per_point": 0.5, "per_image": 0.25}}
-    methods = {"m": {"pck": ratios, "cycle": {"0.10": {"2": {"end": 0.5, "every_hop": 0.5}}}}}
-    (root / "s.json").write_text(json.dumps({"category": "cat", "seed": 1, "methods": methods}))
-    return root / "s.json", lambda: read_summary(root / "s.json", 0, alpha=0.1, aggregate="per_point")
+    document = {
+        "format": "asic-eval summary",
+        "method": "m",
+        "seed": 1,
+        "protocol": {"name": "p"},
+        "categories": {"cat": {"pck": ratios}},
+    }
+    (root / "s.json").write_text(json.dumps(document))
+    return root / "s.json", lambda: read_summary(root / "s.json", alpha=0.1, aggregate="per_point")
+
+
+def run_summary_case(root: Path) -> tuple[Path, Callable[[], object]]:
+    ratios = {"0.10": {"per_point": 0.5, "per_image": 0.25}}
+    methods = {
+        "m": {"pck": ratios, "cycle": {"0.10": {"2": {"end": 0.5, "every_hop": 0.5}}}},
+        "n": {"grid_cycle": {"0.10": {"2": 0.5}}, "held_out": {"0.10": 0.5}},
+    }
+    document = {"format": "asic-summary", "protocol": "p, x", "collection": {"benchmark": "cub/a"}, "methods": methods}
+    (root / "r.json").write_text(json.dumps(document))
+    return root / "r.json", lambda: read_summary(root / "r.json", alpha=0.1, aggregate="per_point")
+
+
+def pair_list_case(root: Path) -> tuple[Path, Callable[[], object]]:
+    (root / "l.txt").write_text("a.png b.png\nb.png a.png\n")
+    return root / "l.txt", lambda: read_pair_list(root / "l.txt", {"a.png": 0, "b.png": 1})
+
+
+def ap10k_case(part: str) -> Callable[[Path], tuple[Path, Callable[[], object]]]:
+    def make(root: Path) -> tuple[Path, Callable[[], object]]:
+        image = {"keypoints": [1, 2.5, 2] * 17, "bbox": [0, 1, 9.5, 8], "width": 40, "height": 30}
+        paths = [root / "ImageAnnotation" / "f" / "cat" / f"{name}.json" for name in "ab"]
+        pair = root / "PairAnnotation" / "test" / "a-b:cat.json"
+        for path, document in (
+            (paths[0], image),
+            (paths[1], image),
+            (pair, {"src_json_path": f"d/{paths[0].relative_to(root)}", "trg_json_path": str(paths[1])}),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(document))
+        return {"pair": pair, "image": paths[0]}[part], lambda: read_ap10k_pairs(root, "cat")
+
+    return make
+
+
+def acsm_case(root: Path) -> tuple[Path, Callable[[], object]]:
+    scipy_io = pytest.importorskip("scipy.io")
+    box = {"x1": 1.0, "y1": 2.0, "x2": 30.0, "y2": 40.0}
+    record = {"rel_path": "001.A/a.jpg", "bbox": box, "parts": np.ones((3, 15)), "mask": np.zeros((5, 6), np.uint8)}
+    scipy_io.savemat(root / "m.mat", {"images": record}, do_compression=True)
+    return root / "m.mat", lambda: read_acsm_cub(root / "m.mat")
 
 
 CASES = {
@@ -228,6 +277,11 @@ CASES = {
     "tracks": tracks_case,
     "predictions": predictions_case,
     "summary": summary_case,
+    "run summary": run_summary_case,
+    "pair list": pair_list_case,
+    "ap10k pair": ap10k_case("pair"),
+    "ap10k image": ap10k_case("image"),
+    "acsm": acsm_case,
 }
 
 

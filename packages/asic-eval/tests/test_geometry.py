@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asic_eval import KeypointBenchmark, geometry_aware_subset
+from asic_eval import AnnotationError, KeypointBenchmark, geometry_aware_subset
 from asic_eval.benchmarks.coco import STANFORD_EXTRA_KEYPOINTS
 from asic_eval.geometry import groups_from_names
 
@@ -34,8 +34,23 @@ def test_points_are_kept_where_the_target_shows_a_rival(benchmark: KeypointBench
 
 @pytest.mark.parametrize("groups", [[], [[0, 0]], [[0, 1], [1, 2]], [[0, 4]], [[-1, 0]]])
 def test_errors(benchmark: KeypointBenchmark, groups: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match=r"^groups: expected distinct keypoints from 0 to 3, got \["):
+    with pytest.raises(ValueError, match=r"^hand-made: groups: expected distinct keypoints from 0 to 3, got \["):
         geometry_aware_subset(benchmark, groups)
     nameless = replace(benchmark, keypoint_names=("a", "b", "c", "d"), mirror=None, pair_visible=np.zeros((6, 4)))
-    with pytest.raises(ValueError, match=r"^groups: expected distinct keypoints from 0 to 3, got \[\]$"):
+    with pytest.raises(ValueError, match=r"^hand-made: groups: expected distinct keypoints from 0 to 3, got \[\]$"):
         geometry_aware_subset(nameless)
+
+
+def test_the_benchmarks_own_groups_come_before_the_names(benchmark: KeypointBenchmark) -> None:
+    own = replace(benchmark, look_alike=((0, 3),))
+    assert geometry_aware_subset(own).asked[0].tolist() == [True, False, False, True]
+    assert geometry_aware_subset(own, [[1, 2]]).asked[1].tolist() == [False, True, True, False]
+    again = KeypointBenchmark.from_json(own.to_json(), file="b")
+    assert again.look_alike == ((0, 3),)
+    assert KeypointBenchmark.from_json(benchmark.to_json(), file="b").look_alike is None
+    with pytest.raises(ValueError, match=r"^look_alike: expected distinct keypoints from 0 to 3, got \[\[0, 4\]\]$"):
+        replace(benchmark, look_alike=((0, 4),))
+    with pytest.raises(AnnotationError, match=r"^b: document: look_alike: expected distinct keypoints"):
+        KeypointBenchmark.from_json(benchmark.to_json() | {"look_alike": [[0, 9]]}, file="b")
+    with pytest.raises(AnnotationError, match=r"^b: look_alike\[0\]: expected an array, got 3$"):
+        KeypointBenchmark.from_json(benchmark.to_json() | {"look_alike": [3]}, file="b")

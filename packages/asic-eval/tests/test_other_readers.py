@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import pytest
 from asic_eval import AnnotationError, threshold_lengths
 from asic_eval.arrays import write_arrays
 from asic_eval.benchmarks.acsm import read_acsm_cub
-from asic_eval.benchmarks.ap10k import read_ap10k
-from asic_eval.benchmarks.pairs_file import read_benchmark_json, read_pairs_csv
+from asic_eval.benchmarks.ap10k import KEYPOINTS, LOOK_ALIKE, read_ap10k, read_ap10k_pairs
+from asic_eval.benchmarks.pairs_file import read_benchmark_json, read_pair_list, read_pairs_csv
 from asic_eval.benchmarks.pf_pascal import CATEGORIES, read_pf_pascal
 from asic_eval.benchmarks.pf_willow import read_pf_willow
 from asic_eval.benchmarks.tracks import read_tracks
@@ -143,6 +142,7 @@ def test_ap10k(tmp_path: Path) -> None:
     assert across.pairs.tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
     assert across.mirror is not None
     assert across.mirror.tolist() == [0, 2, 1, 3]
+    assert dogs.look_alike is None  # four keypoints are not AP-10K's seventeen
     animal_file(tmp_path, "ap10k-val-split3.json")
     assert read_ap10k(tmp_path, "cat", split="val", fold=3).name == "ap10k/cat/val"
     with pytest.raises(AnnotationError, match=r"ap10k-train-split2\.json: file: expected a readable file"):
@@ -223,6 +223,82 @@ def test_json_of_ones_own(tmp_path: Path, benchmark: Any) -> None:
         read_benchmark_json(tmp_path / "b.json")
 
 
+def test_pair_lists(tmp_path: Path) -> None:
+    index_of = {"a.jpg": 0, "b.jpg": 1, "7": 1}
+    assert read_pair_list(write(tmp_path, "a.jpg b.jpg\n\n7 a.jpg\n"), index_of).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(
+        AnnotationError, match=r"pairs\.csv: line 2, column 'target': expected one of the benchmark's 3"
+    ):
+        read_pair_list(write(tmp_path, "a.jpg b.jpg\n7 8\n"), index_of)
+    with pytest.raises(AnnotationError, match=r"line 1: expected 2 columns \(source, target\), got 'a\.jpg'$"):
+        read_pair_list(write(tmp_path, "a.jpg\n"), index_of)
+    with pytest.raises(AnnotationError, match=r"pairs\.csv: file: expected at least one pair, got none$"):
+        read_pair_list(write(tmp_path, "\n"), index_of)
+
+
+def put_ap10k_pair(root: Path, source: str, target: str, category: str = "cat", split: str = "test") -> None:
+    folder = root / "PairAnnotation" / split
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [f"data/ap-10k/ImageAnnotation/Felidae/cat/{name}.json" for name in (source, target)]
+    document = dict(zip(("src_json_path", "trg_json_path"), paths, strict=True))
+    (folder / f"{source}-{target}:{category}.json").write_text(json.dumps(document))
+
+
+def put_ap10k_image(root: Path, name: str, **changes: Any) -> None:
+    path = root / "ImageAnnotation" / "Felidae" / "cat" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keypoints = [[10.0 + index, 20.0, 2] for index in range(17)]
+    keypoints[3], keypoints[4] = [0, 0, 0], [9, 8, 1]
+    flat = [number for triple in keypoints for number in triple]
+    path.write_text(json.dumps({"keypoints": flat, "bbox": [1, 2, 30, 40], "width": 60, "height": 50} | changes))
+
+
+def test_published_pairs_of_ap10k(tmp_path: Path) -> None:
+    for name in ("1", "2", "3"):
+        put_ap10k_image(tmp_path, name)
+    put_ap10k_pair(tmp_path, "2", "1")
+    put_ap10k_pair(tmp_path, "2", "3")
+    put_ap10k_pair(tmp_path, "3", "1", category="dog")
+    benchmark = read_ap10k_pairs(tmp_path, "cat")
+    assert benchmark.name == "ap10k-pairs/cat/test"
+    assert [image.name for image in benchmark.images] == [f"Felidae/cat/{name}.jpg" for name in "213"]
+    assert benchmark.pairs.tolist() == [[0, 1], [0, 2]]  # each in its one direction
+    assert benchmark.images[0].size_hw == (50, 60)
+    assert benchmark.images[0].box_xyxy == (1.0, 2.0, 31.0, 42.0)
+    assert benchmark.keypoint_names == KEYPOINTS
+    assert benchmark.visible[0].tolist() == [True] * 3 + [False] + [True] * 13  # hidden, but labelled: it counts
+    assert benchmark.images[0].points_image[4].tolist() == [9.0, 8.0]  # and is where it is labelled
+    assert benchmark.mirror is not None
+    assert benchmark.mirror.tolist() == [1, 0, 2, 3, 4, 8, 9, 10, 5, 6, 7, 14, 15, 16, 11, 12, 13]
+    assert benchmark.look_alike == LOOK_ALIKE
+    for group in LOOK_ALIKE:
+        assert {int(benchmark.mirror[keypoint]) for keypoint in group} == set(group)
+    put_ap10k_pair(tmp_path, "1", "2", category="all", split="test_cross_family")
+    assert len(read_ap10k_pairs(tmp_path, "all", "test_cross_family").pairs) == 1
+
+
+def test_errors_in_published_pairs_of_ap10k(tmp_path: Path) -> None:
+    with pytest.raises(
+        AnnotationError, match=r"PairAnnotation/val: folder: expected pair annotations of 'cat', got none$"
+    ):
+        read_ap10k_pairs(tmp_path, "cat", "val")
+    put_ap10k_pair(tmp_path, "1", "2")
+    with pytest.raises(AnnotationError, match=r"Felidae/cat/1\.json: file: expected a readable file"):
+        read_ap10k_pairs(tmp_path, "cat")
+    put_ap10k_image(tmp_path, "1", keypoints=[1, 2, 2])
+    with pytest.raises(AnnotationError, match=r"cat/1\.json: keypoints: expected an array of 51"):
+        read_ap10k_pairs(tmp_path, "cat")
+    pair = tmp_path / "PairAnnotation" / "test" / "1-2:cat.json"
+    for path, message in (
+        ("x/1.json", r"1-2:cat\.json: src_json_path: expected a path below 'ImageAnnotation', got 'x/1\.json'$"),
+        ("data/ImageAnnotation/../x.json", r"src_json_path: expected a relative path"),
+        ("data/ImageAnnotation", r"src_json_path: expected a string, got ''$"),
+    ):
+        pair.write_text(json.dumps({"src_json_path": path, "trg_json_path": path}))
+        with pytest.raises(AnnotationError, match=message):
+            read_ap10k_pairs(tmp_path, "cat")
+
+
 def cub_record(**changes: Any) -> dict[str, Any]:
     parts = np.zeros((3, 15))
     parts[:, 1] = [11.0, 21.0, 1.0]
@@ -245,7 +321,7 @@ def test_acsm_lists(tmp_path: Path) -> None:
     assert benchmark.name == "acsm/test_cub_cleaned"
     assert [image.name for image in benchmark.images] == ["001.A/a.jpg", "001.A/b.jpg"]
     assert benchmark.images[0].size_hw == (50, 60)
-    assert benchmark.images[0].box_xyxy == (0.0, 1.0, 29.0, 39.0)
+    assert benchmark.images[0].box_xyxy == (-0.5, 0.5, 29.5, 39.5)
     assert benchmark.visible.sum(axis=1).tolist() == [1, 1]
     assert benchmark.images[0].points_image[1].tolist() == [10.0, 20.0]
     assert np.isnan(benchmark.images[0].points_image[0]).all()
@@ -254,21 +330,44 @@ def test_acsm_lists(tmp_path: Path) -> None:
     assert benchmark.mirror.tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 12, 9, 6, 7, 8, 13, 14]
     assert benchmark.pairs.tolist() == [[0, 1], [1, 0]]
     assert read_acsm_cub(path, num_random_pairs=7, seed=1).pairs.shape == (7, 2)
+    unseen = read_acsm_cub(save_mat(tmp_path, [cub_record(parts=np.full((3, 15), np.nan))]))
+    assert not unseen.visible.any()
     assert len(read_acsm_cub(save_mat(tmp_path, [cub_record()])).images) == 1
+
+
+def test_acsm_struct_arrays(tmp_path: Path) -> None:
+    """The genuine files hold a struct array; a list of dictionaries is written as a cell array of structs."""
+    scipy_io = pytest.importorskip("scipy.io")
+    records = [cub_record(), cub_record(rel_path="001.A/b.jpg", mask=np.zeros((9, 8), dtype=bool))]
+    array = np.empty((1, 2), dtype=[(name, object) for name in records[0]])
+    for index, record in enumerate(records):
+        array[0, index] = tuple(record.values())
+    scipy_io.savemat(tmp_path / "a.mat", {"other": 3, "images": array}, do_compression=True)
+    benchmark = read_acsm_cub(tmp_path / "a.mat")
+    assert [image.name for image in benchmark.images] == ["001.A/a.jpg", "001.A/b.jpg"]
+    assert benchmark.images[1].size_hw == (9, 8)
+    plain = read_acsm_cub(save_mat(tmp_path, records))
+    assert plain.images[0].points_image[1].tolist() == benchmark.images[0].points_image[1].tolist()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"parts": np.zeros((2, 15))}, r"test_cub_cleaned\.mat: images\[0\]\.parts: expected numbers of 3 x 15, got "),
         (
-            {"parts": np.zeros((2, 15))},
-            r"test_cub_cleaned\.mat: images\[0\]\.parts: expected finite numbers of shape \(3, 15\)$",
+            {"parts": np.stack([np.full(15, np.nan), np.ones(15), np.ones(15)])},
+            r"images\[0\]\.parts: expected a position for every visible part",
         ),
-        ({"parts": np.full((3, 15), np.nan)}, r"images\[0\]\.parts: expected finite numbers of shape \(3, 15\)$"),
-        ({"bbox": {"x1": 1.0}}, r"images\[0\]\.y1: expected a value, got no such field$"),
+        ({"parts": "text"}, r"images\[0\]\.parts: expected numbers of 3 x 15, got 'text'$"),
+        (
+            {"bbox": {"x1": np.nan, "y1": 2.0, "x2": 3.0, "y2": 4.0}},
+            r"images\[0\]\.bbox\[0\]: expected a finite number",
+        ),
+        ({"bbox": {"x1": 1.0}}, r"images\[0\]\.bbox\.y1: expected a value, got no such key$"),
         ({"bbox": {"x1": 9.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}}, r"images\[0\]\.bbox: expected a box \[left, top"),
         ({"rel_path": "../x"}, r"images\[0\]\.rel_path: expected a relative path"),
-        ({"mask": np.zeros(3)}, r"test_cub_cleaned\.mat: images\[0\]\.mask: expected a mask of two dimensions, got 1$"),
+        ({"mask": "text"}, r"test_cub_cleaned\.mat: images\[0\]\.mask: expected numbers of any x any, got 'text'$"),
+        ({"mask": np.zeros((0, 3))}, r"test_cub_cleaned\.mat: images\[0\]\.mask\[0\]: expected a whole number from 1"),
     ],
 )
 def test_acsm_errors(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -276,18 +375,12 @@ def test_acsm_errors(tmp_path: Path, changes: dict[str, Any], message: str) -> N
         read_acsm_cub(save_mat(tmp_path, [cub_record(**changes)]))
 
 
-def test_acsm_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acsm_other_files(tmp_path: Path) -> None:
     with pytest.raises(
         AnnotationError, match=r"test_cub_cleaned\.mat: images: expected a variable, got none of this name$"
     ):
         read_acsm_cub(save_mat(tmp_path, [cub_record()], "other"))
-    (tmp_path / "x.mat").write_bytes(b"hello" * 50)
-    with pytest.raises(AnnotationError, match=r"x\.mat: file: expected a MATLAB 5 file: "):
-        read_acsm_cub(tmp_path / "x.mat")
-    with pytest.raises(
-        AnnotationError, match=r"y\.mat: file: expected a readable file, got No such file or directory$"
-    ):
-        read_acsm_cub(tmp_path / "y.mat")
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", SimpleNamespace())
-    with pytest.raises(ImportError, match=r"^reading \.mat files needs scipy: pip install 'asic-eval\[mat\]'$"):
-        read_acsm_cub(tmp_path / "x.mat")
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(tmp_path / "n.mat", {"images": np.zeros(3)})
+    with pytest.raises(AnnotationError, match=r"n\.mat: images: expected a struct array$"):
+        read_acsm_cub(tmp_path / "n.mat")

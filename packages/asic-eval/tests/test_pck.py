@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -100,11 +102,20 @@ def test_keypoint_extent_without_a_point_is_zero(benchmark: KeypointBenchmark) -
 @pytest.mark.parametrize(
     ("threshold", "message"),
     [
-        ("boxes", r"^threshold: expected 'box', 'image', 'keypoints' or lengths, got 'boxes'$"),
-        ([1.0], r"^threshold: expected 3 lengths of at least 0, got shape \(1,\) with 1\.0 to 1\.0$"),
-        ([1.0, -1.0, 1.0], r"^threshold: expected 3 lengths of at least 0, got shape \(3,\) with -1\.0 to 1\.0$"),
-        ([1.0, np.nan, 1.0], r"^threshold: expected 3 lengths of at least 0, got shape \(3,\) with nan to nan$"),
-        ([], r"^threshold: expected 3 lengths of at least 0, got shape \(0,\)$"),
+        ("boxes", r"^threshold: expected 'box', 'image', 'keypoints', 'square' or lengths, got 'boxes'$"),
+        (
+            [1.0],
+            r"^threshold: expected 3 lengths of at least 0, or \(3, 2\) above 0, got shape \(1,\) with 1\.0 to 1\.0$",
+        ),
+        (
+            [1.0, -1.0, 1.0],
+            r"^threshold: expected 3 lengths of at least 0, or \(3, 2\) above 0, got shape \(3,\) with -1\.0 to 1\.0$",
+        ),
+        (
+            [1.0, np.nan, 1.0],
+            r"^threshold: expected 3 lengths of at least 0, or \(3, 2\) above 0, got shape \(3,\) with nan to nan$",
+        ),
+        ([], r"^threshold: expected 3 lengths of at least 0, or \(3, 2\) above 0, got shape \(0,\)$"),
     ],
 )
 def test_bad_thresholds(benchmark: KeypointBenchmark, threshold: object, message: str) -> None:
@@ -112,9 +123,23 @@ def test_bad_thresholds(benchmark: KeypointBenchmark, threshold: object, message
         threshold_lengths(benchmark, threshold)  # type: ignore[arg-type]
 
 
-def test_box_threshold_needs_boxes(benchmark: KeypointBenchmark) -> None:
-    from dataclasses import replace
+def test_a_square_has_a_length_along_each_axis(benchmark: KeypointBenchmark) -> None:
+    # Photos of 100 x 200: 10 pixels are a twentieth of the width and a tenth of the height.
+    assert threshold_lengths(benchmark, "square").tolist() == [[200.0, 100.0]] * 3
+    one = replace(benchmark, pairs=np.array([[0, 1]]))
+    target = one.points_image[1]
+    for shift, hits in (((10.0, 0.0), [3, 3]), ((0.0, 10.0), [0, 3]), ((8.0, 3.0), [3, 3]), ((8.0, 6.0), [0, 3])):
+        assert pck((target + shift)[None], one, [0.05, 0.1], threshold="square").hits.tolist() == [hits]
+    errors = point_errors((target + np.array([6.0, 4.0]))[None], one, threshold="square")
+    assert errors.length.tolist() == [1.0]
+    assert errors.distance[0, 0] == pytest.approx(0.05)
+    own = np.array([[200.0, 100.0]] * 3)
+    assert pck((target + 8.0)[None], one, [0.09], threshold=own).hits.tolist() == [[3]]
+    with pytest.raises(ValueError, match=r"^threshold: expected 3 lengths of at least 0, or \(3, 2\) above 0"):
+        threshold_lengths(benchmark, own - np.array([0.0, 100.0]))
 
+
+def test_box_threshold_needs_boxes(benchmark: KeypointBenchmark) -> None:
     boxless = replace(benchmark, images=(*benchmark.images[:2], replace(benchmark.images[2], box_xyxy=None)))
     with pytest.raises(ValueError, match=r"^threshold 'box': expected a box for every image, got none for 'a/2\.png'$"):
         threshold_lengths(boxless, "box")

@@ -8,22 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asic_eval import AnnotationError, KeypointBenchmark
+from asic_eval import AnnotationError, KeypointBenchmark, geometry_aware_subset, pck, point_errors
 from asic_eval.benchmarks.spair import CATEGORIES, PairFilter, read_spair, write_spair_annotations
+from asic_eval.benchmarks.spair_keypoints import LOOK_ALIKE, SIDES, highest_keypoint
 from asic_eval.benchmarks.synthetic import draw_collection
+from asic_eval.keypoints import swap
 
 
 def pair_document(**changes: Any) -> dict[str, Any]:
     return {
         "pair_id": 1,
-        "filename": "000001-a-b:cat",
+        "filename": "000001-a-b:lynx",
         "src_imname": "a.jpg",
         "trg_imname": "b.jpg",
         "src_imsize": [500, 333, 3],
         "trg_imsize": [400, 300, 3],
         "src_bndbox": [10, 20, 110, 220],
         "trg_bndbox": [5, 6, 300, 206],
-        "category": "cat",
+        "category": "lynx",
         "src_kps": [[12, 30], [50, 60]],
         "trg_kps": [[7, 8], [100.5, 90]],
         "kps_ids": ["0", "3"],
@@ -36,7 +38,7 @@ def pair_document(**changes: Any) -> dict[str, Any]:
 
 
 def write_pair(root: Path, document: dict[str, Any], stem: str = "000001-a-b", split: str = "test") -> Path:
-    path = root / "PairAnnotation" / split / f"{stem}:cat.json"
+    path = root / "PairAnnotation" / split / f"{stem}:lynx.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document))
     return path
@@ -49,10 +51,10 @@ def test_there_are_eighteen_categories() -> None:
 
 def test_one_pair(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
-    benchmark = read_spair(tmp_path, "cat")
-    assert benchmark.name == "spair/cat/test"
+    benchmark = read_spair(tmp_path, "lynx")
+    assert benchmark.name == "spair/lynx/test"
     assert benchmark.keypoint_names == ("0", "1", "2", "3")
-    assert [image.name for image in benchmark.images] == ["cat/a.jpg", "cat/b.jpg"]
+    assert [image.name for image in benchmark.images] == ["lynx/a.jpg", "lynx/b.jpg"]
     assert benchmark.images[0].size_hw == (333, 500)
     assert benchmark.images[0].box_xyxy == (10, 20, 110, 220)
     assert benchmark.images[1].box_xyxy == (5, 6, 300, 206)
@@ -60,11 +62,13 @@ def test_one_pair(tmp_path: Path) -> None:
     assert benchmark.visible.tolist() == [[True, False, False, True]] * 2
     assert benchmark.images[1].points_image[3].tolist() == [100.5, 90.0]
     assert benchmark.pair_visible is None
+    assert benchmark.mirror is None
+    assert benchmark.look_alike is None
 
 
 def test_the_highest_id(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document(kps_ids=["0", "999"]))
-    assert len(read_spair(tmp_path, "cat").keypoint_names) == 1000
+    assert len(read_spair(tmp_path, "lynx").keypoint_names) == 1000
 
 
 def second_pair() -> dict[str, Any]:
@@ -77,7 +81,7 @@ def test_an_image_keeps_the_keypoints_of_all_its_pairs(tmp_path: Path) -> None:
     """The published code kept those of the last pair alone."""
     write_pair(tmp_path, pair_document())
     write_pair(tmp_path, second_pair(), "000002-a-c")
-    benchmark = read_spair(tmp_path, "cat")
+    benchmark = read_spair(tmp_path, "lynx")
     assert benchmark.visible[0].tolist() == [True, True, False, True]
     assert benchmark.asked.tolist() == [[True, False, False, True], [True, True, False, False]]
 
@@ -85,14 +89,14 @@ def test_an_image_keeps_the_keypoints_of_all_its_pairs(tmp_path: Path) -> None:
 def test_a_pair_asks_for_its_own_keypoints_only(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
     write_pair(tmp_path, pair_document(kps_ids=["3"], src_kps=[[50, 60]], trg_kps=[[100.5, 90]]), "000002-a-b")
-    benchmark = read_spair(tmp_path, "cat")
+    benchmark = read_spair(tmp_path, "lynx")
     assert benchmark.pair_visible is not None
     assert benchmark.asked.sum(axis=1).tolist() == [2, 1]
 
 
 def test_no_keypoints_at_all(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document(kps_ids=[], src_kps=[], trg_kps=[]))
-    benchmark = read_spair(tmp_path, "cat")
+    benchmark = read_spair(tmp_path, "lynx")
     assert benchmark.keypoint_names == ()
     assert benchmark.asked.shape == (1, 0)
 
@@ -112,34 +116,37 @@ def test_no_keypoints_at_all(tmp_path: Path) -> None:
 def test_filters(tmp_path: Path, pair_filter: PairFilter, pairs: int) -> None:
     write_pair(tmp_path, pair_document())
     write_pair(tmp_path, second_pair(), "000002-a-c")
-    assert len(read_spair(tmp_path, "cat", pair_filter=pair_filter).pairs) == pairs
+    assert len(read_spair(tmp_path, "lynx", pair_filter=pair_filter).pairs) == pairs
 
 
 def test_the_layout_decides_where_it_is_there(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
     write_pair(tmp_path, second_pair(), "000002-a-c")
-    for layout, names in (("large", "000002-a-c:cat\n000001-a-b:cat\n000009-x-y:dog\n"), ("small", "000001-a-b:cat\n")):
+    for layout, names in (
+        ("large", "000002-a-c:lynx\n000001-a-b:lynx\n000009-x-y:dog\n"),
+        ("small", "000001-a-b:lynx\n"),
+    ):
         (tmp_path / "Layout" / layout).mkdir(parents=True)
         (tmp_path / "Layout" / layout / "test.txt").write_text(names)
-    assert [image.name for image in read_spair(tmp_path, "cat").images] == ["cat/a.jpg", "cat/c.jpg", "cat/b.jpg"]
-    assert len(read_spair(tmp_path, "cat", layout="small").pairs) == 1
-    (tmp_path / "Layout" / "small" / "test.txt").write_text("000001-a-b:cat\n../x:cat\n")
+    assert [image.name for image in read_spair(tmp_path, "lynx").images] == ["lynx/a.jpg", "lynx/c.jpg", "lynx/b.jpg"]
+    assert len(read_spair(tmp_path, "lynx", layout="small").pairs) == 1
+    (tmp_path / "Layout" / "small" / "test.txt").write_text("000001-a-b:lynx\n../x:lynx\n")
     with pytest.raises(AnnotationError, match=r"small/test\.txt: pair 2: expected a relative path"):
-        read_spair(tmp_path, "cat", layout="small")
+        read_spair(tmp_path, "lynx", layout="small")
     with pytest.raises(AnnotationError, match=r"PairAnnotation/test/000009-x-y:dog\.json: file: expected a readable"):
         read_spair(tmp_path, "dog")
 
 
 def test_other_splits_are_other_folders(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document(), split="val")
-    assert read_spair(tmp_path, "cat", "val").name == "spair/cat/val"
-    message = r"PairAnnotation/trn: folder: expected pair annotations of 'cat', got none$"
+    assert read_spair(tmp_path, "lynx", "val").name == "spair/lynx/val"
+    message = r"PairAnnotation/trn: folder: expected pair annotations of 'lynx', got none$"
     with pytest.raises(AnnotationError, match=message):
-        read_spair(tmp_path, "cat", "trn")
+        read_spair(tmp_path, "lynx", "trn")
 
 
 def write_image(root: Path, name: str, kps: Any, **more: Any) -> None:
-    path = root / "ImageAnnotation" / "cat" / f"{name}.json"
+    path = root / "ImageAnnotation" / "lynx" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"kps": kps} | more))
 
@@ -147,14 +154,14 @@ def write_image(root: Path, name: str, kps: Any, **more: Any) -> None:
 def test_image_annotations_add_keypoints_and_names(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
     write_image(tmp_path, "a", {"0": [12, 30], "1": None, "2": [1, 2], "3": [50, 60]}, kps_names=["w", "x", "y", "z"])
-    assert read_spair(tmp_path, "cat").keypoint_names == (
+    assert read_spair(tmp_path, "lynx").keypoint_names == (
         "0",
         "1",
         "2",
         "3",
     )  # b has none: names are not known to agree
     write_image(tmp_path, "b", {"0": None, "1": None, "2": None, "3": None}, kps_names=["w", "x", "y", "z"])
-    benchmark = read_spair(tmp_path, "cat")
+    benchmark = read_spair(tmp_path, "lynx")
     assert benchmark.keypoint_names == ("w", "x", "y", "z")
     assert benchmark.visible.tolist() == [[True, False, True, True], [True, False, False, True]]
     assert benchmark.images[0].points_image[2].tolist() == [1.0, 2.0]
@@ -183,13 +190,13 @@ def test_image_annotations_must_agree(tmp_path: Path, kps: Any, more: dict[str, 
     write_image(tmp_path, "a", {"0": None, "1": None, "2": None, "3": None})
     write_image(tmp_path, "b", kps, **more)
     with pytest.raises(AnnotationError, match=message):
-        read_spair(tmp_path, "cat")
+        read_spair(tmp_path, "lynx")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"category": "dog"}, r"category: expected 'cat', got 'dog'$"),
+        ({"category": "dog"}, r"category: expected 'lynx', got 'dog'$"),
         ({"kps_ids": ["0", 3]}, r"kps_ids\[1\]: expected a string, got 3$"),
         ({"kps_ids": ["0", "³"]}, r"kps_ids\[1\]: expected a keypoint's id, a string of at most 3 digits, got '³'$"),
         ({"kps_ids": ["0", "1000"]}, r"kps_ids\[1\]: expected a keypoint's id, a string of at most 3 digits, got "),
@@ -212,7 +219,7 @@ def test_errors_name_file_and_field(tmp_path: Path, changes: dict[str, Any], mes
     path = write_pair(tmp_path, pair_document(**changes))
     every = PairFilter(viewpoint=range(4), scale=range(4), truncation=range(5), occlusion=range(5))
     with pytest.raises(AnnotationError, match=message) as caught:
-        read_spair(tmp_path, "cat", pair_filter=every)
+        read_spair(tmp_path, "lynx", pair_filter=every)
     assert caught.value.file == str(path)
 
 
@@ -235,14 +242,14 @@ def test_pairs_must_agree(tmp_path: Path, changes: dict[str, Any], message: str)
     write_pair(tmp_path, pair_document())
     write_pair(tmp_path, pair_document(**changes), "000002-a-b")
     with pytest.raises(AnnotationError, match=message):
-        read_spair(tmp_path, "cat")
+        read_spair(tmp_path, "lynx")
 
 
 def test_image_annotations_must_know_the_pairs_keypoints(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
     write_image(tmp_path, "a", {"0": None, "1": None, "2": None})
     with pytest.raises(AnnotationError, match=r"a\.json: kps: expected the keypoint 3 that a pair asks for, got "):
-        read_spair(tmp_path, "cat")
+        read_spair(tmp_path, "lynx")
 
 
 def test_a_drawn_collection_survives_the_layout(tmp_path: Path) -> None:
@@ -272,9 +279,63 @@ def test_a_drawn_collection_survives_the_layout(tmp_path: Path) -> None:
     assert image["category"] == "creature"
 
 
+def test_the_tables_of_sides_and_of_look_alikes() -> None:
+    assert tuple(SIDES) == tuple(LOOK_ALIKE) == CATEGORIES
+    assert sum(map(len, SIDES.values())) == 127
+    assert sum(map(len, LOOK_ALIKE.values())) == 89
+    for category in CATEGORIES:
+        count = highest_keypoint(category) + 1
+        assert count <= 30
+        mirror = swap(count, SIDES[category])
+        assert (mirror != np.arange(count)).sum() == 2 * len(SIDES[category])
+        for group in LOOK_ALIKE[category]:
+            assert {int(mirror[keypoint]) for keypoint in group} == set(group)  # looked at in a mirror
+            assert len(group) > 1
+    # Eyes are sides, and are told apart by nothing else; a van's plates are no sides, and look alike.
+    assert (4, 5) in SIDES["cat"]
+    assert (4, 5) not in LOOK_ALIKE["cat"]
+    assert (4, 8) in LOOK_ALIKE["car"]
+    assert (13, 23) in SIDES["bus"]
+
+
+def official(root: Path, **changes: Any) -> KeypointBenchmark:
+    path = write_pair(root, pair_document(category="cat", kps_ids=["4", "5"], **changes))
+    path.rename(path.with_name("000001-a-b:cat.json"))
+    return read_spair(root, "cat")
+
+
+def test_the_own_categories_have_sides(tmp_path: Path) -> None:
+    benchmark = official(tmp_path)
+    assert benchmark.keypoint_names == tuple(str(index) for index in range(13))
+    assert benchmark.mirror is not None
+    assert benchmark.mirror.tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11]
+    assert benchmark.look_alike == ((2, 3), (9, 10, 11, 12))
+    # Swapped in one of the photos: the left eye is asked for where the right one is.
+    predicted = np.full((1, 13, 2), np.nan)
+    predicted[0, 4], predicted[0, 5] = benchmark.images[1].points_image[[5, 4]]
+    assert point_errors(predicted, benchmark, mirrored=[True]).distance[0, 4:6].tolist() == [0.0, 0.0]
+    assert not pck(predicted, benchmark, [0.1]).hits.any()
+
+
+def test_the_tables_are_for_unnamed_keypoints_that_they_know(tmp_path: Path) -> None:
+    kps = {"4": [12, 30], "5": [50, 60]} | dict.fromkeys(map(str, [0, 1, 2, 3, 6]))
+    names = ["nose", "left ear", "right ear", "d", "e", "f", "g"]
+    for name, own in (("a", kps), ("b", kps | {"4": [7, 8], "5": [100.5, 90]})):
+        path = tmp_path / "ImageAnnotation" / "cat" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"kps": own, "kps_names": names}))
+    named = official(tmp_path)
+    assert named.mirror is not None
+    assert (named.mirror.tolist(), named.look_alike) == ([0, 2, 1, 3, 4, 5, 6], None)
+    for path in (tmp_path / "ImageAnnotation" / "cat").iterdir():
+        path.write_text(json.dumps({"kps": json.loads(path.read_text())["kps"]}))
+    few = read_spair(tmp_path, "cat")  # seven keypoints cannot be SPair-71k's
+    assert (few.mirror, few.look_alike) == (None, None)
+
+
 def test_writing_needs_names_and_boxes_that_fit(tmp_path: Path, benchmark: KeypointBenchmark) -> None:
-    with pytest.raises(ValueError, match=r"^image names: expected 'cat/<file>', got 'a/0\.png'$"):
-        write_spair_annotations(tmp_path, benchmark, "cat")
+    with pytest.raises(ValueError, match=r"^image names: expected 'lynx/<file>', got 'a/0\.png'$"):
+        write_spair_annotations(tmp_path, benchmark, "lynx")
     deep = replace(benchmark, images=(replace(benchmark.images[0], name="a/b/0.png"),), pairs=np.zeros((0, 2)))
     with pytest.raises(ValueError, match=r"^image names: expected 'a/<file>', got 'a/b/0\.png'$"):
         write_spair_annotations(tmp_path, deep, "a")
@@ -291,3 +352,8 @@ def test_the_genuine_files(real_data: Path) -> None:
     assert len(benchmark.keypoint_names) == 30
     assert benchmark.visible.sum(axis=1).tolist() == [20, 5]
     assert np.flatnonzero(benchmark.asked[0]).tolist() == [0, 7, 11]
+    assert benchmark.mirror is not None
+    assert np.flatnonzero(benchmark.mirror != np.arange(30)).tolist() == list(range(4, 22))
+    # Engines: the second photo shows those of one side alone.
+    asked = geometry_aware_subset(benchmark).asked
+    assert [np.flatnonzero(row).tolist() for row in asked] == [[], [7, 11]]

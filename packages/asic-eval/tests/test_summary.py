@@ -94,7 +94,9 @@ def test_no_points_at_all(benchmark: KeypointBenchmark) -> None:
 
 
 def test_score_errors(benchmarks: dict[str, KeypointBenchmark], predictions: Predictions) -> None:
-    with pytest.raises(AnnotationError, match=r"^p: categories: expected 'cow', got \['cat', 'dog'\]$"):
+    with pytest.raises(
+        AnnotationError, match=r"^p: categories: expected 'cow', got \['cat', 'dog'\]; --category scores some of them$"
+    ):
         score_predictions(PROTOCOL, predictions, {"cow": benchmarks["cat"]}, file="p")
     with pytest.raises(AnnotationError, match=r"^p: dog: expected `mirrored` for the mirror-aware score, got none$"):
         score_predictions(PROTOCOL, predictions, benchmarks, file="p", mirror_aware=True)
@@ -137,85 +139,130 @@ def test_summaries_are_read_back(
 ) -> None:
     counts = score_predictions(PROTOCOL, predictions, benchmarks, file="p")
     path = write(tmp_path, "s.json", summarise(PROTOCOL, "ours", 4, benchmarks, counts))
-    cells = read_summary(path, 9, alpha=0.1, aggregate="per_point")
-    assert cells == [Cell("ours", "PCK", "cat", 4, 1.0), Cell("ours", "PCK", "dog", 4, 0.5)]
+    cells = read_summary(path, alpha=0.1, aggregate="per_point")
+    name = PROTOCOL.name
+    assert cells == [Cell("ours", "PCK", "cat", 4, 1.0, name), Cell("ours", "PCK", "dog", 4, 0.5, name)]
     unseeded = write(tmp_path, "t.json", summarise(PROTOCOL, "ours", None, benchmarks, counts))
-    assert {cell.seed for cell in read_summary(unseeded, 9, alpha=0.01, aggregate="per_image")} == {9}
+    assert {cell.seed for cell in read_summary(unseeded, alpha=0.01, aggregate="per_image")} == {None}
+    aware = summarise(PROTOCOL, "ours", 4, benchmarks, counts, mirror_aware=True, geometry_aware=True)
+    assert read_summary(write(tmp_path, "a.json", aware), alpha=0.1, aggregate="per_point")[0].protocol == (
+        f"{name}, mirror-aware, geometry-aware"
+    )
     with pytest.raises(
         AnnotationError, match=r"s\.json: categories\.cat\.pck\.0\.30: expected a value, got no such key$"
     ):
-        read_summary(path, 0, alpha=0.3, aggregate="per_point")
+        read_summary(path, alpha=0.3, aggregate="per_point")
 
 
 RUN = {
-    "protocol": "x",
-    "category": "cat",
-    "seed": 2,
+    "format": "asic-summary",
+    "version": 1,
+    "protocol": "cub-asic-256, per point and per image; all 380 2-cycles",
+    "collection": {"benchmark": "cub/001.Auk", "photos": 20},
     "default": "canonical",
     "methods": {
         "canonical": {
             "pck": {"0.10": {"per_point": 0.5, "per_image": 0.25}},
-            "cycle": {"0.10": {"2": {"end": 0.75, "every_hop": 0.875}}},
+            "cycle": {"0.10": {"2": {"end": 0.75, "every_hop": 0.875}, "3": {"end": None, "every_hop": None}}},
         },
-        "box_copy": {"pck": None, "cycle": {"0.05": {}}},
+        "box_copy": {"pck": None, "cycle": None},
         "nearest_neighbour": {"pck": {"0.10": {"per_point": 1, "per_image": 0}}},
+    },
+}
+FOLDER = {
+    "format": "asic-summary",
+    "protocol": "no keypoints: a grid of at most 36 points",
+    "collection": {"benchmark": None},
+    "methods": {
+        "combined": {
+            "pck": None,
+            "cycle": None,
+            "grid_cycle": {"0.10": {"2": 0.5, "3": None}},
+            "held_out": {"0.10": 0.25},
+        },
+        "box_copy": {"grid_cycle": {"0.10": {}}, "held_out": None},
     },
 }
 
 
 def test_summaries_of_the_asic_command(tmp_path: Path) -> None:
-    cells = read_summary(write(tmp_path, "s.json", RUN), 0, alpha=0.1, aggregate="per_image")
-    assert cells == [
-        Cell("canonical", "PCK", "cat", 2, 0.25),
-        Cell("canonical", "2-cycle end", "cat", 2, 0.75),
-        Cell("canonical", "2-cycle every_hop", "cat", 2, 0.875),
-        Cell("nearest_neighbour", "PCK", "cat", 2, 0.0),
+    path = write(tmp_path, "s.json", RUN)
+    assert read_summary(path, alpha=0.1, aggregate="per_image") == [
+        Cell("canonical", "PCK", "001.Auk", None, 0.25, "cub-asic-256"),
+        Cell("canonical", "2-cycle end", "001.Auk", None, 0.75, "cub-asic-256"),
+        Cell("canonical", "2-cycle every_hop", "001.Auk", None, 0.875, "cub-asic-256"),
+        Cell("nearest_neighbour", "PCK", "001.Auk", None, 0.0, "cub-asic-256"),
     ]
+    with pytest.raises(AnnotationError, match=r"methods\.canonical\.pck\.0\.20: expected a value, got no such key$"):
+        read_summary(path, alpha=0.2, aggregate="per_image")
+
+
+@pytest.mark.parametrize(
+    ("changes", "category", "seed"),
+    [
+        ({"category": "cow", "seed": 3}, "cow", 3),
+        ({"collection": {"benchmark": "spair/cow/test"}}, "cow", None),
+        ({"collection": {"benchmark": "stanford_dogs"}}, "stanford_dogs", None),
+        ({"collection": None}, "my-run", None),
+    ],
+)
+def test_what_a_run_is_about(tmp_path: Path, changes: dict[str, Any], category: str, seed: int | None) -> None:
+    (tmp_path / "my-run").mkdir()
+    cells = read_summary(write(tmp_path / "my-run", "s.json", RUN | changes), alpha=0.1, aggregate="per_point")
+    assert {(cell.category, cell.seed) for cell in cells} == {(category, seed)}
+
+
+def test_runs_without_keypoints(tmp_path: Path) -> None:
+    (tmp_path / "mugs").mkdir()
+    assert read_summary(write(tmp_path / "mugs", "s.json", FOLDER), alpha=0.1, aggregate="per_point") == [
+        Cell("combined", "2-cycle grid", "mugs", None, 0.5, "no keypoints"),
+        Cell("combined", "held-out matches", "mugs", None, 0.25, "no keypoints"),
+    ]
+
+
+OWN = {"format": "asic-eval summary", "method": "m", "protocol": {"name": "p"}}
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ({}, r"format: expected a value, got no such key$"),
-        ({"format": "x"}, r"format: expected 'asic-eval summary', got 'x'$"),
-        ({"methods": {}}, r"category: expected a value, got no such key$"),
+        ({"format": "x"}, r"format: expected 'asic-eval summary' or 'asic-summary', got 'x'$"),
+        ({"format": "asic-summary", "methods": {}}, r"protocol: expected a value, got no such key$"),
+        (RUN | {"methods": []}, r"methods: expected an object, got \[\]$"),
         (RUN | {"seed": -1}, r"seed: expected a whole number from 0, got -1$"),
         (
-            {"format": "asic-eval summary", "method": "m", "categories": {"c": {"pck": {"0.10": {"per_point": 1.5}}}}},
+            OWN | {"categories": {"c": {"pck": {"0.10": {"per_point": 1.5}}}}},
             r"categories\.c\.pck\.0\.10\.per_point: expected a ratio from 0 to 1, got 1\.5$",
         ),
         (
-            {"format": "asic-eval summary", "method": "m", "categories": {"c": {"pck": {"0.10": {"per_point": -0.5}}}}},
+            OWN | {"categories": {"c": {"pck": {"0.10": {"per_point": -0.5}}}}},
             r"per_point: expected a ratio from 0 to 1, got -0\.5$",
         ),
         (
-            {"methods": {"m": {"pck": {"0.10": {"per_point": "x"}}}}, "category": "c"},
+            RUN | {"methods": {"m": {"pck": {"0.10": {"per_point": "x"}}}}},
             r"expected a finite number, got 'x'$",
         ),
     ],
 )
 def test_other_documents(tmp_path: Path, document: dict[str, Any], message: str) -> None:
     with pytest.raises(AnnotationError, match=r"s\.json: .*" + message):
-        read_summary(write(tmp_path, "s.json", document), 0, alpha=0.1, aggregate="per_point")
+        read_summary(write(tmp_path, "s.json", document), alpha=0.1, aggregate="per_point")
 
 
 def test_empty_categories_have_no_cell(tmp_path: Path) -> None:
-    document = {
-        "format": "asic-eval summary",
-        "method": "m",
-        "categories": {"c": {"pck": {"0.10": {"per_point": None}}}},
-    }
-    assert read_summary(write(tmp_path, "s.json", document), 0, alpha=0.1, aggregate="per_point") == []
+    document = OWN | {"categories": {"c": {"pck": {"0.10": {"per_point": None}}}}}
+    assert read_summary(write(tmp_path, "s.json", document), alpha=0.1, aggregate="per_point") == []
 
 
 CELLS = [
-    Cell("a|b", "PCK", "dog", 0, 0.5),
-    Cell("a|b", "PCK", "dog", 1, 0.7),
-    Cell("a|b", "PCK", "cat", 0, 0.1),
-    Cell("a|b", "PCK", "cat", 1, 0.1),
-    Cell("m_2", "PCK", "dog", 0, 0.25),
-    Cell("m_2", "PCK", "cat", 5, 0.75),
-    Cell("m_2", "2-cycle end", "cat", 5, 1.0),
+    Cell("a|b", "PCK", "dog", 0, 0.5, "p"),
+    Cell("a|b", "PCK", "dog", 1, 0.7, "p"),
+    Cell("a|b", "PCK", "cat", 0, 0.1, "p"),
+    Cell("a|b", "PCK", "cat", 1, 0.1, "p"),
+    Cell("m_2", "PCK", "dog", 0, 0.25, "p"),
+    Cell("m_2", "PCK", "cat", 5, 0.75, "p"),
+    Cell("m_2", "2-cycle end", "cat", 5, 1.0, "p"),
 ]
 
 
@@ -235,6 +282,17 @@ def test_tables_take_means_over_seeds() -> None:
         tabulate([])
     with pytest.raises(ValueError, match=r"^summaries: expected one score of 'a\|b', 'dog', seed 0, got two$"):
         tabulate([*CELLS, CELLS[0]])
+    with pytest.raises(ValueError, match=r"^summaries: expected one protocol, got p and q; make a table of each$"):
+        tabulate([*CELLS, replace(CELLS[0], protocol="q")])
+
+
+def test_runs_without_seeds_are_numbered_within_their_category() -> None:
+    values = {"cat": (0.2, 0.4), "dog": (0.6, 1.0)}
+    cells = [Cell("m", "PCK", category, None, value, "p") for category, own in values.items() for value in own]
+    rows = tabulate(cells).rows
+    assert rows["cat"][0] == (pytest.approx(30.0), pytest.approx(100 * 0.02**0.5))
+    # First runs average 0.4, second ones 0.7.
+    assert rows["average"][0] == (pytest.approx(55.0), pytest.approx(100 * 0.045**0.5))
 
 
 def test_markdown() -> None:

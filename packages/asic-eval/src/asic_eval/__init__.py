@@ -12,6 +12,7 @@ from asic_eval.confidence import (
     keypoint_detections,
     object_keypoint_similarity,
     pck_dagger,
+    similarity_detections,
 )
 from asic_eval.cycles import CycleCounts, CyclePck, Transfer, all_cycles, cycle_pck, grid_cycle_pck, sample_cycles
 from asic_eval.dense import DenseCounts, end_point_errors
@@ -92,6 +93,7 @@ __all__ = [
     "read_predictions",
     "sample_cycles",
     "score_predictions",
+    "similarity_detections",
     "summarise",
     "threshold_lengths",
     "write_predictions",

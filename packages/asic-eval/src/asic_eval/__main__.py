@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from asic_eval.benchmarks.reading import READERS, Request, read_benchmarks
+from asic_eval.geometry import geometry_aware_subset
 from asic_eval.keypoints import KeypointBenchmark
 from asic_eval.predictions import Predictions, read_predictions
 from asic_eval.protocols import PROTOCOLS, Protocol, get_protocol
@@ -40,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score a prediction file against a benchmark")
     score.add_argument("predictions", type=Path)
     score.add_argument("--mirror-aware", action="store_true", help="swap left and right where the file says mirrored")
+    score.add_argument(
+        "--geometry-aware", action="store_true", help="only keypoints of which the target shows one that looks alike"
+    )
     _add_benchmark(score)
     _add_form(score)
 
@@ -58,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("summaries", type=Path, nargs="+")
     table.add_argument("--alpha", type=float, default=0.10)
     table.add_argument("--aggregate", choices=("per_point", "per_image"), default="per_point")
+    table.add_argument("--method", action="append", default=[], help="may be repeated; default: all")
+    table.add_argument("--metric", action="append", default=[], help="such as PCK; may be repeated; default: all")
     _add_form(table)
     return parser
 
@@ -69,7 +75,9 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--category", action="append", default=[], help="may be repeated; default: all")
     parser.add_argument("--split")
     parser.add_argument("--limit", type=int, help="only the first images of each category")
-    parser.add_argument("--seed", type=int, default=0, help="of a drawn collection")
+    parser.add_argument("--pairs", type=Path, help="a list of pairs to ask for: a line of two images each")
+    parser.add_argument("--random-pairs", type=int, help="draw so many pairs, instead of taking all")
+    parser.add_argument("--seed", type=int, help="of drawn pairs or a drawn collection; default: 0")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), help="default: the benchmark's own")
     parser.add_argument("--missing", choices=("error", "miss"), default="error", help="what a NaN answer is")
 
@@ -89,14 +97,18 @@ def _benchmark_and_protocol(arguments: argparse.Namespace) -> tuple[dict[str, Ke
         arguments.limit,
         arguments.annotations,
         arguments.seed,
+        arguments.pairs,
+        arguments.random_pairs,
     )
-    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark][1])
+    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark].protocol)
     return read_benchmarks(arguments.benchmark, request), protocol
 
 
 def _score(arguments: argparse.Namespace) -> str:
     predictions = read_predictions(arguments.predictions)
     benchmarks, protocol = _benchmark_and_protocol(arguments)
+    if arguments.geometry_aware:
+        benchmarks = {category: geometry_aware_subset(benchmark) for category, benchmark in benchmarks.items()}
     counts = score_predictions(
         protocol,
         predictions,
@@ -106,7 +118,13 @@ def _score(arguments: argparse.Namespace) -> str:
         mirror_aware=arguments.mirror_aware,
     )
     summary = summarise(
-        protocol, predictions.method, predictions.seed, benchmarks, counts, mirror_aware=arguments.mirror_aware
+        protocol,
+        predictions.method,
+        predictions.seed,
+        benchmarks,
+        counts,
+        mirror_aware=arguments.mirror_aware,
+        geometry_aware=arguments.geometry_aware,
     )
     if arguments.form == "json":
         return json.dumps(summary, indent=2, allow_nan=False) + "\n"
@@ -116,6 +134,8 @@ def _score(arguments: argparse.Namespace) -> str:
     notes = [f"Protocol {protocol.name}: {protocol.source}", *(f"Fault: {fault}." for fault in protocol.faults)]
     if arguments.mirror_aware:
         notes.append("Mirror-aware: left and right swapped where the file says mirrored; not the strict score.")
+    if arguments.geometry_aware:
+        notes.append("Geometry-aware subset: only keypoints of which the target shows another that looks alike.")
     return table + "\n" + "\n".join(notes) + "\n"
 
 
@@ -150,9 +170,8 @@ def _compare(arguments: argparse.Namespace) -> str:
 
 def _published(arguments: argparse.Namespace) -> str:
     rows = list(asic_per_category() if arguments.per_category else PUBLISHED)
-    for number, path in enumerate(arguments.own):
-        cells = read_summary(path, number, alpha=0.10, aggregate="per_point")
-        rows.extend(_own_row(cell, path) for cell in cells)
+    for path in arguments.own:
+        rows.extend(_own_row(cell, path) for cell in read_summary(path, alpha=0.10, aggregate="per_point"))
     if arguments.form == "json":
         return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
     titles = ("benchmark", "metric", "value", "method", "setting", "source")
@@ -165,8 +184,8 @@ def _published(arguments: argparse.Namespace) -> str:
 
 def _own_row(cell: Cell, path: Path) -> PublishedRow:
     metric = f"{cell.metric}@0.10" if cell.metric == "PCK" else f"{cell.metric} PCK@0.10"
-    setting = "this run's protocol: see its summary"
-    return PublishedRow(cell.method, cell.category, metric, 100.0 * cell.value, setting, f"{path}, seed {cell.seed}")
+    source = str(path) if cell.seed is None else f"{path}, seed {cell.seed}"
+    return PublishedRow(cell.method, cell.category, metric, 100.0 * cell.value, f"{cell.protocol}, per point", source)
 
 
 def _value(row: PublishedRow) -> str:
@@ -174,12 +193,25 @@ def _value(row: PublishedRow) -> str:
 
 
 def _table(arguments: argparse.Namespace) -> str:
-    cells = [
+    paths = [path.resolve() for path in arguments.summaries]
+    if twice := [str(path) for path in arguments.summaries if paths.count(path.resolve()) > 1]:
+        raise ValueError(f"summaries: expected each file once, got {twice[0]} twice")
+    found = [
         cell
-        for number, path in enumerate(arguments.summaries)
-        for cell in read_summary(path, number, alpha=arguments.alpha, aggregate=arguments.aggregate)
+        for path in arguments.summaries
+        for cell in read_summary(path, alpha=arguments.alpha, aggregate=arguments.aggregate)
     ]
-    return tabulate(cells).render(arguments.form)
+    cells = [cell for cell in found if _is_asked(cell, arguments.method, arguments.metric)]
+    if found and not cells:
+        known = sorted({cell.method for cell in found}), sorted({cell.metric for cell in found})
+        raise ValueError(f"--method, --metric: expected some of {', '.join(known[0])} and {', '.join(known[1])}")
+    table = tabulate(cells).render(arguments.form)
+    note = f"Protocol {cells[0].protocol}, alpha {alpha_key(arguments.alpha)}, {arguments.aggregate}; percent."
+    return {"markdown": f"{table}\n{note}\n", "latex": f"% {note}\n{table}"}.get(arguments.form, table)
+
+
+def _is_asked(cell: Cell, methods: Sequence[str], metrics: Sequence[str]) -> bool:
+    return (not methods or cell.method in methods) and (not metrics or cell.metric in metrics)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asic_eval.fields import AnnotationError, write_atomically
 
-# An archive may unpack to far more than it weighs; no benchmark's predictions come near this.
-LARGEST_BYTES = 4 << 30
+# An archive may unpack to far more than it weighs. All answers to SPair-71k's test pairs are 6 MB.
+LARGEST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def read_arrays(path: Path) -> Arrays:
             values = {}
             for name in names:
                 with archive.open(name) as entry:
+                    _check_length(entry, archive.getinfo(name).file_size)
+                with archive.open(name) as entry:
                     values[name.removesuffix(".npy")] = np.lib.format.read_array(entry, allow_pickle=False)
     except AnnotationError:
         raise
@@ -105,6 +108,20 @@ def read_arrays(path: Path) -> Arrays:
     ) as error:
         raise AnnotationError(path, "file", f"expected an .npz archive of plain arrays: {error}") from None
     return Arrays(str(path), values)
+
+
+def _check_length(entry: IO[bytes], size: int) -> None:
+    """Refuses an array whose header promises another size than the entry has, before memory is taken for it."""
+    version = np.lib.format.read_magic(entry)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read_header:
+        raise ValueError(f"format version {version} of an array; 1.0 and 2.0 are read")
+    shape, _, dtype = read_header[version](entry)
+    promised = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and promised != size - entry.tell():
+        raise ValueError(
+            f"an array of shape {shape} and type {dtype} takes {promised} bytes, not {size - entry.tell()}"
+        )
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

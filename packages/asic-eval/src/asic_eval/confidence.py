@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asic_eval.keypoints import KeypointBenchmark
-from asic_eval.pck import PckCounts, PointErrors, Threshold, count_pck, point_errors
+from asic_eval.pck import (
+    PckCounts,
+    PointErrors,
+    Threshold,
+    count_pck,
+    distances,
+    point_errors,
+    threshold_lengths,
+    unit_and_length,
+)
 
 
 def pck_dagger(
@@ -20,10 +29,12 @@ def pck_dagger(
     threshold: Threshold | ArrayLike = "box",
     inclusive: bool = True,
 ) -> PckCounts:
-    """PCK with swaps counted as errors: the right keypoint must also be the nearest visible one of the target.
+    """PCK with swaps counted as errors: of the pair's keypoints, the right one must also be the nearest in the target.
 
-    A point within alpha of its truth that lies still nearer to another visible keypoint's truth is wrong here. A NaN
-    counts as wrong. At equal distances the point is right.
+    A point within alpha of its truth that lies still nearer to the truth of another keypoint that the pair asks for is
+    wrong here. What the target shows beyond that is no rival, as in the authors' evaluation, which knows a pair's
+    common keypoints alone. A NaN counts as wrong. At equal distances the point is right. The authors report the mean
+    over pairs (`per_image`).
 
     Args:
         predicted: (P, K, 2) xy in the target photo's pixels.
@@ -43,11 +54,11 @@ def pck_dagger(
     errors = point_errors(predicted, benchmark, threshold=threshold, missing="miss")
     positions = np.asarray(predicted, dtype=np.float64)
     targets = benchmark.pairs[:, 1]
-    others = np.where(benchmark.visible[..., None], benchmark.points_image, np.nan)[targets]
+    rivals = np.where(errors.asked[..., None], benchmark.points_image[targets], np.nan)
+    unit, _ = unit_and_length(threshold_lengths(benchmark, threshold)[targets])
     nearest = np.full(errors.distance.shape, np.inf)
-    for keypoint in range(others.shape[1]):
-        difference = positions - others[:, keypoint, None]
-        nearest = np.fmin(nearest, np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2))
+    for keypoint in range(rivals.shape[1]):
+        nearest = np.fmin(nearest, distances(positions, rivals[:, keypoint, None], unit))
     distance = np.where(errors.distance <= nearest, errors.distance, np.inf)
     return count_pck(PointErrors(distance, errors.length, errors.asked), alphas, inclusive=inclusive)
 
@@ -114,8 +125,8 @@ def keypoint_detections(
     Raises:
         ValueError: A shape does not fit, or a claim has no confidence.
 
-    In the manner of Mariotti et al., "Improving semantic correspondence with viewpoint-guided spherical maps", 2024
-    (keypoint average precision).
+    A predictor is held to the one position that it names. Keypoint average precision as Mariotti et al. publish it
+    needs whole similarity maps instead: see `similarity_detections`.
     """
     errors = point_errors(predicted, benchmark, threshold=threshold, missing="miss")
     sureness = np.asarray(confidence, dtype=np.float64)
@@ -126,6 +137,39 @@ def keypoint_detections(
         raise ValueError("confidence: expected a finite number for every point that is predicted, got NaN or infinity")
     correct = errors.correct(alpha, inclusive=inclusive)
     return KeypointDetections(sureness[claimed], correct[claimed], int(errors.asked.sum()))
+
+
+def similarity_detections(inside: ArrayLike, outside: ArrayLike, shown: ArrayLike) -> KeypointDetections:
+    """The claims of published keypoint average precision, from similarity maps instead of positions.
+
+    Every keypoint visible in the source asks for two numbers of its similarity map over the target: the highest within
+    alpha of the truth, which should be high, and the highest elsewhere, which should be low. Where the target does not
+    show the keypoint, elsewhere is everywhere.
+
+    Args:
+        inside: (M,) highest similarity within the tolerance; whatever stands where the target does not show the
+            keypoint is ignored.
+        outside: (M,) highest similarity elsewhere.
+        shown: (M,) whether the target shows the keypoint.
+
+    Raises:
+        ValueError: The shapes differ, or a similarity that counts is not finite.
+
+    Mariotti et al., "Improving semantic correspondence with viewpoint-guided spherical maps", 2024 (KAP). Their script
+    scales the similarities of each pair to 0..1 beforehand and takes `<` at alpha = 0.10 of the target box.
+    """
+    near, far = np.asarray(inside, dtype=np.float64), np.asarray(outside, dtype=np.float64)
+    present = np.asarray(shown, dtype=np.bool_)
+    if present.ndim != 1 or near.shape != present.shape or far.shape != present.shape:
+        raise ValueError(
+            f"inside, outside, shown: expected three arrays of one shape (M,), got {near.shape}, {far.shape}, "
+            f"{present.shape}"
+        )
+    confidence = np.concatenate([near[present], far])
+    if not np.isfinite(confidence).all():
+        raise ValueError("inside, outside: expected finite similarities, got NaN or infinity")
+    correct = np.arange(len(confidence)) < int(present.sum())
+    return KeypointDetections(confidence, correct, int(present.sum()))
 
 
 def object_keypoint_similarity(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +83,8 @@ class KeypointBenchmark:
         pairs: (P, 2) indices (source, target) of images.
         mirror: (K,) permutation that swaps left and right, or None where the category has no sides.
         pair_visible: (P, K) the points each pair asks for, where that is not simply "visible in both images".
+        look_alike: Groups of keypoints that only their place on the object tells apart, or None where the data set
+            names none; see `asic_eval.geometry`.
 
     Raises:
         ValueError: The parts do not fit together.
@@ -95,6 +96,7 @@ class KeypointBenchmark:
     pairs: NDArray[np.int64]
     mirror: NDArray[np.int64] | None = None
     pair_visible: NDArray[np.bool_] | None = None
+    look_alike: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         num_keypoints, num_images = len(self.keypoint_names), len(self.images)
@@ -117,6 +119,10 @@ class KeypointBenchmark:
             if (asked & ~(visible[pairs[:, 0]] & visible[pairs[:, 1]])).any():
                 raise ValueError("pair_visible: expected only points that are visible in both images")
             object.__setattr__(self, "pair_visible", asked)
+        if self.look_alike is not None:
+            check_groups("look_alike", self.look_alike, num_keypoints)
+            groups = tuple(tuple(int(keypoint) for keypoint in group) for group in self.look_alike)
+            object.__setattr__(self, "look_alike", groups)
 
     @property
     def points_image(self) -> NDArray[np.float64]:
@@ -189,6 +195,7 @@ class KeypointBenchmark:
             "pair_visible": None
             if self.pair_visible is None
             else [np.flatnonzero(row).tolist() for row in self.pair_visible],
+            "look_alike": None if self.look_alike is None else [list(group) for group in self.look_alike],
         }
 
     @classmethod
@@ -211,7 +218,7 @@ class KeypointBenchmark:
         images = tuple(_image_from_json(image, len(names)) for image in top.key("images").array())
         pairs_field = top.key("pairs")
         pairs = [[index.integer(0) for index in pair.array(2)] for pair in pairs_field.array()]
-        mirror = top.optional("mirror")
+        mirror, look_alike = top.optional("mirror"), top.optional("look_alike")
         pair_visible = None
         if (asked_field := top.optional("pair_visible")) is not None:
             pair_visible = np.zeros((len(pairs), len(names)), dtype=np.bool_)
@@ -225,11 +232,39 @@ class KeypointBenchmark:
                 pairs=np.array(pairs, dtype=np.int64).reshape(-1, 2),
                 mirror=None if mirror is None else np.array([index.integer(0) for index in mirror.array()], np.int64),
                 pair_visible=pair_visible,
+                look_alike=None
+                if look_alike is None
+                else tuple(tuple(index.integer(0) for index in group.array()) for group in look_alike.array()),
             )
         except AnnotationError:
             raise
         except ValueError as error:
             raise AnnotationError(file, "document", str(error)) from None
+
+
+def check_groups(name: str, groups: Sequence[Sequence[int]], num_keypoints: int) -> None:
+    """Refuses groups that do not part some of the keypoints.
+
+    Raises:
+        ValueError: There is no group, or a keypoint is unknown or in two of them.
+    """
+    members = [keypoint for group in groups for keypoint in group]
+    if not members or len(set(members)) != len(members) or not set(members) <= set(range(num_keypoints)):
+        raise ValueError(
+            f"{name}: expected distinct keypoints from 0 to {num_keypoints - 1}, got {[list(g) for g in groups]}"
+        )
+
+
+def swap(num_keypoints: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """(K,) the permutation that swaps the keypoints of each pair.
+
+    >>> swap(4, [(1, 2)]).tolist()
+    [0, 2, 1, 3]
+    """
+    mirror = np.arange(num_keypoints)
+    for one, other in pairs:
+        mirror[[one, other]] = other, one
+    return mirror
 
 
 def _image_from_json(field: Field, num_keypoints: int) -> ImageKeypoints:
@@ -273,7 +308,8 @@ def all_pairs(num_images: int) -> NDArray[np.int64]:
     >>> all_pairs(3).tolist()
     [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     """
-    return np.array(list(itertools.permutations(range(num_images), 2)), dtype=np.int64).reshape(-1, 2)
+    source, other = np.divmod(np.arange(num_images * (num_images - 1)), max(num_images - 1, 1))
+    return np.stack([source, other + (other >= source)], axis=1).astype(np.int64)
 
 
 def random_pairs(num_images: int, count: int, seed: int) -> NDArray[np.int64]:

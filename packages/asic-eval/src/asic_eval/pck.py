@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from asic_eval.keypoints import KeypointBenchmark
 
-Threshold = Literal["box", "image", "keypoints"]
+Threshold = Literal["box", "image", "keypoints", "square"]
 
 
 def check_alphas(alphas: Sequence[float]) -> NDArray[np.float64]:
@@ -67,15 +67,20 @@ class PckCounts:
 
 
 def threshold_lengths(benchmark: KeypointBenchmark, threshold: Threshold | ArrayLike) -> NDArray[np.float64]:
-    """(N,) the length of each image that alpha is a fraction of, in the original photo's pixels.
+    """(N,) or (N, 2) the length of each image that alpha is a fraction of, in the original photo's pixels.
 
     Args:
         benchmark: The images.
         threshold: `box`, the longer side of the object's box (SPair-71k); `image`, the longer side of the photo;
-            `keypoints`, the longer side of the box round the visible points (PF-WILLOW); or N lengths of one's own.
+            `keypoints`, the longer side of the box round the visible points (PF-WILLOW); `square`, the photo's width
+            along x and its height along y (PF-PASCAL since SCNet, where photos are resized to a square first); or N
+            lengths of one's own, or (N, 2) of them along x and y.
+
+    Returns:
+        (N,), or (N, 2) where x and y have lengths of their own: what lies within alpha is an ellipse then.
 
     Raises:
-        ValueError: The name is unknown, an image has no box, or the lengths are not N non-negative numbers.
+        ValueError: The name is unknown, an image has no box, or the lengths are not N or (N, 2) non-negative numbers.
     """
     if isinstance(threshold, str):
         if threshold == "box":
@@ -91,11 +96,16 @@ def threshold_lengths(benchmark: KeypointBenchmark, threshold: Threshold | Array
             low = np.where(visible, points, np.inf).min(axis=1, initial=np.inf)
             high = np.where(visible, points, -np.inf).max(axis=1, initial=-np.inf)
             return np.asarray((high - low).max(axis=1).clip(min=0.0))
-        raise ValueError(f"threshold: expected 'box', 'image', 'keypoints' or lengths, got {threshold!r}")
+        if threshold == "square":
+            return np.array([image.size_hw[::-1] for image in benchmark.images], dtype=np.float64).reshape(-1, 2)
+        raise ValueError(f"threshold: expected 'box', 'image', 'keypoints', 'square' or lengths, got {threshold!r}")
     lengths = np.array(threshold, dtype=np.float64)
-    if lengths.shape != (len(benchmark.images),) or not (np.isfinite(lengths) & (lengths >= 0)).all():
+    count = len(benchmark.images)
+    fits = lengths.shape in ((count,), (count, 2)) and np.isfinite(lengths).all()
+    # A single length may be 0, as where one keypoint alone is visible; nothing can be divided by it.
+    if not fits or not ((lengths > 0) if lengths.ndim == 2 else (lengths >= 0)).all():
         raise ValueError(
-            f"threshold: expected {len(benchmark.images)} lengths of at least 0, got shape {lengths.shape}"
+            f"threshold: expected {count} lengths of at least 0, or ({count}, 2) above 0, got shape {lengths.shape}"
             + (f" with {lengths.min()} to {lengths.max()}" if lengths.size else "")
         )
     return lengths
@@ -106,8 +116,9 @@ class PointErrors:
     """How far each transferred point is from the truth.
 
     Args:
-        distance: (P, K) pixels of the original target photo; infinite where a point was asked for and not predicted.
-        length: (P,) the target image's threshold length in the same pixels.
+        distance: (P, K) pixels of the original target photo, or parts of the lengths along x and y where they are
+            two; infinite where a point was asked for and not predicted.
+        length: (P,) the target image's threshold length in the same unit, so 1 where the lengths are two.
         asked: (P, K) the points that count.
     """
 
@@ -169,11 +180,25 @@ def point_errors(
             f"predicted: expected a finite position for keypoint {keypoint} of pair {pair}, "
             f"got {predicted[pair, keypoint].tolist()}; missing='miss' counts it as wrong"
         )
+    unit, length = unit_and_length(threshold_lengths(benchmark, threshold)[pairs[:, 1]])
+    distance = np.where(present, distances(predicted, truth, unit), np.inf)
+    return PointErrors(distance, length, asked)
+
+
+def unit_and_length(lengths: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(P, 2) what a distance counts along x and y, and (P,) the length in that unit: pixels, or the two lengths."""
+    if lengths.ndim == 2:
+        return lengths, np.ones(len(lengths))
+    return np.ones((len(lengths), 2)), lengths
+
+
+def distances(
+    points: NDArray[np.float64], truth: NDArray[np.float64], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(P, K) between points (P, K, 2) and truth (P, K, 2), in a unit (P, 2) along x and y."""
     with np.errstate(invalid="ignore"):
-        difference = predicted - truth
-        distance = np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2)
-    distance = np.where(present, distance, np.inf)
-    return PointErrors(distance, threshold_lengths(benchmark, threshold)[pairs[:, 1]], asked)
+        difference = (points - truth) / unit[:, None]
+        return np.asarray(np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2))
 
 
 def count_pck(errors: PointErrors, alphas: Sequence[float], *, inclusive: bool = True) -> PckCounts:
@@ -203,7 +228,8 @@ def pck(
     """Percentage of correct keypoints: a point is right when its distance to the truth is at most alpha times a length.
 
     Distances and lengths are in the original target photo's pixels; double precision. Nothing is rescaled, so a
-    benchmark whose threshold was defined in a resized frame gives its lengths in the photo's pixels.
+    benchmark whose threshold was defined in a resized frame gives its lengths in the photo's pixels; where that frame
+    was squeezed to a square, along x and y (`threshold="square"`).
 
     Args:
         predicted: (P, K, 2) xy; whatever stands where a pair does not ask is ignored.

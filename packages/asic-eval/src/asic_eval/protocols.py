@@ -28,7 +28,8 @@ class Protocol:
     Args:
         name: What to call it in a paper.
         length: What alpha is a fraction of: the target's `box` (longer side), `image` (longer side), `keypoints`
-            (longer side of their extent), or the square `crop` that CUB is scored in.
+            (longer side of their extent), `square` (the photo's width along x, its height along y), or the square
+            `crop` that CUB is scored in.
         inclusive: Whether a point exactly on the border is right.
         aggregate: The mean over points or over pairs that the headline takes.
         over_categories: The headline is the mean of the categories' scores (`macro`) or of everything at once.
@@ -40,7 +41,7 @@ class Protocol:
     """
 
     name: str
-    length: Literal["box", "image", "keypoints", "crop"]
+    length: Literal["box", "image", "keypoints", "square", "crop"]
     inclusive: bool
     aggregate: Aggregate
     over_categories: Literal["macro", "micro"]
@@ -51,7 +52,7 @@ class Protocol:
     faults: tuple[str, ...] = ()
 
     def lengths(self, benchmark: KeypointBenchmark) -> NDArray[np.float64]:
-        """(N,) what alpha is a fraction of, in the original photos' pixels."""
+        """(N,), or (N, 2) along x and y: what alpha is a fraction of, in the original photos' pixels."""
         if self.length == "crop":
             return asic_crop_sides(benchmark)
         return threshold_lengths(benchmark, self.length)
@@ -92,8 +93,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "micro",
             _ALPHAS,
             0.10,
-            "SPair-71k's own evaluation: error <= alpha x longer side of the target's box, original pixels; the mean "
-            "of the pairs' ratios over all pairs.",
+            "SPair-71k's authors (HPF, DHPF): error <= alpha x longer side of the target's box; the mean of the pairs' "
+            "ratios, over a category's pairs in its column and over all pairs in the last one.",
         ),
         Protocol(
             "spair-dift",
@@ -103,7 +104,18 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "micro",
             _ALPHAS,
             0.10,
-            "DIFT (2023), per point: <= the target's box, all points of all categories together.",
+            "DIFT (2023), per point: <= the target's box, all points of all categories together. (SD+DINO weighs "
+            "categories by pairs instead, at <.)",
+        ),
+        Protocol(
+            "spair-geoaware",
+            "box",
+            False,
+            "per_image",
+            "micro",
+            _ALPHAS,
+            0.10,
+            "GeoAware and after (DIY-SC), per image: < the target's box, mean over all pairs.",
         ),
         Protocol(
             "spair-per-point",
@@ -113,18 +125,19 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "macro",
             _ALPHAS,
             0.10,
-            "Joint alignment (ASIC, SpaceJAM, FastJAM): < the target's box, per point in a category, mean of 18.",
+            "Joint alignment (ASIC, SpaceJAM, FastJAM): < the target's box, per point in a category, mean of 18. "
+            "(GANgealing: <=.)",
         ),
         Protocol(
             "cub-asic-256",
             "crop",
-            True,
+            False,
             "per_point",
             "macro",
             _ALPHAS,
             0.10,
-            "ACSM and ASIC on CUB: alpha x 256 in the 256-pixel crop of the box grown by 5 % a side, which is alpha x "
-            "the crop's side in the photo's pixels.",
+            "ACSM and ASIC on CUB: < alpha x 256 in the 256-pixel crop of the box grown by 5 % a side, so alpha x the "
+            "crop's side in the photo's pixels; all points together.",
         ),
         Protocol(
             "pf-pascal",
@@ -134,7 +147,18 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "micro",
             (0.05, 0.10, 0.15),
             0.10,
-            "PF-PASCAL as in SCNet and after: <= alpha x longer side of the target photo, mean over pairs.",
+            "PF-PASCAL as in HPF: <= alpha x longer side of the target photo, mean over pairs. (SD+DINO, GeoAware: <.)",
+        ),
+        Protocol(
+            "pf-pascal-square",
+            "square",
+            True,
+            "per_image",
+            "micro",
+            (0.05, 0.10, 0.15),
+            0.10,
+            "PF-PASCAL as in SCNet, NCNet, DHPF, CATs: both photos resized to a square, <= alpha x its side, mean over "
+            "pairs. (NCNet carries points from the second photo to the first.)",
         ),
         Protocol(
             "pf-willow",
@@ -144,7 +168,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "micro",
             (0.05, 0.10, 0.15),
             0.10,
-            "PF-WILLOW: <= alpha x longer side of the target's keypoint extent, mean over pairs; padding never counts.",
+            "PF-WILLOW as in HPF: <= alpha x longer side of the extent of the target's keypoints, mean over pairs; "
+            "padding never counts (in DHPF and CATs it widens the extent).",
         ),
         Protocol(
             "ap10k",
@@ -154,7 +179,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "micro",
             (0.01, 0.05, 0.10),
             0.10,
-            "AP-10K pairs as in Zhang et al. (2024): < the target's box, mean over pairs.",
+            "AP-10K as in GeoAware (2024): < the target's box, mean over pairs; comparable on its own pairs only.",
         ),
         Protocol(
             "box-per-point",
@@ -190,7 +215,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
                 "of each image only the keypoints of the last pair that names it survive, so 54 to 80 % of the true "
                 "keypoint pairs are scored",
                 "k-cycle lengths are laid out cycle by cycle and landings hop by hop, so most 3-cycle rows are held "
-                "against another image's box (see `published_cycle_pck`)",
+                "against another image's box, and a landing counts though a later image hides its keypoint (see "
+                "`published_cycle_pck`)",
             ),
         ),
     )
@@ -211,13 +237,15 @@ def get_protocol(name: str) -> Protocol:
 def keep_last_pairs_keypoints(benchmark: KeypointBenchmark) -> KeypointBenchmark:
     """The published ASIC code's reading: each image keeps the keypoints of the last pair that names it.
 
-    A pair then asks for what both its images have left. Only to reproduce published numbers.
+    The others count as hidden in it, and a pair asks for what both its images have left. Only to reproduce published
+    numbers.
     """
     left = np.zeros_like(benchmark.visible)
     for (source, target), asked in zip(benchmark.pairs, benchmark.asked, strict=True):
         left[source] = asked
         left[target] = asked
-    return replace(benchmark, pair_visible=left[benchmark.pairs[:, 0]] & left[benchmark.pairs[:, 1]])
+    images = tuple(replace(image, visible=own) for image, own in zip(benchmark.images, left, strict=True))
+    return replace(benchmark, images=images, pair_visible=None)
 
 
 def published_cycle_lengths(lengths: ArrayLike, cycles: ArrayLike) -> NDArray[np.float64]:
@@ -239,17 +267,29 @@ def published_cycle_pck(
 ) -> float:
     """The k-cycle PCK that the published ASIC code reported: over every hop, with its misplaced lengths.
 
+    A landing counts when the keypoint is visible in every image up to it, not in the whole cycle.
+
+    Args:
+        transfer: See `asic_eval.cycles.cycle_pck`.
+        benchmark: The truth; for SPair-71k's numbers as `keep_last_pairs_keypoints` leaves it.
+        k: Images in a cycle.
+        alpha: Tolerance.
+        lengths: (N,) lengths in the original photos' pixels.
+
     Returns:
         In 0..1: hits over points, at `<`, all ordered cycles. Not comparable with `asic_eval.cycles.cycle_pck`.
     """
     limits = check_alphas([alpha]) * published_cycle_lengths(lengths, cycles := all_cycles(len(benchmark.images), k))
     points, visible = benchmark.points_image, benchmark.visible
-    row, keypoint = np.nonzero(visible[cycles].all(axis=1))
+    row, keypoint = np.nonzero(visible[cycles[:, 0]])
     here = points[cycles[row, 0], keypoint]
-    hits = 0
+    hits = total = 0
     for hop in range(k):
+        seen = visible[cycles[row, (hop + 1) % k], keypoint]
+        row, keypoint, here = row[seen], keypoint[seen], here[seen]
         source, target = cycles[row, hop], cycles[row, (hop + 1) % k]
         here = np.asarray(transfer(here, source, target), dtype=np.float64)
         distance = np.hypot(*(here - points[target, keypoint]).T)
         hits += int((distance < limits[hop, row]).sum())
-    return hits / (k * len(row)) if len(row) else float("nan")
+        total += len(row)
+    return hits / total if total else float("nan")

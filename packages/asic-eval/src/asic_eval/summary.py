@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from asic_eval.protocols import Protocol
 from asic_eval.statistics import Aggregate, bootstrap_difference, bootstrap_interval, mean_and_std
 
 FORMAT = "asic-eval summary"
+ASIC_FORMAT = "asic-summary"
 VERSION = 1
 AVERAGE = "average"
 _LATEX = {"\\": r"\textbackslash{}", "<": r"\textless{}"} | {character: f"\\{character}" for character in "&%$#_{}"}
@@ -62,7 +64,10 @@ def score_predictions(
     counts = {}
     for category, benchmark in benchmarks.items():
         if category not in predictions.categories:
-            raise AnnotationError(file, "categories", f"expected {category!r}, got {list(predictions.categories)}")
+            held = list(predictions.categories)
+            raise AnnotationError(
+                file, "categories", f"expected {category!r}, got {held}; --category scores some of them"
+            )
         answers = in_order_of(benchmark, predictions.categories[category], file=file)
         if mirror_aware and answers.mirrored is None:
             raise AnnotationError(file, category, "expected `mirrored` for the mirror-aware score, got none")
@@ -83,6 +88,7 @@ def summarise(
     counts: Mapping[str, PckCounts],
     *,
     mirror_aware: bool = False,
+    geometry_aware: bool = False,
 ) -> dict[str, Any]:
     """The summary of one method's scores as a JSON document: the whole setting, the counts, the ratios.
 
@@ -93,6 +99,7 @@ def summarise(
         benchmarks: The truth by category.
         counts: What `score_predictions` returned.
         mirror_aware: Whether the score swapped labels.
+        geometry_aware: Whether `benchmarks` are geometry-aware subsets.
     """
     categories = {}
     for category, own in counts.items():
@@ -120,6 +127,7 @@ def summarise(
         "seed": seed,
         "protocol": asdict(protocol),
         "mirror_aware": mirror_aware,
+        "geometry_aware": geometry_aware,
         "categories": categories,
         "overall": overall,
         "headline": {
@@ -221,24 +229,26 @@ class Cell:
         method: The method.
         metric: `PCK`, `2-cycle end`, ...
         category: The category.
-        seed: The seed, or the number of the file where it names none.
+        seed: The seed, None where the file names none.
         value: In 0..1.
+        protocol: How it was scored.
     """
 
     method: str
     metric: str
     category: str
-    seed: int
+    seed: int | None
     value: float
+    protocol: str
 
 
-def read_summary(path: Path, number: int, *, alpha: float, aggregate: Aggregate) -> list[Cell]:
+def read_summary(path: Path, *, alpha: float, aggregate: Aggregate) -> list[Cell]:
     """The scores in one summary, of this package or of the `asic` command.
 
     Args:
-        path: The file: either what `summarise` returned, or a document with `methods` (by name: `pck` and `cycle`),
-            `category` and `seed`.
-        number: Stands for the seed where the file names none.
+        path: The file: either what `summarise` returned or the `summary.json` of `asic eval`. The latter's category is
+            its `category`, or else the second part of its collection's benchmark (`cow` of `spair/cow/test`), or, for
+            photos of one's own, the name of the folder that holds the file.
         alpha: Which tolerance.
         aggregate: `per_point` or `per_image`.
 
@@ -246,33 +256,58 @@ def read_summary(path: Path, number: int, *, alpha: float, aggregate: Aggregate)
         AnnotationError: The file is neither, or has no score at this alpha.
     """
     top = read_json(path)
-    named_seed = top.optional("seed")
-    seed = number if named_seed is None else named_seed.integer(0)
-    key = alpha_key(alpha)
-    cells = []
-    if (methods := top.optional("methods")) is not None:
-        category = top.key("category").text()
-        for method in methods.keys():  # noqa: SIM118 - a Field is no dict
-            scores = methods.key(method)
-            if (pck := scores.optional("pck")) is not None:
-                cells.append(Cell(method, "PCK", category, seed, _ratio(pck.key(key).key(aggregate))))
-            cycle = scores.optional("cycle")
-            by_length = None if cycle is None else cycle.optional(key)
-            for k in [] if by_length is None else by_length.keys():
-                definitions = by_length.key(k) if by_length is not None else scores
-                for definition in definitions.keys():  # noqa: SIM118 - a Field is no dict
-                    name = f"{k}-cycle {definition}"
-                    cells.append(Cell(method, name, category, seed, _ratio(definitions.key(definition))))
-        return cells
+    if top.key("format").value == ASIC_FORMAT:
+        return _cells_of_asic(top, path, alpha_key(alpha), aggregate)
     if top.key("format").value != FORMAT:
-        raise top.key("format").error(repr(FORMAT))
-    method_name = top.key("method").text()
-    categories = top.key("categories")
+        raise top.key("format").error(f"{FORMAT!r} or {ASIC_FORMAT!r}")
+    protocol = top.key("protocol").key("name").text()
+    for awareness in ("mirror_aware", "geometry_aware"):
+        if (flag := top.optional(awareness)) is not None and flag.flag():
+            protocol += f", {awareness.replace('_', '-')}"
+    categories, seed = top.key("categories"), top.optional("seed")
+    cells = []
     for category in categories.keys():  # noqa: SIM118 - a Field is no dict
-        ratio = categories.key(category).key("pck").key(key).key(aggregate)
+        ratio = categories.key(category).key("pck").key(alpha_key(alpha)).key(aggregate)
         if ratio.value is not None:
-            cells.append(Cell(method_name, "PCK", category, seed, _ratio(ratio)))
+            number = None if seed is None else seed.integer(0)
+            cells.append(Cell(top.key("method").text(), "PCK", category, number, _ratio(ratio), protocol))
     return cells
+
+
+def _cells_of_asic(top: Field, path: Path, key: str, aggregate: Aggregate) -> list[Cell]:
+    named, collection, seed = top.optional("category"), top.optional("collection"), top.optional("seed")
+    benchmark = None if collection is None else collection.optional("benchmark")
+    category = path.resolve().parent.name
+    if named is not None:
+        category = named.text()
+    elif benchmark is not None:
+        category = "/".join(benchmark.text().split("/")[1:2]) or benchmark.text()
+    # What follows the name counts cycles and the like, which differ between collections.
+    protocol = re.split(r"[,:;]", top.key("protocol").text())[0]
+    number = None if seed is None else seed.integer(0)
+    methods = top.key("methods")
+    return [
+        Cell(method, metric, category, number, _ratio(ratio), protocol)
+        for method in methods.keys()  # noqa: SIM118 - a Field is no dict
+        for metric, ratio in _metrics_of_asic(methods.key(method), key, aggregate)
+        if ratio.value is not None
+    ]
+
+
+def _metrics_of_asic(scores: Field, key: str, aggregate: Aggregate) -> Iterator[tuple[str, Field]]:
+    if (pck := scores.optional("pck")) is not None:
+        yield "PCK", pck.key(key).key(aggregate)
+    if (cycle := scores.optional("cycle")) is not None:
+        by_length = cycle.key(key)
+        for k in by_length.keys():  # noqa: SIM118 - a Field is no dict
+            for definition in by_length.key(k).keys():  # noqa: SIM118
+                yield f"{k}-cycle {definition}", by_length.key(k).key(definition)
+    if (grid := scores.optional("grid_cycle")) is not None:
+        by_length = grid.key(key)
+        for k in by_length.keys():  # noqa: SIM118
+            yield f"{k}-cycle grid", by_length.key(k)
+    if (held_out := scores.optional("held_out")) is not None:
+        yield "held-out matches", held_out.key(key)
 
 
 def _ratio(field: Field) -> float:
@@ -370,20 +405,24 @@ def tabulate(cells: Sequence[Cell]) -> Table:
 
     The average over categories is taken seed by seed, over the categories that the column has, so that its standard
     deviation is that of the average; where the seeds differ between categories it is the mean of the means, alone.
+    Runs that name no seed are numbered within their category, in the order of the cells.
 
     Raises:
-        ValueError: There is no cell, or one seed of a method has two scores for a category.
+        ValueError: There is no cell, the protocols differ, or one seed of a method has two scores for a category.
     """
     if not cells:
         raise ValueError("summaries: expected at least one score, got none")
+    if len(protocols := sorted({cell.protocol for cell in cells})) > 1:
+        raise ValueError(f"summaries: expected one protocol, got {' and '.join(protocols)}; make a table of each")
     values: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for cell in cells:
         seeds = values.setdefault((cell.method, cell.metric), {}).setdefault(cell.category, {})
-        if cell.seed in seeds:
+        seed = len(seeds) if cell.seed is None else cell.seed
+        if seed in seeds:
             raise ValueError(
-                f"summaries: expected one score of {cell.method!r}, {cell.category!r}, seed {cell.seed}, got two"
+                f"summaries: expected one score of {cell.method!r}, {cell.category!r}, seed {seed}, got two"
             )
-        seeds[cell.seed] = cell.value
+        seeds[seed] = cell.value
     categories = sorted({cell.category for cell in cells})
     rows = {}
     for category in categories:

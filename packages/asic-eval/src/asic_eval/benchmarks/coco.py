@@ -37,7 +37,12 @@ _STANFORD_EXTRA_FILES = ("StanfordExtra_v12.json", "StanfordExtra_v1.json", "Sta
 
 
 def read_coco_keypoints(
-    path: Path, category: str, *, instances: Literal["single", "largest"] = "single", least_visible: int = 1
+    path: Path,
+    category: str,
+    *,
+    instances: Literal["single", "largest"] = "single",
+    least_visible: int = 1,
+    counted: Literal["visible", "labelled"] = "visible",
 ) -> KeypointBenchmark:
     """Reads one category of a COCO keypoint file, one instance an image, all ordered pairs.
 
@@ -45,15 +50,19 @@ def read_coco_keypoints(
         path: The annotation file: `images`, `annotations` with `keypoints` and `bbox`, `categories`.
         category: The category's name in the file.
         instances: Of images that show the category several times, keep none (`single`) or the `largest` box.
-        least_visible: Leave out images with fewer visible keypoints.
+        least_visible: Leave out images with fewer keypoints that count.
+        counted: Which keypoints count: those whose flag is 2 (labelled and `visible`), or all that are `labelled`, also
+            those that something hides (1). The others keep their position.
 
     Returns:
-        Image names are the file's `file_name`. A keypoint counts when its flag is 2 (labelled and visible); one that
-        is labelled but hidden (1) keeps its position.
+        Image names are the file's `file_name`.
 
     Raises:
         AnnotationError: The file is missing or malformed.
+        ValueError: `counted` is neither word.
     """
+    if counted not in ("visible", "labelled"):
+        raise ValueError(f"counted: expected 'visible' or 'labelled', got {counted!r}")
     top = read_json(path)
     known = {field.key("name").text(): field for field in top.key("categories").array()}
     if category not in known:
@@ -75,7 +84,8 @@ def read_coco_keypoints(
         identity = field.key("id").integer(0)
         if identity not in best or (instances == "single" and identity in several):
             continue
-        points, visible = _points(best[identity].key("keypoints"), len(names))
+        points, flags = read_flagged_points(best[identity].key("keypoints"), len(names))
+        visible = flags >= (2 if counted == "visible" else 1)
         if visible.sum() >= least_visible:
             size = (field.key("height").integer(1, 10**6), field.key("width").integer(1, 10**6))
             box = best[identity].key("bbox").box_xywh()
@@ -124,8 +134,9 @@ def _area(annotation: Field) -> float:
     return (right - left) * (bottom - top)
 
 
-def _points(field: Field, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def read_flagged_points(field: Field, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """COCO's flat list of x, y and flag for each keypoint: (K, 2) xy, NaN where the flag is 0, and (K,) the flags."""
     values = np.array(field.numbers(3 * count)).reshape(count, 3)
-    flags = [field.array()[3 * index + 2].integer(0, 2) for index in range(count)]
-    labelled = np.array(flags, dtype=np.int64) > 0
-    return np.where(labelled[:, None], values[:, :2], np.nan), np.array(flags, dtype=np.int64) == 2
+    elements = field.array()
+    flags = np.array([elements[3 * index + 2].integer(0, 2) for index in range(count)], dtype=np.int64)
+    return np.where(flags[:, None] > 0, values[:, :2], np.nan), flags

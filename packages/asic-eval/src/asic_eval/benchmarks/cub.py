@@ -38,7 +38,8 @@ def read_cub(
         seed: For drawing pairs.
 
     Returns:
-        Image names are those of `images.txt`, below `images/`.
+        Image names are those of `images.txt`, below `images/`. For a fixed list of pairs, put what
+        `asic_eval.benchmarks.pairs_file.read_pair_list` reads in the place of `pairs`.
 
     Raises:
         AnnotationError: A file is missing or malformed.
@@ -75,10 +76,23 @@ def read_cub(
     return KeypointBenchmark(title, part_names, images, pairs, mirror_from_names(part_names))
 
 
+def names_by_id(root: Path) -> dict[str, str]:
+    """The images' names by their numbers in `images.txt`, which lists of pairs use.
+
+    Raises:
+        AnnotationError: The file is missing or malformed.
+    """
+    return {
+        str(number): name.relative_path()
+        for number, name in _by_id(root / "images.txt", "image_id", "image_name").items()
+    }
+
+
 def asic_crop_sides(benchmark: KeypointBenchmark) -> NDArray[np.float64]:
     """(N,) side, in the photo's pixels, of the square crop that CUB is scored in: alpha is a fraction of it.
 
-    The box grown by 5 % of its width and height on each side, then made square: so 1.1 times the longer side.
+    The box grown by 5 % of its width and height on each side, then made square: so 1.1 times the longer side. (ACSM's
+    and ASIC's crops are rounded to whole pixels, which changes it by less than a pixel.)
     """
     boxes = np.array([image.box_xyxy for image in benchmark.images], dtype=np.float64).reshape(-1, 4)
     return np.asarray(1.1 * (boxes[:, 2:] - boxes[:, :2]).max(axis=1))

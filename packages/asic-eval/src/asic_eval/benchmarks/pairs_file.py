@@ -1,13 +1,15 @@
-"""Pairs of one's own: a CSV file that a spreadsheet can write, or the package's own JSON."""
+"""Pairs of one's own: a CSV file that a spreadsheet can write, the package's own JSON, or a plain list of pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asic_eval.benchmarks.image_size import read_image_size
-from asic_eval.fields import read_csv, read_json
+from asic_eval.fields import AnnotationError, read_csv, read_json, read_table
 from asic_eval.keypoints import ImageKeypoints, KeypointBenchmark, mirror_from_names
 
 COLUMNS = ("source", "target", "keypoint", "source_x", "source_y", "target_x", "target_y")
@@ -20,6 +22,29 @@ def read_benchmark_json(path: Path) -> KeypointBenchmark:
         AnnotationError: The file is missing or malformed.
     """
     return KeypointBenchmark.from_json(read_json(path).value, file=str(path))
+
+
+def read_pair_list(path: Path, index_of: Mapping[str, int]) -> NDArray[np.int64]:
+    """Reads a fixed list of pairs, such as the 10,000 of CUB that two works share: a line for each, source and target.
+
+    Args:
+        path: A text file of two columns with spaces between them.
+        index_of: The images' indices by what the file may call them.
+
+    Returns:
+        (P, 2) indices, to go into `KeypointBenchmark.pairs`.
+
+    Raises:
+        AnnotationError: The file is missing or malformed, names an unknown image, or has no line.
+    """
+    rows = read_table(path, ("source", "target"))
+    for row in rows:
+        for name in row.values():
+            if name.text() not in index_of:
+                raise name.error(f"one of the benchmark's {len(index_of)} images")
+    if not rows:
+        raise AnnotationError(path, "file", "expected at least one pair, got none")
+    return np.array([[index_of[name.value] for name in row.values()] for row in rows], dtype=np.int64)
 
 
 def read_pairs_csv(path: Path, root: Path) -> KeypointBenchmark:

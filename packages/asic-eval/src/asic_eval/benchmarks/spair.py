@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from asic_eval.benchmarks.spair_keypoints import LOOK_ALIKE, SIDES, highest_keypoint
 from asic_eval.fields import AnnotationError, Field, read_json, read_text, write_atomically
-from asic_eval.keypoints import ImageKeypoints, KeypointBenchmark
+from asic_eval.keypoints import ImageKeypoints, KeypointBenchmark, mirror_from_names, swap
 
 CATEGORIES = (
     "aeroplane",
@@ -110,7 +111,9 @@ def read_spair(
         layout: Which list of pairs to follow where `Layout/` is there; otherwise every pair file is taken, by name.
 
     Returns:
-        Image names are `category/file.jpg`, below `JPEGImages/`. Images come in the order the pairs name them.
+        Image names are `category/file.jpg`, below `JPEGImages/`. Images come in the order the pairs name them. Left and
+        right come from the keypoints' names, or for SPair-71k's own categories, whose keypoints have none, from
+        `asic_eval.benchmarks.spair_keypoints`, and so do the groups that look alike.
 
     Raises:
         AnnotationError: A file is missing or malformed, or files contradict each other.
@@ -145,9 +148,13 @@ def read_spair(
         asked.append(set(ids))
     keypoint_names = _read_image_annotations(root / "ImageAnnotation" / category, images)
     if keypoint_names is None:
-        count = 1 + max((keypoint for image in images.values() for keypoint in image.points), default=-1)
-        keypoint_names = tuple(str(index) for index in range(count))
+        seen = max((keypoint for image in images.values() for keypoint in image.points), default=-1)
+        keypoint_names = _numbered(1 + max(seen, highest_keypoint(category)))
     return _benchmark(f"spair/{category}/{split}", category, keypoint_names, images, pairs, asked)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(str(index) for index in range(count))
 
 
 def _keypoint_ids(field: Field, known: dict[str, int]) -> list[int]:
@@ -193,11 +200,7 @@ def _read_image_annotations(folder: Path, images: dict[str, _Image]) -> tuple[st
             if (point := points.optional(key)) is not None:
                 image.add(keypoint, point.point(), point)
         given = annotation.optional("kps_names")
-        own = (
-            tuple(str(i) for i in range(len(points.keys())))
-            if given is None
-            else tuple(n.text() for n in given.array())
-        )
+        own = _numbered(len(points.keys())) if given is None else tuple(name.text() for name in given.array())
         if names not in (None, own):
             raise points.error(f"the {len(names or ())} keypoints of the other images")
         if set(points.keys()) != {str(index) for index in range(len(own))}:
@@ -225,13 +228,17 @@ def _benchmark(
         rows.append(ImageKeypoints(f"{category}/{name}", image.size_hw, image.box_xyxy, points, visible))
     index_of = {name: index for index, name in enumerate(images)}
     indices = np.array([(index_of[source], index_of[target]) for source, target in pairs], np.int64).reshape(-1, 2)
-    plain = KeypointBenchmark(title, keypoint_names, tuple(rows), indices)
+    mirror, look_alike = mirror_from_names(keypoint_names), None
+    if keypoint_names == _numbered(count) and highest_keypoint(category) < count:
+        mirror = swap(count, SIDES[category]) if category in SIDES else None
+        look_alike = LOOK_ALIKE.get(category)
+    plain = KeypointBenchmark(title, keypoint_names, tuple(rows), indices, mirror, look_alike=look_alike)
     pair_visible = np.zeros((len(pairs), count), dtype=np.bool_)
     for row, keypoints in zip(pair_visible, asked, strict=True):
         row[list(keypoints)] = True
     if np.array_equal(pair_visible, plain.asked):
         return plain
-    return KeypointBenchmark(title, keypoint_names, tuple(rows), indices, pair_visible=pair_visible)
+    return replace(plain, pair_visible=pair_visible)
 
 
 def write_spair_annotations(root: Path, benchmark: KeypointBenchmark, category: str, split: Split = "test") -> None:
