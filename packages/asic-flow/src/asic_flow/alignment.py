@@ -205,6 +205,12 @@ class Alignment:
             answer[mine] = self.photos[image].to_image(found_px.numpy()[mine])
         return Transfer(answer, confidence.double().numpy(), (distance <= _VISIBLE_DISTANCE).numpy())
 
+    def add_images(self, collection: ImageCollection, added: ImageCollection) -> Alignment:
+        """An alignment with unseen photos as well, nobody else's map changed; see `asic_flow.add.add_photos`."""
+        from asic_flow.add import add_photos
+
+        return add_photos(self, collection, added)
+
     def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
         """Writes a run folder.
 

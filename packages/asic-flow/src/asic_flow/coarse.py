@@ -114,6 +114,42 @@ def align_coarsely(
     return CoarseAlignment(transform[:, :2], torch.linalg.det(transform[:, :2, :2]) < 0, support)
 
 
+def place_photo(points: Tensor, canonical: Tensor, weight: Tensor, scales: tuple[float, ...]) -> CoarseAlignment:
+    """Finds one photo's mirror flag and affine map from correspondences whose canonical places are known.
+
+    A robust similarity, mirrored or not, then an affine map held to it with the weight of `_HOLD` correspondences.
+
+    Args:
+        points: (M, 2) xy in [-1, 1] of the photo.
+        canonical: (M, 2) where they should go; wrong ones are expected.
+        weight: (M,) 0 or more.
+        scales: Geman-McClure scales of the affine refinement, canonical distances, falling.
+
+    Returns:
+        The coarse alignment of this one photo.
+    """
+    points, canonical, weight = points.double(), canonical.double(), weight.double()
+    group = torch.zeros(len(points), dtype=torch.int64)
+    score, rotation, shift = _robust_similarities(group, 1, points, canonical, weight, _PLACE_SCALES, _PLACE_ZOOM)
+    mirror = (score[:, 1] > score[:, 0]).long()[:, None]
+    sign = torch.where(mirror[:, 0] > 0, -1.0, 1.0).double()
+    similarity = _similarity(rotation.gather(1, mirror)[:, 0], shift.gather(1, mirror)[:, 0], sign)
+    design, transform = _homogeneous(points), similarity
+    for scale in scales:
+        for _ in range(_STEPS_PER_SCALE):
+            placed = design @ transform[0, :2].T
+            trusted = geman_mcclure((placed - canonical).square().sum(1), scale) * weight
+            held = weight * (_HOLD / weight.sum().clamp_min(1e-12))
+            normal = design.T @ ((trusted + held)[:, None] * design) + 1e-9 * torch.eye(3, dtype=torch.float64)
+            wanted = trusted[:, None] * canonical + held[:, None] * (design @ similarity[0, :2].T)
+            transform = transform.clone()
+            transform[0, :2] = torch.linalg.solve(normal, design.T @ wanted).T
+    transform = _limit_aspect(transform)
+    residual = (design @ transform[0, :2].T - canonical).square().sum(1)
+    support = (geman_mcclure(residual, scales[-1]) * weight).sum() / weight.sum().clamp_min(1e-12)
+    return CoarseAlignment(transform[:, :2], torch.linalg.det(transform[:, :2, :2]) < 0, support[None])
+
+
 @dataclass(frozen=True)
 class _Votes:
     """For every pair (first, second) and mirror hypothesis: the similarity `q = rotation * p + shift`."""

@@ -1,8 +1,8 @@
 """A collection of photos prepared for alignment, and its folder on disk.
 
 A collection folder holds `collection.json`, `descriptors.safetensors`, `saliency.safetensors`, `matches.safetensors`,
-`images/*.png`, `masks/*.png` and, where parts were asked for, `parts/*.png`. `collection.json` is written last and names the sha256 of every other file, so a
-folder without it is unfinished and a folder with it is whole.
+`images/*.png`, `masks/*.png` and, where parts were asked for, `parts/*.png`. `collection.json` is written last and
+names the sha256 of every other file, so a folder without it is unfinished and a folder with it is whole.
 """
 
 from __future__ import annotations

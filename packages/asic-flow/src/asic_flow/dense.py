@@ -113,6 +113,45 @@ def fit_dense(
     return coefficients
 
 
+def fit_photo(
+    coefficients: Tensor,
+    reference: Tensor,
+    points_norm: Tensor,
+    canonical: Tensor,
+    weight: Tensor,
+    grid: SplineGrid,
+    scale: float,
+    stiffness: float,
+) -> Tensor:
+    """`fit_dense` for one photo, the others held where they are: a small dense system.
+
+    Args:
+        coefficients: (K, 2) float32, the present map.
+        reference: (K, 2) float32, the coarse map.
+        points_norm: (M, 2) xy in [-1, 1] of the photo.
+        canonical: (M, 2) where they should go.
+        weight: (M,) 0 or more.
+        grid: The spline grid.
+        scale: Geman-McClure scale, canonical distance.
+        stiffness: Weight of the membrane energy.
+
+    Returns:
+        (K, 2) float32.
+    """
+    index, basis = grid.basis(points_norm)
+    design = torch.zeros(len(points_norm), grid.num_coefficients).scatter_add_(1, index, basis)
+    energy = stiffness * grid.membrane_energy(design.device)
+    for _ in range(_REWEIGHTINGS):
+        trusted = geman_mcclure((design @ coefficients - canonical).square().sum(1), scale) * weight
+        mass = trusted.sum().clamp_min(1e-6)
+        normal = design.T @ (trusted[:, None] * design) + mass * energy
+        normal.diagonal().add_(_PROXIMAL / grid.num_coefficients * mass)
+        missing = trusted[:, None] * (canonical - design @ coefficients)
+        right = design.T @ missing - mass * (energy @ (coefficients - reference))
+        coefficients = coefficients + torch.linalg.solve(normal, right)
+    return coefficients
+
+
 def remove_drift(coefficients: Tensor, reference: Tensor, points: SplinePoints, grid: SplineGrid) -> Tensor:
     """Undoes what all maps moved together, place by place in canonical space.
 

@@ -164,7 +164,7 @@ def fit(
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
     described = _describe(collection, foreground, centred, pairs, canonical, config)
     return FittedMaps(
-        _render(grid, coefficients, collection.size_hw), coarse.mirrored, coarse.support, foreground, *described
+        render_maps(grid, coefficients, collection.size_hw), coarse.mirrored, coarse.support, foreground, *described
     )
 
 
@@ -235,7 +235,7 @@ def _consensus(descriptors: Tensor, found: _Partners, power: float) -> Tensor:
     return torch.nn.functional.normalize(descriptors.index_add(0, found.row, weight * theirs), dim=1)
 
 
-def _render(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) -> Tensor:
+def render_maps(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """(N, H, W, 2): the spline maps at every pixel."""
     rows, columns = torch.meshgrid(*map(torch.arange, size_hw), indexing="ij")
     index, weight = grid.basis(pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), size_hw))

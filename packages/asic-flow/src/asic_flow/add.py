@@ -1,0 +1,218 @@
+"""Photos placed in an existing canonical space: their maps are fitted, everybody else's stay as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from asic_flow.alignment import Alignment
+from asic_flow.coarse import place_photo
+from asic_flow.collection import ImageCollection
+from asic_flow.config import AlignmentConfig
+from asic_flow.dense import fit_photo
+from asic_flow.grid import pixel_to_norm
+from asic_flow.kernels import warp_bilinear
+from asic_flow.spline import SplineGrid
+from asic_flow.train import AlignmentError, FittedMaps, ForegroundTokens, held_out_tokens, render_maps
+
+
+def join_collections(collection: ImageCollection, added: ImageCollection) -> ImageCollection:
+    """Two collections of one kind as one, with the first one's settings; parts are left out.
+
+    Raises:
+        ValueError: They differ in the model's size, the token grid or the descriptors' width, or share a photo's path.
+    """
+    for what, ours, theirs in (
+        ("model size", collection.size_hw, added.size_hw),
+        ("token grid", collection.grid, added.grid),
+        ("descriptors' width", collection.descriptors.shape[2], added.descriptors.shape[2]),
+    ):
+        if ours != theirs:
+            raise ValueError(f"{what}: expected {ours} as in the collection, got {theirs}; use the same settings")
+    if known := {photo.path for photo in collection.photos} & {photo.path for photo in added.photos}:
+        raise ValueError(f"the collection has a photo {min(known)!r} already; give the new one another name")
+    return ImageCollection(
+        photos=collection.photos + added.photos,
+        images=torch.cat((collection.images, added.images)),
+        masks=torch.cat((collection.masks, added.masks)),
+        descriptors=torch.cat((collection.descriptors, added.descriptors)),
+        saliency=torch.cat((collection.saliency, added.saliency)),
+        grid=collection.grid,
+        settings=collection.settings,
+    )
+
+
+@torch.no_grad()
+def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCollection) -> Alignment:
+    """Places photos in a canonical space.
+
+    Each is matched with the consensus descriptors of all photos that are there, placed by a robust affine map, and
+    fitted in rounds of guided re-matching, as a whole collection is, but alone. New photos do not see each other.
+
+    Args:
+        alignment: The canonical space.
+        collection: What was aligned.
+        added: One photo or more, prepared with the same settings.
+
+    Returns:
+        An alignment of all photos, the new ones last. Nothing about the others has changed.
+
+    Raises:
+        AlignmentError: A new photo has no foreground, or none of the others has.
+        ValueError: The collections do not fit together, or `collection` is not what was aligned.
+    """
+    if [photo.path for photo in collection.photos] != [photo.path for photo in alignment.photos]:
+        raise ValueError("collection: expected the photos that were aligned, got others; load it from the run's path")
+    joined = join_collections(collection, added)
+    known = _KnownTokens.of(alignment, joined)
+    mean = collection.descriptors.float().mean((0, 1))
+    result = alignment
+    for index in range(len(added)):
+        one = _only(added, index)
+        foreground = ForegroundTokens.of(one)
+        held = held_out_tokens(joined)[len(collection) + index][None]
+        fitting = ForegroundTokens.of(one, _step(joined, alignment.config), without=held)
+        if not len(fitting.image):
+            raise AlignmentError(f"{one.photos[0].path}: no foreground; give a mask that shows the object")
+        result = _append(result, _place(one, foreground, fitting, known, mean, alignment.config))
+    return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _KnownTokens:
+    """The tokens of the photos that are there, those that may be fitted to.
+
+    Attributes:
+        descriptors: (F, D) float32 consensus descriptors.
+        canonical: (F, 2).
+        photos: the rows of each photo that has any.
+    """
+
+    descriptors: Tensor
+    canonical: Tensor
+    photos: list[Tensor]
+
+    @classmethod
+    def of(cls, alignment: Alignment, joined: ImageCollection) -> _KnownTokens:
+        """Takes the tokens from an alignment, thinned as a fit thins them, without those held out."""
+        count = len(alignment)
+        chosen = ForegroundTokens.of(joined, _step(joined, alignment.config), without=held_out_tokens(joined))
+        kept = torch.zeros(len(joined), len(joined.grid.centres_px()), dtype=torch.bool)
+        kept[chosen.image, chosen.token] = True
+        rows = torch.nonzero(kept[alignment.token_image, alignment.token])[:, 0]
+        image, token = alignment.token_image[rows], alignment.token[rows]
+        centres = pixel_to_norm(torch.from_numpy(joined.grid.centres_px()), joined.size_hw)
+        at_tokens = warp_bilinear(alignment.maps.permute(0, 3, 1, 2), centres.expand(count, -1, -1))
+        canonical = at_tokens.transpose(1, 2)[image, token]
+        photos = [torch.nonzero(image == photo)[:, 0] for photo in range(count)]
+        if not len(rows):
+            raise AlignmentError("no photo of the alignment has foreground; there is nothing to place others by")
+        return cls(alignment.descriptors[rows].float(), canonical, [mine for mine in photos if len(mine)])
+
+
+def _step(collection: ImageCollection, config: AlignmentConfig) -> int:
+    return max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
+
+
+def _only(collection: ImageCollection, index: int) -> ImageCollection:
+    one = slice(index, index + 1)
+    return dataclasses.replace(
+        collection,
+        photos=collection.photos[one],
+        images=collection.images[one],
+        masks=collection.masks[one],
+        descriptors=collection.descriptors[one],
+        saliency=collection.saliency[one],
+        parts=None,
+    )
+
+
+def _place(
+    one: ImageCollection,
+    foreground: ForegroundTokens,
+    fitting: ForegroundTokens,
+    known: _KnownTokens,
+    mean: Tensor,
+    config: AlignmentConfig,
+) -> Alignment:
+    """An alignment of the one photo, in the canonical space of the known tokens."""
+    described = normalize(one.descriptors[0].float() - mean, dim=1)
+    raw, points = described[fitting.token], fitting.points_norm
+    row, partner, score = _matches(raw, None, known, 0.0)
+    coarse = place_photo(points[row], known.canonical[partner], score.clamp_min(0), config.coarse_scales)
+    grid = SplineGrid(config.cells)
+    reference = grid.from_affine(coarse.affine.float())[0]
+    coefficients, joined = reference, raw
+    index, basis = grid.basis(points)
+    for _ in range(config.rounds):
+        placed = (coefficients[index] * basis[..., None]).sum(1)
+        row, partner, score = _matches(joined, placed, known, config.guide)
+        weight = score.clamp_min(0) ** config.agreement_power
+        coefficients = fit_photo(
+            coefficients,
+            reference,
+            points[row],
+            known.canonical[partner],
+            weight,
+            grid,
+            config.residual_scale,
+            config.stiffness,
+        )
+        placed = (coefficients[index] * basis[..., None]).sum(1)
+        joined, _ = _joined_by_partners(raw, placed, known, config)
+    maps = render_maps(grid, coefficients[None], one.size_hw)
+    index, basis = grid.basis(foreground.points_norm)
+    placed = (coefficients[index] * basis[..., None]).sum(1)
+    descriptors, confidence = _joined_by_partners(described[foreground.token], placed, known, config)
+    fitted = FittedMaps(maps, coarse.mirrored, coarse.support, foreground, descriptors, confidence)
+    return Alignment.of(one, fitted, config)
+
+
+def _scores(mine: Tensor, placed: Tensor | None, theirs: Tensor, known: _KnownTokens, guide: float) -> Tensor:
+    score = mine @ known.descriptors[theirs].T
+    return score if placed is None else score - guide * torch.cdist(placed, known.canonical[theirs]).square()
+
+
+def _matches(mine: Tensor, placed: Tensor | None, known: _KnownTokens, guide: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mutual best partners in every known photo: rows of `mine`, rows of the known tokens, cosine similarity."""
+    rows, partners = [], []
+    for theirs in known.photos:
+        score = _scores(mine, placed, theirs, known, guide)
+        best, back = score.argmax(1), score.argmax(0)
+        mutual = torch.nonzero(back[best] == torch.arange(len(mine)))[:, 0]
+        rows.append(mutual)
+        partners.append(theirs[best[mutual]])
+    row, partner = torch.cat(rows), torch.cat(partners)
+    return row, partner, (mine[row] * known.descriptors[partner]).sum(1)
+
+
+def _joined_by_partners(
+    mine: Tensor, placed: Tensor, known: _KnownTokens, config: AlignmentConfig
+) -> tuple[Tensor, Tensor]:
+    """Consensus descriptors of the new photo's tokens and the share of photos that agree with where they lie."""
+    total, confidence = mine.clone(), torch.zeros(len(mine))
+    for theirs in known.photos:
+        best = theirs[_scores(mine, placed, theirs, known, config.guide).argmax(1)]
+        similarity = (mine * known.descriptors[best]).sum(1, keepdim=True).clamp_min(0)
+        total += similarity**config.consensus_power * known.descriptors[best]
+        squared = (placed - known.canonical[best]).square().sum(1)
+        confidence += config.residual_scale**2 / (config.residual_scale**2 + squared)
+    return normalize(total, dim=1), confidence / len(known.photos)
+
+
+def _append(alignment: Alignment, one: Alignment) -> Alignment:
+    return dataclasses.replace(
+        alignment,
+        photos=alignment.photos + one.photos,
+        maps=torch.cat((alignment.maps, one.maps)),
+        confidence=torch.cat((alignment.confidence, one.confidence)),
+        foreground=torch.cat((alignment.foreground, one.foreground)),
+        mirrored=torch.cat((alignment.mirrored, one.mirrored)),
+        support=torch.cat((alignment.support, one.support)),
+        token_image=torch.cat((alignment.token_image, one.token_image + len(alignment))),
+        token=torch.cat((alignment.token, one.token)),
+        descriptors=torch.cat((alignment.descriptors, one.descriptors)),
+    )

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from asic_flow.add import join_collections
+from asic_flow.alignment import Alignment
+from asic_flow.coarse import place_photo
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+from asic_flow.train import AlignmentError
+
+if TYPE_CHECKING:
+    from conftest import DrawnCollection
+
+
+def part(collection: ImageCollection, photos: slice) -> ImageCollection:
+    fields = ("photos", "images", "masks", "descriptors", "saliency")
+    return dataclasses.replace(collection, **{name: getattr(collection, name)[photos] for name in fields})
+
+
+@pytest.fixture(scope="module")
+def known(drawn: DrawnCollection, match_all: Callable[[ImageCollection], MatchSet]) -> Alignment:
+    """An alignment of all photos but the last two; the last but one is mirrored."""
+    first = part(drawn.collection, slice(0, 4))
+    return Alignment.fit(first, match_all(first))
+
+
+@pytest.fixture(scope="module")
+def extended(drawn: DrawnCollection, known: Alignment) -> Alignment:
+    return known.add_images(part(drawn.collection, slice(0, 4)), part(drawn.collection, slice(4, 6)))
+
+
+def test_added_photos_lie_where_the_truth_says(drawn: DrawnCollection, extended: Alignment) -> None:
+    collection = drawn.collection
+    assert [photo.path for photo in extended.photos] == [photo.path for photo in collection.photos]
+    assert extended.mirrored[4:].tolist() == [True, False]
+    for source, target in ((4, 0), (0, 4), (5, 2), (4, 5)):
+        row, column = torch.nonzero(collection.foreground()[source]).unbind(1)
+        points = torch.stack((column, row), 1)[::37].double().numpy()
+        truth = drawn.truth(points, source, target)
+        photos = collection.photos
+        for method in ("canonical", "combined"):
+            found = extended.transfer(photos[source].to_image(points), source, target, method).points_image
+            missed = np.linalg.norm(photos[target].to_model(found) - truth, axis=1)
+            assert (missed <= 0.06 * collection.size_hw[0]).mean() > 0.9
+
+
+def test_nothing_about_the_others_changes(known: Alignment, extended: Alignment) -> None:
+    tokens = len(known.token)
+    for name in ("maps", "confidence", "foreground", "mirrored", "support"):
+        assert torch.equal(getattr(extended, name)[:4], getattr(known, name))
+    for name in ("token_image", "token", "descriptors"):
+        assert torch.equal(getattr(extended, name)[:tokens], getattr(known, name))
+    assert torch.unique(extended.token_image[tokens:]).tolist() == [4, 5]
+
+
+def test_photos_do_not_see_each_other(drawn: DrawnCollection, known: Alignment, extended: Alignment) -> None:
+    first = part(drawn.collection, slice(0, 4))
+    alone = known.add_images(first, part(drawn.collection, slice(4, 5)))
+    assert torch.equal(alone.maps[4], extended.maps[4])
+
+
+def test_an_intruder_has_little_support(
+    draw: Callable[..., DrawnCollection], match_all: Callable[[ImageCollection], MatchSet]
+) -> None:
+    drawn = draw(6, intruder=True)
+    first = part(drawn.collection, slice(0, 5))
+    added = Alignment.fit(first, match_all(first)).add_images(first, part(drawn.collection, slice(5, 6)))
+    assert added.support[5] < 0.5 * added.support[:5].median()
+
+
+def test_what_does_not_fit_is_refused(drawn: DrawnCollection, known: Alignment) -> None:
+    first, last = part(drawn.collection, slice(0, 4)), part(drawn.collection, slice(4, 5))
+    with pytest.raises(ValueError, match="expected the photos that were aligned"):
+        known.add_images(part(drawn.collection, slice(1, 5)), last)
+    with pytest.raises(ValueError, match=r"a photo '3\.png' already"):
+        known.add_images(first, part(drawn.collection, slice(3, 4)))
+    narrow = dataclasses.replace(last, descriptors=last.descriptors[..., :8])
+    with pytest.raises(ValueError, match="descriptors' width: expected 32"):
+        known.add_images(first, narrow)
+    blank = dataclasses.replace(last, masks=torch.zeros_like(last.masks))
+    with pytest.raises(AlignmentError, match=r"4\.png: no foreground"):
+        known.add_images(first, blank)
+    empty = dataclasses.replace(known, token_image=known.token_image[:0], token=known.token[:0])
+    with pytest.raises(AlignmentError, match="no photo of the alignment has foreground"):
+        empty.add_images(first, last)
+
+
+def test_joined_collections_keep_the_first_ones_settings_and_no_parts(drawn: DrawnCollection) -> None:
+    first, last = part(drawn.collection, slice(0, 4)), part(drawn.collection, slice(4, 6))
+    joined = join_collections(dataclasses.replace(first, parts=torch.ones_like(first.masks)), last)
+    assert torch.equal(joined.descriptors, drawn.collection.descriptors)
+    assert joined.settings == first.settings
+    assert joined.parts is None
+
+
+def test_a_photo_is_placed_among_wrong_matches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = 2 * torch.rand(300, 2, generator=generator) - 1
+    affine = torch.tensor([[-0.6, 0.1, 0.05], [0.1, 0.5, -0.1]])
+    canonical = points @ affine[:, :2].T + affine[:, 2]
+    canonical[:120] = torch.rand(120, 2, generator=generator) - 0.5
+    found = place_photo(points, canonical, torch.ones(300), (0.28, 0.21, 0.14))
+    assert found.mirrored.tolist() == [True]
+    torch.testing.assert_close(found.affine[0].float(), affine, atol=0.03, rtol=0)
+    assert 0.5 < found.support[0] < 0.75
