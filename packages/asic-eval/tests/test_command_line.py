@@ -3,15 +3,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from asic_eval import CategoryPredictions, Predictions, random_pairs, write_predictions
+from asic_eval import PROTOCOLS, CategoryPredictions, Predictions, random_pairs, write_predictions
 from asic_eval.__main__ import main
 from asic_eval.benchmarks.reading import READERS, Request, read_benchmarks
 from asic_eval.benchmarks.spair import write_spair_annotations
@@ -207,6 +209,43 @@ def test_table_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "expected one protocol, got cub-asic-256 and spair-official; make a table of each" in capsys.readouterr().err
 
 
+def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["protocols", "--csv"]) == 0
+    rows = {row[0]: row[1:] for row in csv.reader(io.StringIO(capsys.readouterr().out))}
+    assert rows["protocol"] == ["length", "border", "mean over", "categories", "whose it is"]
+    assert rows["spair-official"][:4] == ["box", "<=", "per_image", "micro"]
+    assert rows["cub-asic-256"][:4] == ["crop", "<", "per_point", "macro"]
+    assert set(rows) == {"protocol", *PROTOCOLS}
+    assert main(["protocols", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == asdict(PROTOCOLS["spair-official"]) | {
+        "alphas": [*(index / 100 for index in range(1, 11)), 0.15, 0.2],
+        "faults": [],
+    }
+    assert main(["protocols"]) == 0
+    assert capsys.readouterr().out.startswith("| protocol | length | border | mean over | categories | whose it is |\n")
+
+
+def test_output_that_cannot_be_written() -> None:
+    command = [sys.executable, "-m", "asic_eval", "published"]
+    full = Path("/dev/full")
+    if full.exists():
+        with full.open("w") as out:
+            finished = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+        assert (finished.returncode, finished.stderr) == (3, "error: the output: No space left on device\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        finished = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert re.fullmatch(r"asic-eval \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
 def test_geometry_aware(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["score", str(root / "right.npz"), *spair(root)]
     assert main([*command, "--json"]) == 0
@@ -216,6 +255,8 @@ def test_geometry_aware(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (every["geometry_aware"], subset["geometry_aware"]) == (False, True)
     assert 0 < subset["categories"]["creature"]["points"] < every["categories"]["creature"]["points"]
     assert subset["categories"]["creature"]["benchmark"] == "spair/creature/test/geometry-aware"
+    assert main([*command, "--geometry-aware", "--mirror-aware"]) == 0  # as nothing was mirrored
+    capsys.readouterr()
     assert main([*command, "--geometry-aware"]) == 0
     assert "\nGeometry-aware subset: only keypoints of which the target shows" in capsys.readouterr().out
 
@@ -238,8 +279,13 @@ HELP = {
         "{spair,cub,",
         "{spair-official,",
     ),
+    ("compare",): (
+        "how often to draw; default: 2000",
+        "the first method's .npz file",
+        "the second's, on the same pairs",
+    ),
     ("published",): ("ASIC's 18 categories of SPair-71k", "--with SUMMARY"),
-    ("table",): ("{per_point,per_image}",),
+    ("table",): ("{per_point,per_image}", "JSON files of `score --json` or of `asic eval`", "default: 0.1"),
 }
 
 

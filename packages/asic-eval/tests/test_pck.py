@@ -145,6 +145,16 @@ def test_box_threshold_needs_boxes(benchmark: KeypointBenchmark) -> None:
         threshold_lengths(boxless, "box")
 
 
+def test_a_swap_of_part_of_the_points_is_unknown(benchmark: KeypointBenchmark) -> None:
+    fewer = replace(benchmark, pair_visible=benchmark.asked & (np.arange(6) > 0)[:, None])
+    swapped = np.arange(6) == 0
+    with pytest.raises(
+        ValueError, match=r"^mirrored: expected pairs that ask for every point visible in both images, got"
+    ):
+        pck(truth(benchmark), fewer, [0.1], mirrored=swapped)
+    assert pck(truth(benchmark), fewer, [0.1], mirrored=np.arange(6) == 3).totals[0] == 0
+
+
 def test_missing_predictions_are_errors_or_misses(benchmark: KeypointBenchmark) -> None:
     predicted = truth(benchmark).copy()
     predicted[0, 1] = [np.nan, 3.0]

@@ -26,6 +26,6 @@ def test_every_protocol_is_in_the_table() -> None:
 
 def test_commands_are_understood() -> None:
     commands = re.findall(r"^    python -m asic_eval (.*)$", README.read_text(), flags=re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         assert _parser().parse_args(command.split()).command == command.split()[0]

@@ -149,7 +149,7 @@ def test_summaries_are_read_back(
         f"{name}, mirror-aware, geometry-aware"
     )
     with pytest.raises(
-        AnnotationError, match=r"s\.json: categories\.cat\.pck\.0\.30: expected a value, got no such key$"
+        AnnotationError, match=r"s\.json: categories\.cat\.pck: expected a score at alpha 0\.30, got 0\.01, .*, 0\.20$"
     ):
         read_summary(path, alpha=0.3, aggregate="per_point")
 
@@ -193,7 +193,7 @@ def test_summaries_of_the_asic_command(tmp_path: Path) -> None:
         Cell("canonical", "2-cycle every_hop", "001.Auk", None, 0.875, "cub-asic-256"),
         Cell("nearest_neighbour", "PCK", "001.Auk", None, 0.0, "cub-asic-256"),
     ]
-    with pytest.raises(AnnotationError, match=r"methods\.canonical\.pck\.0\.20: expected a value, got no such key$"):
+    with pytest.raises(AnnotationError, match=r"methods\.canonical\.pck: expected a score at alpha 0\.20, got 0\.10$"):
         read_summary(path, alpha=0.2, aggregate="per_image")
 
 
@@ -227,6 +227,9 @@ OWN = {"format": "asic-eval summary", "method": "m", "protocol": {"name": "p"}}
     ("document", "message"),
     [
         ({}, r"format: expected a value, got no such key$"),
+        (RUN | {"methods": {"m": {"held_out": {}}}}, r"m\.held_out: expected a score at alpha 0\.10, got none$"),
+        (RUN | {"methods": {"m": {"grid_cycle": {"0.05": {}}}}}, r"expected a score at alpha 0\.10, got 0\.05$"),
+        (RUN | {"methods": {"m": {"cycle": {"0.05": {}}}}}, r"expected a score at alpha 0\.10, got 0\.05$"),
         ({"format": "x"}, r"format: expected 'asic-eval summary' or 'asic-summary', got 'x'$"),
         ({"format": "asic-summary", "methods": {}}, r"protocol: expected a value, got no such key$"),
         (RUN | {"methods": []}, r"methods: expected an object, got \[\]$"),

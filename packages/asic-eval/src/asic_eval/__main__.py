@@ -1,12 +1,15 @@
-"""The command line: `python -m asic_eval score | compare | published | table`.
+"""The command line: `python -m asic_eval score | compare | published | protocols | table`.
 
-Exit codes: 0 done, 2 bad usage or input (one line on stderr that names the file and the field).
+Exit codes: 0 done, 2 bad usage or input (one line on stderr that names the file and the field), 3 the output cannot be
+written.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,14 +35,16 @@ from asic_eval.summary import (
 )
 
 BAD_INPUT = 2
+NO_OUTPUT = 3
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m asic_eval", description="Scores of semantic correspondence.")
+    parser.add_argument("--version", action="version", version=f"asic-eval {importlib.metadata.version('asic-eval')}")
     commands = parser.add_subparsers(dest="command", required=True)
 
     score = commands.add_parser("score", help="score a prediction file against a benchmark")
-    score.add_argument("predictions", type=Path)
+    score.add_argument("predictions", type=Path, help="the .npz file; see asic_eval.predictions")
     score.add_argument("--mirror-aware", action="store_true", help="swap left and right where the file says mirrored")
     score.add_argument(
         "--geometry-aware", action="store_true", help="only keypoints of which the target shows one that looks alike"
@@ -48,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_form(score)
 
     compare = commands.add_parser("compare", help="is the difference of two prediction files real? (paired bootstrap)")
-    compare.add_argument("predictions", type=Path)
-    compare.add_argument("others", type=Path)
-    compare.add_argument("--resamples", type=int, default=2000)
+    compare.add_argument("predictions", type=Path, help="the first method's .npz file")
+    compare.add_argument("others", type=Path, help="the second's, on the same pairs")
+    compare.add_argument("--resamples", type=int, default=2000, help="how often to draw; default: 2000")
     _add_benchmark(compare)
 
     published = commands.add_parser("published", help="published rows with their protocols and sources")
@@ -58,10 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     published.add_argument("--with", dest="own", type=Path, nargs="+", default=[], metavar="SUMMARY")
     _add_form(published)
 
+    protocols = commands.add_parser("protocols", help="every protocol by name: what it stands for, and whose it is")
+    _add_form(protocols)
+
     table = commands.add_parser("table", help="summaries of any categories and seeds, as one table")
-    table.add_argument("summaries", type=Path, nargs="+")
-    table.add_argument("--alpha", type=float, default=0.10)
-    table.add_argument("--aggregate", choices=("per_point", "per_image"), default="per_point")
+    table.add_argument("summaries", type=Path, nargs="+", help="JSON files of `score --json` or of `asic eval`")
+    table.add_argument("--alpha", type=float, default=0.10, help="default: 0.1")
+    table.add_argument(
+        "--aggregate", choices=("per_point", "per_image"), default="per_point", help="default: per_point"
+    )
     table.add_argument("--method", action="append", default=[], help="may be repeated; default: all")
     table.add_argument("--metric", action="append", default=[], help="such as PCK; may be repeated; default: all")
     _add_form(table)
@@ -69,11 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--benchmark", required=True, choices=tuple(READERS))
+    parser.add_argument("--benchmark", required=True, choices=tuple(READERS), help="what the answers are to")
     parser.add_argument("--root", type=Path, help="the data set's folder")
     parser.add_argument("--annotations", type=Path, help="the annotation file, where the benchmark is one file")
     parser.add_argument("--category", action="append", default=[], help="may be repeated; default: all")
-    parser.add_argument("--split")
+    parser.add_argument("--split", help="default: test, where there are splits")
     parser.add_argument("--limit", type=int, help="only the first images of each category")
     parser.add_argument("--pairs", type=Path, help="a list of pairs to ask for: a line of two images each")
     parser.add_argument("--random-pairs", type=int, help="draw so many pairs, instead of taking all")
@@ -192,6 +202,17 @@ def _value(row: PublishedRow) -> str:
     return f"{row.value:.1f}" if row.std is None else f"{row.value:.1f} ({row.std:.2f})"
 
 
+def _protocols(arguments: argparse.Namespace) -> str:
+    if arguments.form == "json":
+        return json.dumps([asdict(protocol) for protocol in PROTOCOLS.values()], indent=2) + "\n"
+    titles = ("protocol", "length", "border", "mean over", "categories", "whose it is")
+    lines = [
+        (own.name, own.length, "<=" if own.inclusive else "<", own.aggregate, own.over_categories, own.source)
+        for own in PROTOCOLS.values()
+    ]
+    return render_rows(titles, lines, arguments.form)
+
+
 def _table(arguments: argparse.Namespace) -> str:
     paths = [path.resolve() for path in arguments.summaries]
     if twice := [str(path) for path in arguments.summaries if paths.count(path.resolve()) > 1]:
@@ -221,14 +242,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; the process's own when None.
     """
     parsed = _parser().parse_args(arguments)
-    commands = {"score": _score, "compare": _compare, "published": _published, "table": _table}
+    commands = {
+        "score": _score,
+        "compare": _compare,
+        "published": _published,
+        "protocols": _protocols,
+        "table": _table,
+    }
     try:
         text = commands[parsed.command](parsed)
     except (ValueError, ImportError) as error:
-        print(f"error: {error}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201
-        return BAD_INPUT
-    sys.stdout.write(text)
+        return _failed(error, BAD_INPUT)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is buffered would be written again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads, such as `head`, may have read enough.
+        return 0 if isinstance(error, BrokenPipeError) else _failed(f"the output: {error.strerror}", NO_OUTPUT)
     return 0
+
+
+def _failed(problem: object, code: int) -> int:
+    print(f"error: {problem}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201
+    return code
 
 
 if __name__ == "__main__":

@@ -151,8 +151,8 @@ def point_errors(
             GANgealing, SpaceJAM and FastJAM; not comparable with the strict one, so name it).
 
     Raises:
-        ValueError: A shape does not fit, a point that was asked for is missing or infinite, there is no mirror, or
-            `missing` is neither word.
+        ValueError: A shape does not fit, a point that was asked for is missing or infinite, there is no mirror or it
+            does not go with points of the pairs' own (such as a geometry-aware subset), or `missing` is neither word.
     """
     if missing not in ("error", "miss"):
         raise ValueError(f"missing: expected 'error' or 'miss', got {missing!r}")
@@ -164,14 +164,19 @@ def point_errors(
     truth, asked = points[pairs[:, 1]], benchmark.asked
     if mirrored is not None:
         swap = np.asarray(mirrored, dtype=np.bool_)
+        visible = benchmark.visible
         if benchmark.mirror is None or swap.shape != (len(pairs),):
             raise ValueError(
                 f"mirrored: expected a benchmark with a mirror permutation and {len(pairs)} flags, "
                 f"got {'no permutation' if benchmark.mirror is None else f'shape {swap.shape}'}"
             )
+        if not np.array_equal(asked[swap], visible[pairs[swap, 0]] & visible[pairs[swap, 1]]):
+            raise ValueError(
+                f"mirrored: expected pairs that ask for every point visible in both images, got fewer in "
+                f"{benchmark.name!r}; which of them to ask for after a swap is not known"
+            )
         truth, asked = truth.copy(), asked.copy()
         truth[swap] = truth[swap][:, benchmark.mirror]
-        visible = benchmark.visible
         asked[swap] = visible[pairs[swap, 0]] & visible[pairs[swap, 1]][:, benchmark.mirror]
     present = np.isfinite(predicted).all(axis=2)
     if missing == "error" and (asked & ~present).any():

@@ -267,7 +267,7 @@ def read_summary(path: Path, *, alpha: float, aggregate: Aggregate) -> list[Cell
     categories, seed = top.key("categories"), top.optional("seed")
     cells = []
     for category in categories.keys():  # noqa: SIM118 - a Field is no dict
-        ratio = categories.key(category).key("pck").key(alpha_key(alpha)).key(aggregate)
+        ratio = _at(categories.key(category).key("pck"), alpha_key(alpha)).key(aggregate)
         if ratio.value is not None:
             number = None if seed is None else seed.integer(0)
             cells.append(Cell(top.key("method").text(), "PCK", category, number, _ratio(ratio), protocol))
@@ -296,18 +296,28 @@ def _cells_of_asic(top: Field, path: Path, key: str, aggregate: Aggregate) -> li
 
 def _metrics_of_asic(scores: Field, key: str, aggregate: Aggregate) -> Iterator[tuple[str, Field]]:
     if (pck := scores.optional("pck")) is not None:
-        yield "PCK", pck.key(key).key(aggregate)
+        yield "PCK", _at(pck, key).key(aggregate)
     if (cycle := scores.optional("cycle")) is not None:
-        by_length = cycle.key(key)
+        by_length = _at(cycle, key)
         for k in by_length.keys():  # noqa: SIM118 - a Field is no dict
             for definition in by_length.key(k).keys():  # noqa: SIM118
                 yield f"{k}-cycle {definition}", by_length.key(k).key(definition)
     if (grid := scores.optional("grid_cycle")) is not None:
-        by_length = grid.key(key)
+        by_length = _at(grid, key)
         for k in by_length.keys():  # noqa: SIM118
             yield f"{k}-cycle grid", by_length.key(k)
     if (held_out := scores.optional("held_out")) is not None:
-        yield "held-out matches", held_out.key(key)
+        yield "held-out matches", _at(held_out, key)
+
+
+def _at(by_alpha: Field, key: str) -> Field:
+    if key not in by_alpha.keys():  # noqa: SIM118 - a Field is no dict
+        raise AnnotationError(
+            by_alpha.file,
+            by_alpha.place,
+            f"expected a score at alpha {key}, got {', '.join(by_alpha.keys()) or 'none'}",
+        )
+    return by_alpha.key(key)
 
 
 def _ratio(field: Field) -> float:
