@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from asic_cli import data, weights
+from asic_cli.animate import animate
 from asic_cli.console import write_data
 from asic_cli.demo import demo
 from asic_cli.doctor import doctor
@@ -42,7 +43,7 @@ def asic(
 ) -> None:
     """Align a few photos of one kind of object, without labels.
 
-    photos -> features -> collection -> train -> run -> eval, transfer, view, edit
+    photos -> features -> collection -> train -> run -> eval, transfer, view, edit, animate
     """
     del show_version
 
@@ -53,6 +54,7 @@ app.command("eval")(evaluate)
 app.command()(transfer)
 app.command()(view)
 app.command()(edit)
+app.command()(animate)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(weights.app, name="weights")

@@ -1,0 +1,121 @@
+"""`asic animate`: a run as a moving picture."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from asic_cli.console import Stages, printable, write_data
+from asic_cli.errors import InputError, MachineError
+from asic_cli.runs import load_run
+from asic_flow import atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Frame = NDArray[np.uint8]
+
+_PALETTE_FRAMES = 4
+
+
+def animate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="What `asic train` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .gif, .webp or .mp4; the last needs asic-cli[video].")],
+    kind: Annotated[
+        Literal["morph", "tour"],
+        typer.Option(help="Photos gliding into canonical space, or a tour through what corresponds."),
+    ] = "morph",
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of one round.")] = 5.0,
+    fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 15,
+    side: Annotated[int, typer.Option(min=32, max=512, help="Pixels along one photo.")] = 160,
+    limit: Annotated[int, typer.Option(min=1, max=64, help="Show so many photos at most, evenly chosen.")] = 11,
+) -> None:
+    """Make a moving picture of a run.
+
+    Example: `asic animate asic-out/teapot-run --out teapot.webp`
+    """
+    encode = _ENCODERS.get(out.suffix.lower())
+    if encode is None:
+        raise InputError(f"--out {out}: expected a file ending in {', '.join(_ENCODERS)}")
+    from asic_cli.scenes import morph, set_up, tour
+
+    loaded = load_run(run)
+    frames = max(2, round(seconds * fps))
+    try:
+        stage = set_up(loaded.collection, loaded.alignment, side, limit)
+    except ValueError as error:
+        raise InputError(f"{run}: {error}") from error
+    with Stages() as stages:
+        made = _counted((morph if kind == "morph" else tour)(stage, frames), frames, stages)
+        data = encode(made, fps)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(out, data)
+    write_data(printable(out))
+
+
+def _counted(frames: Iterator[Frame], total: int, stages: Stages) -> Iterator[Frame]:
+    for done, frame in enumerate(frames):
+        stages("frames", done, total)
+        yield frame
+
+
+def _gif(frames: Iterator[Frame], fps: int) -> bytes:
+    import numpy as np
+    from PIL import Image
+
+    made = [_dithered(frame) for frame in frames]
+    # One palette for all frames, so that nothing flickers.
+    palette = Image.fromarray(np.concatenate(made[:: max(1, len(made) // _PALETTE_FRAMES)])).quantize(255)
+    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in made]
+    return _animation(pictures, fps, "GIF", optimize=False)
+
+
+def _dithered(frame: Frame) -> Frame:
+    """A frame with a fixed pattern laid over it: what stands still compresses, unlike with diffused errors."""
+    import numpy as np
+
+    pattern = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.int16) - 7
+    height, width = frame.shape[:2]
+    laid = np.tile(pattern, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
+    return (frame + laid).clip(0, 255).astype(np.uint8)
+
+
+def _webp(frames: Iterator[Frame], fps: int) -> bytes:
+    from PIL import Image
+
+    return _animation([Image.fromarray(frame) for frame in frames], fps, "WEBP", quality=78, method=3)
+
+
+def _animation(pictures: list[Any], fps: int, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    duration = round(1000 / fps)
+    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=duration, loop=0, **options)
+    return buffer.getvalue()
+
+
+def _mp4(frames: Iterator[Frame], fps: int) -> bytes:
+    try:
+        from imageio_ffmpeg import write_frames
+    except ImportError:
+        raise MachineError(
+            "no encoder for .mp4 is installed: pip install 'asic-cli[video]', or write a .gif or .webp"
+        ) from None
+    first = next(frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        writer = write_frames(str(path), first.shape[1::-1], fps=fps, macro_block_size=2, quality=7)
+        writer.send(None)
+        writer.send(first.tobytes())
+        for frame in frames:
+            writer.send(frame.tobytes())
+        writer.close()
+        return path.read_bytes()
+
+
+_ENCODERS: Mapping[str, Callable[[Iterator[Frame], int], bytes]] = {".gif": _gif, ".webp": _webp, ".mp4": _mp4}
