@@ -142,7 +142,8 @@ def _moved(stage: Stage, pixels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     places = (1 - share) * home + share * stage.to_tile(stage.canonical)
     # Gaps are closed and edges soften on the way; a photo that has not moved is shown as it is.
     moving = min(4 * share, 1.0)
-    reach = 0.6 + (_REACH_PX - 0.6) * moving
+    # A look-up steps half a pixel towards what is asked for, so the neighbour of a shown pixel is half a pixel off.
+    reach = 0.4 + (_REACH_PX - 0.4) * moving
     found = CanonicalIndex(places.contiguous(), pixels).nearest(home.reshape(-1, 2), max_distance=reach)
     points = pixel_to_norm(found.points_px.reshape(count, side, side, 2), (side, side))
     seen = found.visible.reshape(count, 1, side, side).float()
