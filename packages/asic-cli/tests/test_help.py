@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from asic_cli.app import app
 
-COMMANDS = ["features", "train", "eval", "transfer", "view", "edit", "animate", "demo", "doctor", "weights"]
+COMMANDS = ["features", "train", "eval", "transfer", "add", "view", "edit", "animate", "demo", "doctor", "weights"]
 README = Path(__file__).parents[1] / "README.md"
 
 

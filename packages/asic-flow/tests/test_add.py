@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asic_flow.add import join_collections
+from asic_flow.add import join_collections, take_photos
 from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
@@ -19,21 +19,16 @@ if TYPE_CHECKING:
     from conftest import DrawnCollection
 
 
-def part(collection: ImageCollection, photos: slice) -> ImageCollection:
-    fields = ("photos", "images", "masks", "descriptors", "saliency")
-    return dataclasses.replace(collection, **{name: getattr(collection, name)[photos] for name in fields})
-
-
 @pytest.fixture(scope="module")
 def known(drawn: DrawnCollection, match_all: Callable[[ImageCollection], MatchSet]) -> Alignment:
     """An alignment of all photos but the last two; the last but one is mirrored."""
-    first = part(drawn.collection, slice(0, 4))
+    first = take_photos(drawn.collection, slice(0, 4))
     return Alignment.fit(first, match_all(first))
 
 
 @pytest.fixture(scope="module")
 def extended(drawn: DrawnCollection, known: Alignment) -> Alignment:
-    return known.add_images(part(drawn.collection, slice(0, 4)), part(drawn.collection, slice(4, 6)))
+    return known.add_images(take_photos(drawn.collection, slice(0, 4)), take_photos(drawn.collection, slice(4, 6)))
 
 
 def test_added_photos_lie_where_the_truth_says(drawn: DrawnCollection, extended: Alignment) -> None:
@@ -61,8 +56,8 @@ def test_nothing_about_the_others_changes(known: Alignment, extended: Alignment)
 
 
 def test_photos_do_not_see_each_other(drawn: DrawnCollection, known: Alignment, extended: Alignment) -> None:
-    first = part(drawn.collection, slice(0, 4))
-    alone = known.add_images(first, part(drawn.collection, slice(4, 5)))
+    first = take_photos(drawn.collection, slice(0, 4))
+    alone = known.add_images(first, take_photos(drawn.collection, slice(4, 5)))
     assert torch.equal(alone.maps[4], extended.maps[4])
 
 
@@ -70,17 +65,17 @@ def test_an_intruder_has_little_support(
     draw: Callable[..., DrawnCollection], match_all: Callable[[ImageCollection], MatchSet]
 ) -> None:
     drawn = draw(6, intruder=True)
-    first = part(drawn.collection, slice(0, 5))
-    added = Alignment.fit(first, match_all(first)).add_images(first, part(drawn.collection, slice(5, 6)))
+    first = take_photos(drawn.collection, slice(0, 5))
+    added = Alignment.fit(first, match_all(first)).add_images(first, take_photos(drawn.collection, slice(5, 6)))
     assert added.support[5] < 0.5 * added.support[:5].median()
 
 
 def test_what_does_not_fit_is_refused(drawn: DrawnCollection, known: Alignment) -> None:
-    first, last = part(drawn.collection, slice(0, 4)), part(drawn.collection, slice(4, 5))
+    first, last = take_photos(drawn.collection, slice(0, 4)), take_photos(drawn.collection, slice(4, 5))
     with pytest.raises(ValueError, match="expected the photos that were aligned"):
-        known.add_images(part(drawn.collection, slice(1, 5)), last)
+        known.add_images(take_photos(drawn.collection, slice(1, 5)), last)
     with pytest.raises(ValueError, match=r"a photo '3\.png' already"):
-        known.add_images(first, part(drawn.collection, slice(3, 4)))
+        known.add_images(first, take_photos(drawn.collection, slice(3, 4)))
     narrow = dataclasses.replace(last, descriptors=last.descriptors[..., :8])
     with pytest.raises(ValueError, match="descriptors' width: expected 32"):
         known.add_images(first, narrow)
@@ -93,7 +88,7 @@ def test_what_does_not_fit_is_refused(drawn: DrawnCollection, known: Alignment) 
 
 
 def test_joined_collections_keep_the_first_ones_settings_and_no_parts(drawn: DrawnCollection) -> None:
-    first, last = part(drawn.collection, slice(0, 4)), part(drawn.collection, slice(4, 6))
+    first, last = take_photos(drawn.collection, slice(0, 4)), take_photos(drawn.collection, slice(4, 6))
     joined = join_collections(dataclasses.replace(first, parts=torch.ones_like(first.masks)), last)
     assert torch.equal(joined.descriptors, drawn.collection.descriptors)
     assert joined.settings == first.settings

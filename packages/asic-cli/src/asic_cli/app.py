@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from asic_cli import data, weights
+from asic_cli.add import add
 from asic_cli.animate import animate
 from asic_cli.console import write_data
 from asic_cli.demo import demo
@@ -52,6 +53,7 @@ app.command()(features)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(transfer)
+app.command()(add)
 app.command()(view)
 app.command()(edit)
 app.command()(animate)

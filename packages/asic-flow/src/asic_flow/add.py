@@ -45,6 +45,19 @@ def join_collections(collection: ImageCollection, added: ImageCollection) -> Ima
     )
 
 
+def take_photos(collection: ImageCollection, photos: slice) -> ImageCollection:
+    """Some photos of a collection, without parts."""
+    return dataclasses.replace(
+        collection,
+        photos=collection.photos[photos],
+        images=collection.images[photos],
+        masks=collection.masks[photos],
+        descriptors=collection.descriptors[photos],
+        saliency=collection.saliency[photos],
+        parts=None,
+    )
+
+
 @torch.no_grad()
 def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCollection) -> Alignment:
     """Places photos in a canonical space.
@@ -71,7 +84,7 @@ def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCo
     mean = collection.descriptors.float().mean((0, 1))
     result = alignment
     for index in range(len(added)):
-        one = _only(added, index)
+        one = take_photos(added, slice(index, index + 1))
         foreground = ForegroundTokens.of(one)
         held = held_out_tokens(joined)[len(collection) + index][None]
         fitting = ForegroundTokens.of(one, _step(joined, alignment.config), without=held)
@@ -115,19 +128,6 @@ class _KnownTokens:
 
 def _step(collection: ImageCollection, config: AlignmentConfig) -> int:
     return max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
-
-
-def _only(collection: ImageCollection, index: int) -> ImageCollection:
-    one = slice(index, index + 1)
-    return dataclasses.replace(
-        collection,
-        photos=collection.photos[one],
-        images=collection.images[one],
-        masks=collection.masks[one],
-        descriptors=collection.descriptors[one],
-        saliency=collection.saliency[one],
-        parts=None,
-    )
 
 
 def _place(

@@ -1,0 +1,224 @@
+"""`asic add`: unseen photos placed in a run's canonical space."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asic_cli.console import Stages, printable, say, warn, write_data, write_json
+from asic_cli.device import choose_device
+from asic_cli.errors import InputError
+from asic_cli.folder import INDEX_FILES, differences, refuse_other_settings, writing
+from asic_cli.options import Device, Fresh, Json
+from asic_cli.runs import Run, load_run
+
+if TYPE_CHECKING:
+    from asic_features.config import FeatureConfig
+    from asic_features.images import PhotoSource
+    from asic_flow.alignment import Alignment
+    from asic_flow.collection import ImageCollection
+    from asic_flow.matches import MatchSet
+
+# Photos of the collection that the new ones are described with: co-segmentation wants to see what recurs.
+_COMPANIONS = 4
+_LOW_SUPPORT = 0.5  # of the median photo's
+
+
+def add(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="What `asic train` wrote.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos that the run has not seen.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The run with all photos [default: RUN-added]; its collection lies beside it."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(envvar="ASIC_WEIGHTS", help="The backbone's weights, where the cache has none.")
+    ] = None,
+    device: Device = "auto",
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Place unseen photos in a run's canonical space.
+
+    The photos are described as the run's collection was, and matched with all of it; nobody else's map changes. The
+    result is a run like any other.
+
+    Example: `asic add asic-out/teapot-run new.jpg`
+    """
+    folder = out or run.resolve().with_name(f"{run.resolve().name}-added")
+    _report(_add(load_run(run), photos, folder, weights=weights, device=device, fresh=fresh), as_json)
+
+
+@dataclass(frozen=True)
+class _Added:
+    folder: Path
+    alignment: Alignment
+    count: int
+    reused: bool
+    placing_seconds: float
+
+
+def _add(run: Run, photos: Sequence[Path], folder: Path, *, weights: Path | None, device: str, fresh: bool) -> _Added:
+    from asic_flow.add import join_collections
+    from asic_flow.alignment import Alignment, read_run_index
+    from asic_flow.collection import identity, save_collection
+
+    if folder.resolve() == run.folder.resolve():
+        raise InputError(f"--out {folder} is the run itself; choose another folder")
+    sources = _sources(photos, {photo.path for photo in run.collection.photos})
+    wanted = {"run": _identity_of(run.folder), "photos": _pixels(sources)}
+    with writing(folder, "run"):
+        if not fresh and (folder / INDEX_FILES["run"]).exists():
+            stored = read_run_index(folder).get("added")
+            refuse_other_settings(folder, differences(stored if isinstance(stored, dict) else {}, wanted))
+            return _Added(folder, Alignment.load(folder), len(sources), True, 0.0)
+        config = _feature_config(run.collection.settings, weights, device)
+        described = _describe(run, sources, config)
+        started = time.monotonic()
+        alignment = run.alignment.add_images(run.collection, described)
+        seconds = time.monotonic() - started
+        joined = join_collections(run.collection, described)
+        beside = folder.resolve().with_name(f"{folder.resolve().name}-collection")
+        with writing(beside, "collection"):
+            save_collection(beside, joined, _joined_matches(run.matches, joined, len(sources), config))
+        kept = {
+            key: value
+            for key, value in read_run_index(run.folder).items()
+            if key in ("preset", "seed", "version_of_asic_flow", "paper")
+        }
+        where = {"path": Path(os.path.relpath(beside, folder.resolve())).as_posix(), "identity": identity(beside)}
+        alignment.save(folder, {**kept, "added": wanted, "collection": where})
+    return _Added(folder, alignment, len(sources), False, seconds)
+
+
+def _identity_of(run: Path) -> str:
+    """The sha256 of a run's `config.json`, which names the content of its other files."""
+    import hashlib
+
+    return hashlib.sha256((run / INDEX_FILES["run"]).read_bytes()).hexdigest()
+
+
+def _sources(photos: Sequence[Path], known: set[str]) -> list[PhotoSource]:
+    from asic_features.images import PhotoSource
+
+    names = [photo.name for photo in photos]
+    for name in names:
+        if name in known or names.count(name) > 1:
+            raise InputError(f"{printable(name)}: a photo of that name is there already; give it another name")
+    return [PhotoSource(photo, photo.name) for photo in photos]
+
+
+def _pixels(sources: Sequence[PhotoSource]) -> dict[str, str]:
+    from asic_features.images import pixels_sha256, read_photo
+
+    return {source.name: pixels_sha256(read_photo(source.path)) for source in sources}
+
+
+def _feature_config(settings: dict[str, Any], weights: Path | None, device: str) -> FeatureConfig:
+    """The settings the collection was made with, as far as they decide a photo's descriptors.
+
+    Raises:
+        InputError: They cannot be met: other weights, or a basis that depends on all photos.
+    """
+    from asic_features.config import MASK_SOURCES, FeatureConfig
+    from asic_features.weights import locate_weights, sha256_of
+
+    if settings.get("components") is not None:
+        raise InputError(
+            "the collection's descriptors are principal components of its own photos, which new photos have no part "
+            "in; run `asic features` on all photos"
+        )
+    masks = next((source for source in MASK_SOURCES if source == settings.get("masks")), None)
+    if masks is None:
+        warn("the collection has masks of its own; those of new photos are found by co-segmentation")
+    try:
+        config = FeatureConfig(
+            **{name: settings[name] for name in ("size", "fit", "backbone", "stride", "candidates", "log_bin")},
+            block=_several(settings["block"]) if settings["weights_sha256"] else None,
+            facet=_several(settings["facet"]) if settings["weights_sha256"] else None,
+            masks=masks or "cosegment",
+            weights=weights,
+            device=choose_device(device),
+        )
+        found = locate_weights(config.backbone, weights)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"the collection's settings: {error}") from error
+    if found is not None and sha256_of(found) != settings["weights_sha256"]:
+        raise InputError(f"{found}: not the weights that the collection was made with (sha256); give those")
+    return config
+
+
+def _several(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _describe(run: Run, sources: list[PhotoSource], config: FeatureConfig) -> ImageCollection:
+    """The new photos alone, described together with some of the collection's own pictures."""
+    from asic_features.extract import extract_collection
+    from asic_features.images import PhotoSource
+    from asic_flow.add import take_photos
+    from asic_flow.collection import read_index
+
+    records = read_index(run.collection_folder)["photos"][:_COMPANIONS]
+    companions = [
+        PhotoSource(run.collection_folder / "images" / record["picture"], f"companion/{record['picture']}")
+        for record in records
+    ]
+    with Stages() as stages:
+        described, _ = extract_collection([*companions, *sources], config, progress=stages)
+    return take_photos(described, slice(len(companions), None))
+
+
+def _joined_matches(matches: MatchSet, joined: ImageCollection, count: int, config: FeatureConfig) -> MatchSet:
+    """The collection's matches, and those of every new photo with all photos before it."""
+    import numpy as np
+
+    from asic_features.knn import match_photos
+    from asic_flow.matches import MatchSet
+
+    first_new = len(joined) - count
+    pairs = [(other, new) for new in range(first_new, len(joined)) for other in range(new)]
+    more = match_photos(
+        joined.descriptors,
+        joined.saliency,
+        joined.foreground_tokens(),
+        joined.grid,
+        pairs,
+        candidates=config.candidates,
+    )
+    fields = ("pairs", "xy_a", "xy_b", "score", "saliency")
+    return MatchSet(
+        offsets=np.concatenate((matches.offsets, matches.offsets[-1] + more.offsets[1:])),
+        **{name: np.concatenate((getattr(matches, name), getattr(more, name))) for name in fields},
+    )
+
+
+def _report(added: _Added, as_json: bool) -> None:
+    alignment, folder = added.alignment, printable(added.folder)
+    known = len(alignment) - added.count
+    low = _LOW_SUPPORT * float(alignment.support[:known].median())
+    for photo, support in list(zip(alignment.photos, alignment.support.tolist(), strict=True))[known:]:
+        if support < low:
+            warn(f"{printable(photo.path)}: only {support:.0%} of its matches fit the others; does it belong here?")
+    state = "already done" if added.reused else f"placed in {added.placing_seconds:.2f} s"
+    say(f"{folder}: {state}: {added.count} photos among {known}. Next: asic eval {folder}")
+    if not as_json:
+        write_data(folder)
+        return
+    write_json(
+        {
+            "run": str(added.folder),
+            "photos": [photo.path for photo in alignment.photos],
+            "added": [photo.path for photo in alignment.photos[known:]],
+            "mirrored": alignment.mirrored[known:].tolist(),
+            "support": [round(value, 6) for value in alignment.support[known:].tolist()],
+            "reused": added.reused,
+            "placing_seconds": round(added.placing_seconds, 3),
+        }
+    )

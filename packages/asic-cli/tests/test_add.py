@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from asic_flow.alignment import Alignment
+from asic_flow.collection import load_collection, save_collection
+
+
+@pytest.fixture
+def new(draw, tmp_path: Path) -> Path:
+    """A creature of the same species that the run has not seen."""
+    return draw(tmp_path / "more", [f"{index}.png" for index in range(7)]) / "6.png"
+
+
+def test_a_run_with_one_more_photo_is_a_run_like_any_other(asic, run, new, tmp_path) -> None:
+    result = asic("add", run, new, "--out", "x", "--json")
+    assert result.code == 0, result.err
+    assert result.json["added"] == ["6.png"]
+    assert result.json["placing_seconds"] < 1
+    before, after = Alignment.load(run), Alignment.load(tmp_path / "x")
+    assert torch.equal(after.maps[:5], before.maps)
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["collection"]["path"] == "../x-collection"
+    collection, matches = load_collection(tmp_path / "x-collection")
+    assert len(collection) == 6
+    assert sorted({int(pair[0]) for pair in matches.pairs if pair[1] == 5}) == [0, 1, 2, 3, 4]
+    (tmp_path / "points.csv").write_text("source,x,y,target\n6.png,60,61,3.png\n")
+    assert asic("transfer", "x", "--points", "points.csv").code == 0
+    assert asic("eval", "x").code == 0
+
+
+def test_the_same_again_finds_all_done_and_other_photos_stop(asic, run, new) -> None:
+    assert asic("add", run, new, "--out", "x").out == "x\n"
+    assert asic("add", run, new, "--out", "x", "--json").json["reused"]
+    other = Path(shutil.copy(new.with_name("5.png"), new.with_name("other.png")))
+    result = asic("add", run, other, "--out", "x")
+    assert (result.code, "made with other settings" in result.err) == (2, True)
+    assert asic("add", run, other, "--out", "x", "--fresh", "--json").json["added"] == ["other.png"]
+
+
+def test_what_cannot_be_added_is_told(asic, run, collection, photos, new, tmp_path) -> None:
+    result = asic("add", run, photos / "0.png")
+    assert (result.code, "0.png: a photo of that name is there already" in result.err) == (2, True)
+    result = asic("add", run, new, "--out", run)
+    assert (result.code, "is the run itself" in result.err) == (2, True)
+    assert asic("add", run, tmp_path / "nowhere.png", "--out", "x").code == 2
+    assert not (tmp_path / "x" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"components": 8}, "principal components of its own photos"),
+        ({"backbone": "no_such"}, "the collection's settings: "),
+    ],
+)
+def test_settings_that_new_photos_cannot_meet(asic, collection, new, tmp_path, settings, message) -> None:
+    made, matches = load_collection(collection)
+    save_collection(tmp_path / "c", replace(made, settings=made.settings | settings), matches)
+    assert asic("train", "c").code == 0
+    result = asic("add", "c-run", new)
+    assert (result.code, message in result.err) == (2, True), result.err
+
+
+def test_masks_of_the_users_own_are_replaced_by_cosegmentation(asic, collection, new, tmp_path) -> None:
+    made, matches = load_collection(collection)
+    save_collection(tmp_path / "c", replace(made, settings=made.settings | {"masks": "folder"}), matches)
+    assert asic("train", "c").code == 0
+    result = asic("add", "c-run", new)
+    assert (result.code, "found by co-segmentation" in result.err, result.out) == (
+        0,
+        True,
+        f"{tmp_path / 'c-run-added'}\n",
+    )
