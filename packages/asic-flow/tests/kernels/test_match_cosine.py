@@ -87,6 +87,16 @@ def test_half_precision_on_the_cpu_finds_the_float64_pairs(draw):
     assert found.index_b.tolist() == index_b.tolist()
 
 
+def test_a_crowd_of_equal_descriptors_is_decided_in_float32(draw):
+    a, b = draw(300, 8).float(), draw(280, 8, seed=1).float()
+    a[40:], b[60:] = a[40], a[40]
+    assert _bfloat16.match_mutual(a, b, None) is None
+    found, expected = (match_cosine(a, b, precision=precision, impl="torch") for precision in ("half", "float32"))
+    assert torch.equal(found.index_a, expected.index_a)
+    assert torch.equal(found.index_b, expected.index_b)
+    assert found.index_b[found.index_a == 40] == 60
+
+
 @both_precisions
 @pytest.mark.parametrize("seed", range(3))
 def test_the_lowest_index_wins_every_tie(backend, precision, seed):

@@ -39,8 +39,9 @@ def _tiles(a: Tensor, b: Tensor, guide: Guide | None) -> Iterator[tuple[slice, s
 
 def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return (index_a, index_b, cosine) of the mutual pairs of a (M, D) and b (N, D), sorted by index_a."""
-    if half:
-        return _bfloat16.match_mutual(a, b, guide)
+    found = _bfloat16.match_mutual(a, b, guide) if half else None
+    if found is not None:
+        return found
     row_score = torch.full((len(a),), -torch.inf)
     row_index = torch.zeros(len(a), dtype=torch.int64)
     column_score = torch.full((len(b),), -torch.inf)
