@@ -121,6 +121,22 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """100,000 mutations of every annotation format (half an hour; one format: `nox -s fuzz -- -k coco`)."""
+    count = os.environ.get("ASIC_FUZZ_MUTATIONS", "100000")
+    tests_of = "packages/asic-eval/tests/test_fuzz.py"
+    run(session, "pytest", tests_of, *session.posargs, env=ONE_THREAD | {"ASIC_FUZZ_MUTATIONS": count})
+
+
+@nox.session(venv_backend="none")
+def mutation(session: nox.Session) -> None:
+    """Mutants of asic-eval against its tests (an hour; some of them: `nox -s mutation -- 'asic_eval.pck*'`)."""
+    with session.chdir("packages/asic-eval"):
+        run(session, "--with=mutmut==3.8.1", "mutmut", "run", "--max-children=1", *session.posargs, env=ONE_THREAD)
+        run(session, "--with=mutmut==3.8.1", "mutmut", "results", env=ONE_THREAD)
+
+
+@nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
     """Correctness of the kernels on a real GPU."""
     probe = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'no CUDA device: nothing to check here')"
@@ -141,6 +157,7 @@ def bench(session: nox.Session) -> None:
             run(session, "pytest", "--quiet", str(tests_of), env=ONE_THREAD)
         run(
             session,
+            *(["--with=torchmetrics"] if name == "eval" else []),
             "python",
             f"benchmarks/bench_{name}.py",
             *(flag for flag in session.posargs if flag.startswith("-")),
