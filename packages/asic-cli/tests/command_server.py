@@ -8,6 +8,9 @@ import resource
 import sys
 
 # Imported before any fork, so that no command pays for them; nothing is computed here.
+import timm  # noqa: F401
+
+import asic_features.extract  # noqa: F401
 import asic_flow.alignment  # noqa: F401
 from asic_cli.__main__ import main
 

@@ -214,9 +214,33 @@ def test_a_networks_options_reach_the_collection(asic, photos, network) -> None:
     assert (result.code, "components: expected at most the 192 values" in result.err) == (2, True)
 
 
+def test_a_shard_says_what_is_next(asic, photos, network, tmp_path) -> None:
+    command = ("features", photos, *network, "--masks", "none", "--out", "x", "--json")
+    result = asic(*command, "--shard", "2/2")
+    assert result.json == {"collection": "x", "shard": "2/2", "described": 2, "skipped": []}
+    assert "give the same command without --shard" in result.err
+    result = asic("features", photos, "--out", "x", "--shard", "1/2")
+    assert (result.code, "needs no network, there is nothing to share out" in result.err) == (2, True)
+    assert asic(*command, "--shard", "1/2", "--components", 999).code == 2
+    mixed = shutil.copytree(photos, tmp_path / "mixed")
+    (mixed / "0.png").write_bytes(b"")
+    command = ("features", mixed, *network, "--masks", "none", "--out", "y", "--shard", "1/2", "--json")
+    assert asic(*command).code == 2
+    result = asic(*command, "--skip-bad")
+    assert (result.code, result.json["described"], len(result.json["skipped"])) == (4, 2, 1)
+    (tmp_path / "file").write_text("")
+    assert asic("features", photos, *network, "--out", "file/below", "--shard", "1/2").code == 3
+    assert asic("features", photos, *network, "--out", photos, "--shard", "1/2").code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("--shard", "3/2"), 2, "--shard: expected I/N with I from 1 to N"),
+        (("--shard", "0/2"), 2, "--shard: expected I/N"),
+        (("--shard", "half"), 2, "--shard: expected I/N"),
+        (("--workers", "0"), 2, "workers: expected at least 1"),
+        (("--batch", "0"), 2, "batch: expected at least 1"),
         (("--backbone", "dino_vits8", "--block", "8;9"), 2, "block: expected whole numbers with commas between"),
         (("--backbone", "dino_vits8", "--block", "8,8"), 2, "block: expected one or more, each once"),
         (("--backbone", "dino_vits8", "--facet", "keys"), 2, "facet: expected one of key, query"),

@@ -140,3 +140,34 @@ def test_two_at_once(commands, photos, tmp_path) -> None:
     assert second.code in (0, 3), second.err
     assert "another asic process" in second.err or "already done" in second.err
     assert first.wait().code == 0
+
+
+def test_killed_while_describing_it_goes_on_with_the_photos_left(commands, photos, network, tmp_path) -> None:
+    command = ("features", photos, *network, *SMALL, "--masks", "none", "--out")
+    assert commands.run(*command, tmp_path / "clean").code == 0
+    out = tmp_path / "x"
+    child = commands.start(*command, out)
+    while len(list(out.glob("described/*.safetensors"))) < 2:
+        time.sleep(0.002)
+    child.kill(signal.SIGKILL)
+    child.wait()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("described/*.safetensors")}
+    assert not (out / "collection.json").exists()
+    # The first two are used as they are: a shard of all photos writes the others alone.
+    assert commands.run(*command, out, "--shard", "1/1").code == 0
+    found = {path: path.stat().st_mtime_ns for path in out.glob("described/*.safetensors")}
+    assert len(found) == 5
+    assert kept.items() <= found.items()
+    assert commands.run(*command, out).code == 0
+    assert tree(out) == tree(tmp_path / "clean")
+
+
+def test_shards_at_once_end_as_one_command(commands, photos, network, tmp_path) -> None:
+    command = ("features", photos, *network, *SMALL, "--masks", "none", "--out")
+    assert commands.run(*command, tmp_path / "clean").code == 0
+    out = tmp_path / "x"
+    children = [commands.start(*command, out, "--shard", share) for share in ("1/2", "2/2", "2/2")]
+    assert [child.wait().code for child in children] == [0] * 3
+    assert len(list((out / "described").iterdir())) == 5
+    assert commands.run(*command, out).code == 0
+    assert tree(out) == tree(tmp_path / "clean")

@@ -32,6 +32,7 @@ from asic_features.config import FeatureConfig
         ("parts", 256),
         ("part_stages", 4),
         ("batch", 0),
+        ("workers", 0),
     ],
 )
 def test_wrong_values_are_refused_by_name(field: str, value: Any) -> None:
@@ -64,3 +65,9 @@ def test_settings_a_backbone_lacks_are_refused() -> None:
         FeatureConfig(backbone="gradients", components=8).resolve()
     with pytest.raises(ValueError, match="stride: expected at most the size"):
         FeatureConfig(stride=300).resolve()
+
+
+def test_photos_at_once_go_by_the_device() -> None:
+    assert FeatureConfig().photos_at_once == 1
+    assert FeatureConfig(device="cuda:1").photos_at_once == 8
+    assert FeatureConfig(device="cuda", batch=3).photos_at_once == 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from PIL import Image
 from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
 from asic_features.descriptors import VisionTransformer
-from asic_features.extract import PhotosError, SettingsError, extract_collection
+from asic_features.extract import PhotosError, SettingsError, describe_shard, extract_collection
 from asic_features.images import PhotoError, PhotoSource, list_photos
 from asic_features.masks import MaskError
 from asic_features.weights import WeightsError
-from asic_flow.collection import TokenGrid, load_collection, save_collection
+from asic_flow.collection import ImageCollection, TokenGrid, load_collection, save_collection
+from asic_flow.matches import MatchSet
 
 Save = Callable[..., Path]
 SIZE = 96
@@ -121,6 +123,84 @@ def test_the_machines_own_memory_may_run_out(folder: Path, random_vit: Path, mon
         extract_collection(list_photos(folder / "photos"), config)
     with pytest.raises(RuntimeError, match="another fault"):
         extract_collection(list_photos(folder / "photos"), config)
+
+
+def _same(one: tuple[ImageCollection, MatchSet], two: tuple[ImageCollection, MatchSet]) -> bool:
+    tensors = [
+        (a, b)
+        for name in ("images", "masks", "descriptors", "saliency")
+        for a, b in [(getattr(one[0], name), getattr(two[0], name))]
+    ]
+    return all(torch.equal(a, b) for a, b in tensors) and one[1].to_bytes() == two[1].to_bytes()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many photos each call of the network was about."""
+    calls: list[int] = []
+    forward = VisionTransformer.__call__
+
+    def count(self: VisionTransformer, images: torch.Tensor, requests: Any, **options: Any) -> Any:
+        if requests:  # not for blank images
+            calls.append(len(images))
+        return forward(self, images, requests, **options)
+
+    monkeypatch.setattr(VisionTransformer, "__call__", count)
+    return calls
+
+
+def test_interrupted_it_goes_on(folder: Path, random_vit: Path, asked: list[int]) -> None:
+    photos = list_photos(folder / "photos")
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks=folder / "masks")
+    whole = extract_collection(photos, config)
+    assert asked == [1, 1, 1]
+
+    def stop(stage: str, done: int, total: int) -> None:
+        del total
+        if (stage, done) == ("descriptors", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_collection(photos, config, progress=stop, cache=folder / "c")
+    assert len(list((folder / "c").iterdir())) == 2
+    asked.clear()
+    assert _same(extract_collection(photos, config, cache=folder / "c"), whole)
+    assert asked == [1]
+    asked.clear()
+    # A renamed photo is known by its pixels; a changed one, and other settings, are not.
+    (folder / "photos" / "0" / "same.png").rename(folder / "photos" / "0" / "other.png")
+    plain = replace(config, masks="none")
+    extract_collection(list_photos(folder / "photos"), plain, cache=folder / "c")
+    assert asked == []
+    extract_collection(list_photos(folder / "photos"), replace(plain, fit="stretch"), cache=folder / "c")
+    extract_collection(list_photos(folder / "photos"), replace(plain, block=3), cache=folder / "c")
+    assert asked == [1] * 6
+
+
+def test_shards_merge_exactly(folder: Path, random_vit: Path, asked: list[int]) -> None:
+    photos = list_photos(folder / "photos")
+    config = FeatureConfig(
+        size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks=folder / "masks", parts=2, mirror_test=True
+    )
+    whole = extract_collection(photos, config)
+    for first in range(4):
+        assert describe_shard(photos[first::4], config, folder / "c") == (first < 3)
+    asked.clear()
+    merged = extract_collection(photos, config, cache=folder / "c")
+    assert asked == [1, 1, 1]  # the copies for parts, which need all masks
+    assert _same(merged, whole)
+    assert torch.equal(merged[0].parts, whole[0].parts)
+    with pytest.raises(ValueError, match="'gradients' has no work to share out"):
+        describe_shard(photos, FeatureConfig(size=SIZE), folder / "c")
+    (folder / "photos" / "bad.png").write_bytes(b"")
+    with pytest.raises(PhotosError, match=r"bad\.png: is empty"):
+        describe_shard(list_photos(folder / "photos"), config, folder / "c")
+
+
+def test_any_number_of_workers_gives_the_same(folder: Path) -> None:
+    photos = list_photos(folder / "photos")
+    one, four = (extract_collection(photos, FeatureConfig(size=SIZE, workers=count)) for count in (1, 4))
+    assert _same(one, four)
 
 
 def test_several_facets_of_several_blocks_count_alike(folder: Path, random_vit: Path) -> None:

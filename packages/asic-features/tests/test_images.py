@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from asic_features.images import (
     pixels_sha256,
     read_mask,
     read_photo,
+    read_pixel_count,
     render,
     render_mask,
 )
@@ -119,6 +122,32 @@ def test_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(path)
     with pytest.raises(PhotoError, match=r"bomb\.png: is larger than 89 megapixels"):
         read_photo(path)
+
+
+def test_threads_share_what_they_do_about_warnings(picture: Pixels, save: Save, tmp_path: Path) -> None:
+    """Filters of warnings belong to the process: bombs are refused in every thread, and all is as before at the end."""
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
+    small = save("small.png", picture)
+    before = list(warnings.filters)
+
+    def read(path: Path) -> bool:
+        try:
+            return len(read_photo(path)) > 0
+        except PhotoError:
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(read, [small, tmp_path / "bomb.png"] * 100))
+    assert answers == [True, False] * 100
+    assert list(warnings.filters) == before
+
+
+def test_the_header_alone_says_how_many_pixels(picture: Pixels, save: Save, tmp_path: Path) -> None:
+    path = save("a.png", picture)
+    path.write_bytes(path.read_bytes()[:60])
+    assert read_pixel_count(path) == 40 * 60
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
+    assert [read_pixel_count(tmp_path / name) for name in ("bomb.png", "gone.png")] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import typer
 from asic_cli.config import as_toml, given
 from asic_cli.console import Stages, printable, say, warn, write_data, write_json
 from asic_cli.device import check_device_name, choose_device
-from asic_cli.errors import PHOTOS_SKIPPED, InputError
-from asic_cli.folder import default_folder, differences, refuse_other_settings, writing
+from asic_cli.errors import PHOTOS_SKIPPED, InputError, MachineError, explain_os_error
+from asic_cli.folder import LOCK_FILE, check_ownership, default_folder, differences, refuse_other_settings, writing
 from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig
 from asic_cli.photo_sets import LEAST_PHOTOS, DataSet, PhotoSet, Selection, find_photos
 from asic_cli.truth import TruthError, read_truth, remove_truth, truth_sha256, write_truth
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 _DEFAULTS = FeatureConfig()
 # Where it is computed and where the weights lie decide nothing; the weights' content does.
-_NO_PART_OF_KEY = frozenset({"weights", "device", "batch"})
+_NO_PART_OF_KEY = frozenset({"weights", "device", "batch", "workers"})
+_CACHE = "described"
+"""Folder, within the collection's, of photos that are described while others are not yet."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,14 @@ def features(
         int, typer.Option(envvar="ASIC_PART_STAGES", help="2, or 3 for few photos with much that distracts.")
     ] = _DEFAULTS.part_stages,
     device: Device = "auto",
+    batch: Annotated[
+        int | None, typer.Option(envvar="ASIC_BATCH", help="Photos described at once [default: 8 on a GPU, else 1].")
+    ] = _DEFAULTS.batch,
+    workers: Annotated[int, typer.Option(envvar="ASIC_WORKERS", help="Photos decoded at once.")] = _DEFAULTS.workers,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Describe only the I-th of N shares; then give no --shard."),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable photos out and exit with 4, instead of stopping.")
     ] = False,
@@ -171,7 +181,10 @@ def features(
             suppress_px=suppress_px,
             parts=parts,
             part_stages=cast("PartStages", part_stages),
+            batch=batch,
+            workers=workers,
         )
+        share = None if shard is None else _parse_share(shard)
         if print_config:
             found = settings.resolve()
             resolved: dict[str, Any] = {"stride": found.stride}
@@ -180,7 +193,8 @@ def features(
             write_data(as_toml("features", given(context) | resolved))
             return
         settings.resolve()
-        locate_weights(backbone, weights)
+        if locate_weights(backbone, weights) is None and share is not None:
+            raise ValueError(f"--shard: the descriptor {backbone!r} needs no network, there is nothing to share out")
     except ValueError as error:
         raise InputError(str(error)) from error
     photo_set = find_photos(photos, selection)
@@ -189,6 +203,9 @@ def features(
         _show_plan(photo_set, settings, folder, as_json)
         return
     config_here = replace(settings, device=choose_device(device))
+    if share is not None:
+        _describe_share(photo_set, config_here, folder, share, skip_bad=skip_bad, as_json=as_json)
+        return
     prepared = prepare(photo_set, config_here, folder, fresh=fresh, skip_bad=skip_bad)
     _report(prepared, as_json)
     if prepared.skipped:
@@ -211,6 +228,7 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
     """
     import torch
 
+    from asic_features.cache import clear_cache
     from asic_features.extract import SettingsError, extract_collection
     from asic_flow.collection import INDEX_FILE, save_collection
 
@@ -227,7 +245,11 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
         try:
             with Stages() as stages:
                 collection, matches = extract_collection(
-                    photos.sources, config, progress=stages, on_bad=_tell_skipped if skip_bad else None
+                    photos.sources,
+                    config,
+                    progress=stages,
+                    on_bad=_tell_skipped if skip_bad else None,
+                    cache=folder / _CACHE,
                 )
         except SettingsError as error:
             raise InputError(str(error)) from error
@@ -244,8 +266,58 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
         else:
             write_truth(folder, kept.truth)
         save_collection(folder, collection, matches)
+        clear_cache(folder / _CACHE)
     skipped = _missing(photos, kept)
     return Prepared(folder, skipped, False, collection, matches, time.monotonic() - started)
+
+
+def _parse_share(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("/")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise ValueError(f"--shard: expected I/N with I from 1 to N, such as 1/4, got {text!r}")
+    return int(first), int(last)
+
+
+def _describe_share(
+    photos: PhotoSet, config: FeatureConfig, folder: Path, share: tuple[int, int], *, skip_bad: bool, as_json: bool
+) -> None:
+    """Describes every N-th photo for the command without `--shard`; any number of processes may, at once.
+
+    Raises:
+        InputError: The backbone needs no network, or the folder is somebody else's.
+        MachineError: The folder cannot be written.
+    """
+    from asic_features.extract import SettingsError, describe_shard
+
+    index, count = share
+    sources = photos.sources[index - 1 :: count]
+    skipped: list[str] = []
+
+    def tell_skipped(error: PhotoError) -> None:
+        skipped.append(str(error.path))
+        _tell_skipped(error)
+
+    check_ownership(folder, "collection")
+    try:
+        # Ours from the first moment on; nothing is locked, as files that shards write never differ.
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK_FILE).touch()
+        with Stages() as stages:
+            described = describe_shard(
+                sources, config, folder / _CACHE, progress=stages, on_bad=tell_skipped if skip_bad else None
+            )
+    except (SettingsError, OSError) as error:
+        if isinstance(error, OSError):
+            raise MachineError(f"cannot write {folder}: {explain_os_error(error)}") from error
+        raise InputError(str(error)) from error
+    say(
+        f"{printable(folder)}: shard {index} of {count}: {described} of {len(photos.sources)} photos described. "
+        "When all shards are done, give the same command without --shard"
+    )
+    if as_json:
+        write_json({"collection": str(folder), "shard": f"{index}/{count}", "described": described, "skipped": skipped})
+    if skipped:
+        raise typer.Exit(PHOTOS_SKIPPED)
 
 
 def _whole_number(name: str, text: str) -> int:

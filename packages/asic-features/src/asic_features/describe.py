@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from asic_features.config import Request
+from asic_features.cache import DescriptionCache
+from asic_features.config import FeatureConfig, Request
 from asic_features.descriptors import VisionTransformer
+from asic_features.weights import sha256_of
 
 Progress = Callable[[str, int, int], None]
 _LOG = logging.getLogger(__name__)
+
+
+class SettingsError(ValueError):
+    """Settings that only turn out not to fit once the network is there."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,72 @@ class Descriptions:
     attention: torch.Tensor
 
 
+class Describer:
+    """A network with the settings it is asked under, and the cache of its answers."""
+
+    def __init__(self, config: FeatureConfig, weights: Path, report: Progress, cache: Path | None) -> None:
+        """Load the network.
+
+        Args:
+            config: How photos are described.
+            weights: The network's weights.
+            report: See ``describe_photos``.
+            cache: Folder of descriptors that were made before and are kept now, or None.
+
+        Raises:
+            WeightsError: The weights do not fit.
+            SettingsError: More components than a descriptor is wide.
+            OSError: The cache cannot be made.
+        """
+        resolved = config.resolve()
+        self.requests = resolved.requests
+        # Parts are told by the last block's keys, whatever matches are made by.
+        self.part_request: Request = (resolved.backbone.depth - 1, "key")
+        self.network = VisionTransformer(resolved.backbone, weights, stride=resolved.stride, device=config.device)
+        width = self.network.model.embed_dim * len(self.requests)
+        if config.components is not None and config.components > width:
+            raise SettingsError(
+                f"components: expected at most the {width} values of a descriptor, got {config.components}"
+            )
+        self._wanted = self.requests
+        if config.parts is not None and self.part_request not in self.requests:
+            self._wanted = (*self.requests, self.part_request)
+        self._batch, self._report = config.photos_at_once, report
+        self._cache = None
+        if cache is not None:
+            settings = {
+                "backbone": resolved.backbone.name,
+                "weights_sha256": sha256_of(weights),
+                "stride": resolved.stride,
+                "torch": torch.__version__,
+                "version": version("asic-features"),
+            }
+            self._cache = DescriptionCache(cache, settings)
+
+    def describe(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Descriptors (N, T, D) float16, attention (N, T) and, where parts are wanted, what they are told by."""
+        found = self._ask(images, self._wanted)
+        parts = dict(zip(self._wanted, found.facets, strict=True)).get(self.part_request)
+        return join(found.facets[: len(self.requests)]), found.attention, parts
+
+    def describe_for_parts(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, T, E) float16: what parts are told by alone."""
+        return self._ask(images, (self.part_request,)).facets[0]
+
+    def _ask(self, images: torch.Tensor, requests: Sequence[Request]) -> Descriptions:
+        return describe_photos(
+            self.network, images, requests, batch=self._batch, report=self._report, cache=self._cache
+        )
+
+
 def describe_photos(
-    network: VisionTransformer, images: torch.Tensor, requests: Sequence[Request], *, batch: int, report: Progress
+    network: VisionTransformer,
+    images: torch.Tensor,
+    requests: Sequence[Request],
+    *,
+    batch: int,
+    report: Progress,
+    cache: DescriptionCache | None = None,
 ) -> Descriptions:
     """Describe every token of every photo, some photos at a time; fewer where memory does not suffice.
 
@@ -40,23 +112,35 @@ def describe_photos(
         requests: What to read.
         batch: Photos at once, to begin with.
         report: Called with the stage ``descriptors``, the photos done and all photos.
+        cache: Where photos that were described before are found, and new ones kept.
 
     Raises:
         torch.OutOfMemoryError: Not even one photo fits into the device's memory.
         MemoryError: Not even one photo fits into this machine's memory.
+        OSError: The cache cannot be written.
     """
-    total, done = len(images), 0
-    size = images.shape[1]
-    noise = [network.noise_directions(size, request) for request in requests] if network.backbone.removes_noise else []
-    facets: list[torch.Tensor] = []
-    attention = torch.empty(0)
-    while done < total:
-        report("descriptors", done, total)
+    total = len(images)
+    keys = [None if cache is None else cache.key(image, requests) for image in images]
+    whole: dict[str, torch.Tensor] = {}
+
+    def keep(index: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if name not in whole:
+                whole[name] = torch.empty(total, *tensor.shape, dtype=tensor.dtype)
+            whole[name][index] = tensor
+
+    missing = []
+    for index, key in enumerate(keys):
+        found = None if cache is None or key is None else cache.load(key)
+        if found is None:
+            missing.append(index)
+        else:
+            keep(index, found)
+    while missing:
+        report("descriptors", total - len(missing), total)
+        chosen = missing[:batch]
         try:
-            described = network(images[done : done + batch], requests, with_cls_attention=True)
-            found = [functional.normalize(facet, dim=-1) for facet in described.facets]
-            for index, directions in enumerate(noise):
-                found[index] = functional.normalize(found[index] - found[index] @ directions @ directions.T, dim=-1)
+            described = _describe(network, images[chosen], requests)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -67,15 +151,28 @@ def describe_photos(
             batch //= 2
             _LOG.warning("the device's memory ran out: going on with %d photos at once", batch)
             continue
-        if not facets:
-            facets = [torch.empty(total, *facet.shape[1:], dtype=torch.float16) for facet in found]
-            attention = torch.empty(total, described.cls_attention.shape[1])
-        for whole, part in zip(facets, found, strict=True):
-            whole[done : done + batch] = part
-        attention[done : done + batch] = described.cls_attention
-        done += batch
+        for row, index in enumerate(chosen):
+            tensors = {name: tensor[row] for name, tensor in described.items()}
+            keep(index, tensors)
+            if cache is not None and (key := keys[index]) is not None:
+                cache.save(key, tensors)
+        missing = missing[len(chosen) :]
     report("descriptors", total, total)
-    return Descriptions(tuple(facets), attention)
+    return Descriptions(tuple(whole[str(index)] for index in range(len(requests))), whole["attention"])
+
+
+def _describe(network: VisionTransformer, images: torch.Tensor, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
+    """(B, T, D) float16 for each request by its number, and the (B, T) float32 ``attention``, on the CPU."""
+    described = network(images, requests, with_cls_attention=True)
+    answer = {}
+    for index, (request, facet) in enumerate(zip(requests, described.facets, strict=True)):
+        unit = functional.normalize(facet, dim=-1)
+        if network.backbone.removes_noise:
+            directions = network.noise_directions(images.shape[1], request)
+            unit = functional.normalize(unit - unit @ directions @ directions.T, dim=-1)
+        answer[str(index)] = unit.half().cpu()
+    answer["attention"] = described.cls_attention.cpu()
+    return answer
 
 
 def join(facets: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -84,6 +84,7 @@ class VisionTransformer:
         self.device = torch.device(device)
         self._mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
+        self._noise: dict[tuple[int, int, Facet], torch.Tensor] = {}
 
     @torch.inference_mode()
     def __call__(
@@ -147,19 +148,21 @@ class VisionTransformer:
         """(D, count) orthonormal directions that descriptors of images of pure noise share.
 
         What is alike in images without content is where in the image a token lies; DINOv3's tokens hold much of it.
-        They are the leading right singular vectors of the tokens of four images of noise.
+        They are the leading right singular vectors of the tokens of four images of noise, found once for each size and
+        request.
 
         Args:
             size: Side of the images in pixels.
             request: Block and facet.
             count: Number of directions.
         """
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8, generator=generator)
-        tokens = self(noise, [request]).facets[0].mean(dim=0)
-        _, _, directions = torch.linalg.svd(functional.normalize(tokens, dim=-1), full_matrices=False)
-        basis: torch.Tensor = directions[:count].T
-        return basis
+        if (size, *request) not in self._noise:
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8, generator=generator)
+            tokens = torch.stack([self(image[None], [request]).facets[0][0] for image in noise]).mean(dim=0)
+            _, _, directions = torch.linalg.svd(functional.normalize(tokens, dim=-1), full_matrices=False)
+            self._noise[size, *request] = directions.T
+        return self._noise[size, *request][:, :count]
 
     def _cls_attention(self, attention: Any, normed: torch.Tensor, rope: torch.Tensor | None) -> torch.Tensor:
         query = _project(attention, normed[:, :1], "query")  # CLS carries no rotary position

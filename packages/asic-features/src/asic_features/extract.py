@@ -4,72 +4,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
-from asic_features.config import FeatureConfig, Request, Resolved, one_or_several
+from asic_features.config import FeatureConfig, Resolved, one_or_several
 from asic_features.consistency import cycle_support, select, suppress
 from asic_features.cosegment import recurrence
-from asic_features.describe import Progress, describe_photos, join
-from asic_features.descriptors import VisionTransformer, token_grid
+from asic_features.describe import Describer, Progress, SettingsError
+from asic_features.descriptors import token_grid
 from asic_features.gradients import describe_gradients
-from asic_features.images import (
-    PhotoError,
-    PhotoSource,
-    Placement,
-    UInt8Image,
-    fit_photo,
-    inside_photo,
-    pixels_sha256,
-    read_photo,
-    render,
-)
+from asic_features.images import PhotoError, PhotoSource
 from asic_features.knn import match_photos
 from asic_features.logbin import log_bin
-from asic_features.masks import MaskError, appearance, find_user_masks, read_user_mask, saliency_masks
+from asic_features.masks import MaskError, appearance, find_user_masks, saliency_masks
 from asic_features.mirror import better_of, unmirror
 from asic_features.pairs import choose_pairs, summarise
 from asic_features.parts import Augmented, augment, discover_parts
 from asic_features.pca import fit_components
+from asic_features.prepare import PhotosError, PreparedPhotos, prepare_photos
 from asic_features.saliency import attention_saliency, border_contrast
 from asic_features.weights import locate_weights, sha256_of
-from asic_flow.collection import ImageCollection, Photo, TokenGrid, foreground_tokens
+from asic_flow.collection import ImageCollection, TokenGrid, foreground_tokens
 from asic_flow.matches import MatchSet
 
+__all__ = ["PhotosError", "SettingsError", "describe_shard", "extract_collection"]
+
 _LOG = logging.getLogger(__name__)
-_LEAST_PHOTOS = 2
 _CYCLE_TOLERANCE = 0.05  # of the side
 # Masks and parts change little where tokens lie closer, and memory would grow with their number.
 _MOST_TOKENS_A_SIDE = 64
-
-
-class SettingsError(ValueError):
-    """Settings that only turn out not to fit once the network is there."""
-
-
-class PhotosError(ValueError):
-    """Photos that cannot be used.
-
-    Attributes:
-        failures: Every one of them.
-    """
-
-    def __init__(self, message: str, failures: Sequence[PhotoError] = ()) -> None:
-        super().__init__("\n".join([message, *(f"  {failure}" for failure in failures)]))
-        self.failures = tuple(failures)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    photos: tuple[Photo, ...]
-    images: torch.Tensor  # (N, S, S, 3) uint8
-    inside: torch.Tensor  # (N, S, S) uint8
-    user_masks: torch.Tensor | None  # (N, S, S) uint8
 
 
 @dataclass(frozen=True)
@@ -88,6 +55,7 @@ def extract_collection(
     *,
     progress: Progress | None = None,
     on_bad: Callable[[PhotoError], None] | None = None,
+    cache: Path | None = None,
 ) -> tuple[ImageCollection, MatchSet]:
     """Prepare a collection of photos for alignment.
 
@@ -97,6 +65,9 @@ def extract_collection(
         progress: Called with a stage's name, the steps done and the steps in all.
         on_bad: Called for each photo that cannot be read, which is then left out; None stops at bad photos, after
             all have been tried.
+        cache: A folder in which a network's answer about each photo is kept as soon as it is there, and found when
+            the same is asked again: after an interruption, or after ``describe_shard``. The descriptor without
+            weights is not kept, as it follows from all photos' masks.
 
     Returns:
         The collection on the CPU, and the matches of all its pairs. ``settings`` holds every setting by name, the
@@ -110,20 +81,16 @@ def extract_collection(
         ValueError: Settings the backbone does not have.
     """
     report = progress or _stay_silent
-    names = [source.name for source in sources]
-    if len(set(names)) != len(names):
-        raise PhotosError(f"names of photos must differ; more than one {max(names, key=names.count)!r}")
     resolved = config.resolve()
     weights = locate_weights(config.backbone, config.weights)
     if isinstance(config.masks, Path):
         sources = find_user_masks(sources, config.masks)
-    prepared = _prepare(sources, config, report, on_bad)
+    prepared = prepare_photos(sources, config, report, on_bad)
     grid = token_grid(config.size, resolved.backbone.patch, resolved.stride)
     if weights is None:
         described = _weight_free(prepared, config, grid, report)
     else:
-        network = VisionTransformer(resolved.backbone, weights, stride=resolved.stride, device=config.device)
-        described = _network(prepared, config, grid, network, resolved.requests, report)
+        described = _network(prepared, config, grid, Describer(config, weights, report, cache))
     masks, saliency = described.masks, described.saliency
     if not bool((masks >= 128).any()):
         raise MaskError("no foreground was found in any photo: give masks with --masks FOLDER, or use --masks none")
@@ -148,6 +115,47 @@ def extract_collection(
         parts=None if config.parts is None else _parts(prepared, config, grid, described, report),
     )
     return collection, matches
+
+
+def describe_shard(
+    sources: Sequence[PhotoSource],
+    config: FeatureConfig,
+    cache: Path,
+    *,
+    progress: Progress | None = None,
+    on_bad: Callable[[PhotoError], None] | None = None,
+) -> int:
+    """Describe some of a collection's photos, so that ``extract_collection`` finds them described.
+
+    Any number of processes may do so at once with the same folder; what ``extract_collection`` then makes is, byte by
+    byte on the same kind of machine, what it makes alone.
+
+    Args:
+        sources: The photos.
+        config: As for the whole collection.
+        cache: The folder that all share.
+        progress: As for ``extract_collection``.
+        on_bad: As for ``extract_collection``.
+
+    Returns:
+        How many photos were described.
+
+    Raises:
+        PhotosError: Equal names or unreadable photos.
+        WeightsError: No usable weights.
+        ValueError: The backbone needs none, so that there is nothing to share out.
+    """
+    report = progress or _stay_silent
+    weights = locate_weights(config.backbone, config.weights)
+    if weights is None:
+        raise ValueError(f"{config.backbone!r} has no work to share out: shards are for networks")
+    prepared = prepare_photos(sources, replace(config, masks="none"), report, on_bad, least=0)
+    if len(prepared.photos):
+        describer = Describer(config, weights, report, cache)
+        describer.describe(prepared.images)
+        if config.mirror_test:
+            describer.describe(prepared.images.flip(2))
+    return len(prepared.photos)
 
 
 def _match(
@@ -191,7 +199,7 @@ def _bin(descriptors: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
 
 
 def _parts(
-    prepared: _Prepared, config: FeatureConfig, grid: TokenGrid, described: _Described, report: Progress
+    prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, described: _Described, report: Progress
 ) -> torch.Tensor:
     report("parts", 0, 1)
     tokens = described.descriptors if described.part_tokens is None else described.part_tokens
@@ -247,62 +255,7 @@ def _settings(config: FeatureConfig, resolved: Resolved, weights: Path | None) -
     }
 
 
-def _prepare(
-    sources: Sequence[PhotoSource],
-    config: FeatureConfig,
-    report: Progress,
-    on_bad: Callable[[PhotoError], None] | None,
-) -> _Prepared:
-    records: list[tuple[Photo, UInt8Image, UInt8Image, UInt8Image | None]] = []
-    failures: list[PhotoError] = []
-    for index, source in enumerate(sources):
-        report("photos", index, len(sources))
-        try:
-            records.append(_read(source, config))
-        except PhotoError as error:
-            failures.append(error)
-            if on_bad is not None:
-                on_bad(error)
-    report("photos", len(sources), len(sources))
-    if failures and on_bad is None:
-        raise PhotosError(f"{len(failures)} of {len(sources)} photos cannot be used:", failures)
-    if len(records) < _LEAST_PHOTOS:
-        raise PhotosError(f"expected at least {_LEAST_PHOTOS} photos, got {len(records)}", failures)
-    photos, images, inside, masks = zip(*records, strict=True)
-    user_masks = torch.from_numpy(np.stack(masks)) if isinstance(config.masks, Path) else None
-    return _Prepared(photos, torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(inside)), user_masks)
-
-
-def _read(source: PhotoSource, config: FeatureConfig) -> tuple[Photo, UInt8Image, UInt8Image, UInt8Image | None]:
-    pixels = read_photo(source.path)
-    height, width = pixels.shape[:2]
-    if source.size_hw is not None and source.size_hw != (height, width):
-        raise PhotoError(
-            source.path,
-            f"is {width} x {height} pixels, its annotation says {source.size_hw[1]} x {source.size_hw[0]}: "
-            "restore the data set's own file",
-        )
-    try:
-        placement = fit_photo((height, width), config.size, config.fit, source.box_xyxy)
-    except ValueError as error:
-        raise PhotoError(source.path, str(error)) from error
-    photo = Photo(
-        path=source.name,
-        pixels_sha256=pixels_sha256(pixels),
-        size_hw=(height, width),
-        scale_xy=placement.scale_xy,
-        offset_xy=placement.offset_xy,
-        box_xyxy=source.box_xyxy,
-    )
-    mask = _read_mask(source, (height, width), placement)
-    return photo, render(pixels, placement), inside_photo((height, width), placement), mask
-
-
-def _read_mask(source: PhotoSource, size_hw: tuple[int, int], placement: Placement) -> UInt8Image | None:
-    return None if source.mask_path is None else read_user_mask(source.mask_path, size_hw, placement)
-
-
-def _weight_free(prepared: _Prepared, config: FeatureConfig, grid: TokenGrid, report: Progress) -> _Described:
+def _weight_free(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, report: Progress) -> _Described:
     """The masks come first: the descriptor takes each object's pose from them."""
     report("masks", 0, 1)
     colour, _ = appearance(prepared.images)
@@ -334,37 +287,19 @@ def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGr
     return torch.cat(rows)
 
 
-def _network(
-    prepared: _Prepared,
-    config: FeatureConfig,
-    grid: TokenGrid,
-    network: VisionTransformer,
-    requests: tuple[Request, ...],
-    report: Progress,
-) -> _Described:
-    width = network.model.embed_dim * len(requests)
-    if config.components is not None and config.components > width:
-        raise SettingsError(f"components: expected at most the {width} values of a descriptor, got {config.components}")
-    # Parts are told by the last block's keys, whatever matches are made by.
-    part_request: Request = (network.backbone.depth - 1, "key")
-    wanted = requests if config.parts is None else tuple(dict.fromkeys([*requests, part_request]))
-    found = describe_photos(network, prepared.images, wanted, batch=config.batch, report=report)
-    saliency = attention_saliency(found.attention, network.blank_attention(config.size).cpu())
-    descriptors = join(found.facets[: len(requests)])
+def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, describer: Describer) -> _Described:
+    descriptors, attention, part_tokens = describer.describe(prepared.images)
+    saliency = attention_saliency(attention, describer.network.blank_attention(config.size).cpu())
     shared = config.masks == "cosegment" and len(descriptors) > 1
     thinned, thin_grid = _thin(descriptors, grid)
     thin_saliency, _ = _thin(saliency, grid)
     recurring = recurrence(thinned, thin_grid) if shared else None
     masks = _masks(prepared, config, thin_grid, thin_saliency, thinned, recurring)
-    mirrored = augmented = part_tokens = None
-    if config.mirror_test:
-        flipped = describe_photos(network, prepared.images.flip(2), requests, batch=config.batch, report=report)
-        mirrored = join(flipped.facets)
+    mirrored = describer.describe(prepared.images.flip(2))[0] if config.mirror_test else None
+    augmented = None
     if config.parts is not None:
-        part_tokens = found.facets[wanted.index(part_request)]
         images, copied_masks = augment(prepared.images, masks)
-        copies = describe_photos(network, images, [part_request], batch=config.batch, report=report)
-        augmented = Augmented(copies.facets[0], copied_masks)
+        augmented = Augmented(describer.describe_for_parts(images), copied_masks)
     if config.components is not None:
         basis = fit_components(iter(descriptors), config.components)
         descriptors = torch.stack([basis.project(one).half() for one in descriptors])
@@ -373,7 +308,7 @@ def _network(
 
 
 def _masks(
-    prepared: _Prepared,
+    prepared: PreparedPhotos,
     config: FeatureConfig,
     grid: TokenGrid,
     saliency: torch.Tensor,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -170,13 +172,10 @@ def pixels_sha256(photo: UInt8Image) -> str:
 
 def _decode(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as file:
-                file.seek(0)
-                file.load()
-                return ImageOps.exif_transpose(file) or file
+        with _bombs_are_errors(), Image.open(path, formats=_FORMATS) as file:
+            file.seek(0)
+            file.load()
+            return ImageOps.exif_transpose(file) or file
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PhotoError(path, f"is larger than {_megapixels()} megapixels: shrink it") from error
     except UnidentifiedImageError as error:
@@ -188,6 +187,43 @@ def _decode(path: Path) -> Image.Image:
     # Decoders meet hostile bytes with OSError, SyntaxError, struct.error, ValueError, KeyError and more.
     except Exception as error:
         raise PhotoError(path, f"cannot be decoded, the file is damaged ({error})") from error
+
+
+def read_pixel_count(path: Path) -> int:
+    """Number of pixels that a file's header states, without decoding them; 0 for what ``read_photo`` would refuse."""
+    try:
+        with _bombs_are_errors(), Image.open(path, formats=_FORMATS) as file:
+            return file.width * file.height
+    except MemoryError:
+        raise
+    except Exception:  # ``read_photo`` says what it is
+        return 0
+
+
+_decoding = threading.Lock()
+_decoders: list[warnings.catch_warnings[None]] = []  # one entry a thread, all the same
+
+
+@contextmanager
+def _bombs_are_errors() -> Iterator[None]:
+    """Turns Pillow's warning about decompression bombs into an error, and its other warnings off.
+
+    Filters belong to the whole process: the first of several threads sets them and the last restores them.
+    """
+    with _decoding:
+        filters = warnings.catch_warnings()
+        if not _decoders:
+            filters.__enter__()
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        _decoders.append(filters if not _decoders else _decoders[0])
+    try:
+        yield
+    finally:
+        with _decoding:
+            last = _decoders.pop()
+            if not _decoders:
+                last.__exit__(None, None, None)
 
 
 def _megapixels() -> int:
