@@ -106,6 +106,13 @@ def crf(session: nox.Session) -> None:
     run(session, "--group=crf", "pytest", "packages/asic-features/tests/test_crf.py", env=ONE_THREAD)
 
 
+@nox.session(venv_backend="none")
+def onnx(session: nox.Session) -> None:
+    """The exported flow network in onnxruntime, against torch."""
+    extras = ("--with=onnx", "--with=onnxscript", "--with=onnxruntime")
+    run(session, *extras, "pytest", "packages/asic-flow/tests/paper/test_export.py", env=ONE_THREAD)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Wheels of the four packages, installed together and run."""

@@ -43,7 +43,7 @@ def test_the_same_again_finds_all_done_and_other_photos_stop(asic, run, new) -> 
     assert asic("add", run, other, "--out", "x", "--fresh", "--json").json["added"] == ["other.png"]
 
 
-def test_what_cannot_be_added_is_told(asic, run, collection, photos, new, tmp_path) -> None:
+def test_what_cannot_be_added_is_told(asic, run, photos, new, tmp_path) -> None:
     result = asic("add", run, photos / "0.png")
     assert (result.code, "0.png: a photo of that name is there already" in result.err) == (2, True)
     result = asic("add", run, new, "--out", run)

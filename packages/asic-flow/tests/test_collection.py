@@ -62,7 +62,7 @@ def test_a_folder_round_trips_exactly(folder: Path, drawn: DrawnCollection) -> N
     np.testing.assert_array_equal(matches.xy_b, drawn.matches.xy_b)
 
 
-def test_parts_round_trip_and_go_with_a_collection_that_has_none(folder: Path, drawn: DrawnCollection) -> None:
+def test_parts_round_trip_and_go_with_a_collection_that_has_none(folder: Path) -> None:
     collection, matches = load_collection(folder)
     assert collection.parts is None
     parts = (collection.masks > 0).to(torch.uint8) * 3
@@ -73,7 +73,7 @@ def test_parts_round_trip_and_go_with_a_collection_that_has_none(folder: Path, d
     save_collection(folder, collection, matches)
     assert load_collection(folder)[0].parts is None
     assert not list((folder / "parts").iterdir())
-    with pytest.raises(ValueError, match="field 'parts': expected torch.uint8"):
+    with pytest.raises(ValueError, match=r"field 'parts': expected torch\.uint8"):
         dataclasses.replace(collection, parts=parts.int())
 
 

@@ -20,7 +20,7 @@ from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointEr
 from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import draw_batch
 from asic_flow.paper.model import total_loss
-from asic_flow.paper.training import DivergedError, Training, centred
+from asic_flow.paper.training import DivergedError, Gauge, Training
 from asic_flow.train import AlignmentError, describe_maps
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ def test_a_map_depends_on_its_photo_alone(drawn: DrawnCollection) -> None:
 def test_maps_make_an_alignment_in_the_canonical_gauge(drawn: DrawnCollection, tmp_path: Path) -> None:
     found = training(drawn).run()
     foreground = drawn.collection.foreground()
-    torch.testing.assert_close(centred(found.maps * 3 + 1, foreground), found.maps, atol=1e-4, rtol=0)
+    moved = found.maps * 3 + 1
+    torch.testing.assert_close(Gauge.of(moved, foreground).apply(moved), found.maps, atol=1e-4, rtol=0)
     fitted = describe_maps(
         drawn.collection, drawn.matches, found.maps, found.mirrored, found.support, AlignmentConfig()
     )

@@ -35,6 +35,33 @@ class DivergedError(AlignmentError):
 
 
 @dataclass(frozen=True, eq=False)
+class Gauge:
+    """The shift and scale that centre the foreground of all photos and give it a root-mean-square radius of 0.5.
+
+    Attributes:
+        centre: (2,) xy.
+        scale: () factor.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, flows: Tensor, foreground: Tensor) -> Gauge:
+        """The gauge of (N, H, W, 2) flows, in which every photo that has (N, H, W) foreground counts the same."""
+        weight = foreground / foreground.sum((1, 2), keepdim=True).clamp_min(1)
+        weight = weight / weight.sum().clamp_min(1e-12)
+        centre = (flows * weight[..., None]).sum((0, 1, 2))
+        radius = ((flows - centre).square().sum(-1) * weight).sum().sqrt()
+        return cls(centre, CANONICAL_RADIUS / radius.clamp_min(1e-9))
+
+    def apply(self, flows: Tensor) -> Tensor:
+        """Takes (..., 2) places to the gauge."""
+        placed: Tensor = (flows - self.centre) * self.scale
+        return placed
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedMaps:
     """What training found.
 
@@ -43,6 +70,7 @@ class TrainedMaps:
         mirrored: (N,) bool, photos whose map turns most of their object over.
         support: (N,) float32, the share of a photo's matches that fit the others.
         model: with the averaged weights that scored best.
+        gauge: what took the model's flow to these maps.
         score: the share of held-out matches whose ends lie within 0.1 canonical distance.
         steps: done in all.
     """
@@ -51,6 +79,7 @@ class TrainedMaps:
     mirrored: Tensor
     support: Tensor
     model: PaperModel
+    gauge: Gauge
     score: float
     steps: int
 
@@ -196,7 +225,9 @@ class Training:
         """The maps of the best scored weights."""
         if self.best:
             self.averaged.load_state_dict(self.best)
-        maps = self._maps()
+        flows = self.averaged.maps(self.data.images, self.collection.size_hw)
+        gauge = Gauge.of(flows, self.collection.foreground())
+        maps = gauge.apply(flows)
         match = self.fitting
         agreement = geman_mcclure(match_distances(maps, match).square(), WITHIN) * match.weight
         agreed, all_of_it = (
@@ -205,15 +236,13 @@ class Training:
         )
         support = torch.as_tensor(agreed) / torch.as_tensor(all_of_it).clamp_min(1e-12)
         mirrored = _mirrored(maps, self.collection.foreground())
-        return TrainedMaps(maps, mirrored, support.float(), self.averaged, self.best_score, self.step)
-
-    def _maps(self) -> Tensor:
-        maps = self.averaged.maps(self.data.images, self.collection.size_hw)
-        return centred(maps, self.collection.foreground())
+        return TrainedMaps(maps, mirrored, support.float(), self.averaged, gauge, self.best_score, self.step)
 
     def _score(self) -> float:
         """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
-        score = agreeing_share(self._maps(), self.held_out)
+        flows = self.averaged.maps(self.data.images, self.collection.size_hw)
+        maps = Gauge.of(flows, self.collection.foreground()).apply(flows)
+        score = agreeing_share(maps, self.held_out)
         if score > self.best_score:
             self.best_score, self.stale = score, 0
             self.best = {name: value.clone() for name, value in self.averaged.state_dict().items()}
@@ -262,19 +291,6 @@ class Training:
         raise DivergedError(
             f"step {self.step}: {name} is not finite{kept}. Lower the learning rate or the loss weights"
         )
-
-
-def centred(maps: Tensor, foreground: Tensor) -> Tensor:
-    """Maps (N, H, W, 2) moved and scaled so that the foreground (N, H, W) is centred with root-mean-square radius 0.5.
-
-    Every photo that has foreground counts the same.
-    """
-    weight = foreground / foreground.sum((1, 2), keepdim=True).clamp_min(1)
-    weight = weight / weight.sum().clamp_min(1e-12)
-    centre = (maps * weight[..., None]).sum((0, 1, 2))
-    radius = ((maps - centre).square().sum(-1) * weight).sum().sqrt()
-    placed: Tensor = (maps - centre) * (CANONICAL_RADIUS / radius.clamp_min(1e-9))
-    return placed
 
 
 def _num_parts(collection: ImageCollection) -> int:

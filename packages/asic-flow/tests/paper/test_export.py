@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.export import export_onnx
+from asic_flow.paper.training import Training
+
+if TYPE_CHECKING:
+    from conftest import DrawnCollection
+
+
+def test_the_exported_network_says_what_the_run_says(drawn: DrawnCollection, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript writes the file")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the file")
+    config = PaperConfig(
+        steps=3, photos_per_step=4, side=32, width=1 / 16, head="quarter", components=2, canonical_side=16, restarts=0
+    )
+    training = Training(drawn.collection, drawn.matches, config)
+    found = training.run()
+    path = tmp_path / "flow.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        export_onnx(found, path)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    images = training.data.images
+    for photos in (images, images[:1]):
+        (places,) = session.run(["places"], {"images": photos.numpy()})
+        with torch.no_grad():
+            flows = found.model.maps(photos, (8, 8))
+        np.testing.assert_allclose(places, found.gauge.apply(flows).numpy(), atol=1e-4)
+    assert [file.name for file in tmp_path.iterdir()] == ["flow.onnx"]
