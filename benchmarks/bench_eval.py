@@ -93,7 +93,7 @@ def accumulated(
         points += own_points.sum()
         ratios += (own_hits[asked].double() / own_points[asked, None]).sum(dim=0)
         pairs += asked.sum()
-    return (hits / points).tolist(), (ratios / pairs).tolist()
+    return (hits.double() / points).tolist(), (ratios / pairs).tolist()
 
 
 def must_agree(providers: list[Provider]) -> None:
