@@ -333,6 +333,41 @@ def test_bad_photos_are_all_named(folder: Path) -> None:
     assert [error.path.name for error in skipped] == ["empty.jpg", "page.png"]
 
 
+def test_every_kind_of_photo_is_taken_or_named(folder: Path, save: Save) -> None:
+    """All at once, in two threads; what each looks like is tested with the reader."""
+    root, pixels = folder / "all", np.full((20, 30, 3), 90, dtype=np.uint8)
+    pixels[5:15, 10:20] = 220
+    good = ["a/same stem.png", "b/same stem.png", "a/same stem.bmp", "new\nline [/].png", "\U0001f426.webp"]
+    for name in good:
+        save(f"all/{name}", pixels)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = orientation
+        save(f"all/exif{orientation}.png", pixels, exif=exif)
+    picture = Image.fromarray(pixels)
+    picture.convert("CMYK").save(root / "cmyk.jpg")
+    picture.convert("P").save(root / "palette.png", transparency=1)
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(root / "deep.png")
+    picture.save(root / "moving.webp", save_all=True, append_images=[picture.rotate(180)])
+    save("all/dot.png", pixels[:1, :1])
+    save("all/line.png", np.zeros((1, 5000, 3), dtype=np.uint8))
+    bad = {"empty.jpg": b"", "page.jpg": b"<!doctype html>", "cut.png": (root / "exif1.png").read_bytes()[:90]}
+    for name, content in bad.items():
+        (root / name).write_bytes(content)
+    Image.new("1", (20_000, 10_000)).save(root / "bomb.png")
+    refused: list[PhotoError] = []
+    collection, _ = extract_collection(list_photos(root), FeatureConfig(size=32, masks="none"), on_bad=refused.append)
+    assert sorted(error.path.name for error in refused) == sorted([*bad, "bomb.png"])
+    assert len(collection) == len(good) + 8 + 6
+    sizes = {photo.path: photo.size_hw for photo in collection.photos}
+    assert (sizes["exif1.png"], sizes["exif6.png"], sizes["line.png"], sizes["dot.png"]) == (
+        (20, 30),
+        (30, 20),
+        (1, 5000),
+        (1, 1),
+    )
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_photos(folder: Path, count: int) -> None:
     with pytest.raises(PhotosError, match=f"expected at least 2 photos, got {count}"):

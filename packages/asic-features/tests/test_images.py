@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +124,27 @@ def test_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(path)
     with pytest.raises(PhotoError, match=r"bomb\.png: is larger than 89 megapixels"):
         read_photo(path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_a_large_photo_takes_at_most_16_bytes_a_pixel(mode: str, tmp_path: Path) -> None:
+    """So that the largest that is not refused, 89.5 megapixels, takes less than 1.5 GB."""
+    side = 4000
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new(mode, (side, side)).save(tmp_path / "a.png", compress_level=1, exif=exif)
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from asic_features.images import fit_photo, inside_photo, pixels_sha256, read_photo, render\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"photo = read_photo(Path({str(tmp_path / 'a.png')!r}))\n"
+        "pixels_sha256(photo)\n"
+        "render(photo, fit_photo(photo.shape[:2], 256))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 / side**2 < 16
 
 
 def test_threads_share_what_they_do_about_warnings(picture: Pixels, save: Save, tmp_path: Path) -> None:

@@ -243,10 +243,13 @@ def _what_it_is(path: Path) -> str:
 def _to_rgb(path: Path, picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode == "I":
         # Pillow's own conversion clips at 255.
-        values = np.asarray(picture).astype(np.int64)
+        values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
             raise PhotoError(path, f"has 32-bit pixels up to {values.max()}: save it with 8 or 16 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        shrunk = np.empty(values.shape, dtype=np.uint8)
+        for row, wide in zip(shrunk, values, strict=True):  # row by row: a large photo is not widened as a whole
+            row[:] = (wide.astype(np.int64) + 128) // 257
+        return Image.fromarray(shrunk).convert("RGB")
     if picture.mode == "F":
         values = np.asarray(picture)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
