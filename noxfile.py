@@ -152,6 +152,14 @@ def gpu(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def study(session: nox.Session) -> None:
+    """Presets and baselines on the real photos of ASIC_REAL_DATA; writes docs/benchmarks.md; flags after --."""
+    if not os.environ.get("ASIC_REAL_DATA"):
+        session.skip("ASIC_REAL_DATA names no folder of real photos and weights")
+    run(session, "python", "benchmarks/study.py", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Benchmarks with every peer in one run: `nox -s bench -- match_cosine`; without a name, all of them."""
     known = sorted(path.stem.removeprefix("bench_") for path in Path("benchmarks").glob("bench_*.py"))

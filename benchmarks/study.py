@@ -1,0 +1,213 @@
+"""Every preset and baseline on real photos, with several seeds.
+
+    nox -s study [-- FLAGS]
+    ASIC_REAL_DATA=DATA python benchmarks/study.py [--seeds 3] [--sets cub-001,dogs] [--ablate] [--work FOLDER]
+
+Photos and weights are those that ASIC_REAL_DATA holds. Results go to `results/study--cpu.json` after every run, and as
+a table between the markers of `docs/benchmarks.md` at the end. A work folder that is given is gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asic_cli.__main__ import main as asic
+from asic_cli.evaluate import score_folder
+from asic_cli.folder import writing
+from asic_cli.recipes import PRESETS, Recipe, find_recipe, make_alignment
+from asic_flow import atomic
+from asic_flow.collection import identity, load_collection
+from asic_flow.paper.config import LossWeights
+from asic_flow.train import stay_silent
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results" / "study--cpu.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+MARKERS = ("<!-- study -->\n", "<!-- end -->")
+WEIGHTS = Path("weights/vit_tiny_in1k/vit_tiny_patch16_224_state_dict.pth")
+# The first 20 photos of a species by images.txt, cropped to their box; the dogs are cropped likewise.
+SETS = {
+    **{
+        f"cub-{species:03d}": ("CUB_200_2011", "--dataset", "cub", "--species", str(species), "--limit", "20")
+        for species in (1, 2, 3, 4)
+    },
+    "dogs": ("stanford_dogs", "--dataset", "stanford_dogs"),
+}
+# The published recipe at full size wants a GPU; `paper-small` stands for it here.
+ON_THE_CPU = tuple(preset for preset in PRESETS if preset != "paper")
+METHODS = {"box_copy": "copy the box position", "nearest_neighbour": "nearest neighbour", "mls": "moving least squares"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A recipe under a name, and whether it draws anything at random."""
+
+    name: str
+    recipe: Recipe
+    drawn: bool
+
+
+def variants(ablate: bool) -> Iterator[Variant]:
+    """The presets, and with `ablate` each with one thing changed."""
+    for preset in ON_THE_CPU:
+        recipe = find_recipe(preset, None)
+        yield Variant(preset, recipe, recipe.paper is not None)
+        if not ablate:
+            continue
+        if recipe.paper is None:
+            for what, change in (
+                ("affine maps only", {"stiffness": 1e4}),
+                ("one round", {"rounds": 1}),
+                ("no guide", {"guide": 0.0}),
+                ("matches not weighted by similarity", {"agreement_power": 0.0}),
+            ):
+                changed = dataclasses.replace(recipe.alignment, **change)
+                yield Variant(f"{preset}: {what}", dataclasses.replace(recipe, alignment=changed), drawn=False)
+            continue
+        for entry in dataclasses.fields(LossWeights):
+            on = getattr(recipe.paper.weights, entry.name) > 0
+            weights = dataclasses.replace(recipe.paper.weights, **{entry.name: 0.0 if on else 1.0})
+            paper = dataclasses.replace(recipe.paper, weights=weights)
+            name = f"{preset}: {'without' if on else 'with'} {entry.name}"
+            yield Variant(name, dataclasses.replace(recipe, paper=paper), drawn=True)
+
+
+def describe(data: Path, name: str, work: Path) -> Path:
+    """The collection of a set, made by `asic features`."""
+    folder, *flags = SETS[name]
+    collection = work / name
+    backbone = ("--backbone", "vit_tiny_p16", "--weights", str(data / WEIGHTS), "--device", "cpu")
+    if asic(["features", str(data / folder), *flags, *backbone, "--out", str(collection)]):
+        raise SystemExit(f"asic features failed on {name}")
+    return collection
+
+
+def measure(variant: Variant, collection_folder: Path, seed: int, work: Path) -> dict[str, Any]:
+    """Aligns and scores a collection; the seconds are those of the alignment alone."""
+    collection, matches = load_collection(collection_folder)
+    folder = work / f"{collection_folder.name}--{variant.name.replace(': ', '--').replace(' ', '-')}--{seed}"
+    named = {"collection": {"identity": identity(collection_folder)}}
+    with writing(folder, "run"):
+        started = time.monotonic()
+        alignment = make_alignment(
+            variant.recipe,
+            collection,
+            matches,
+            folder=folder,
+            fresh=False,
+            seed=seed,
+            device="cpu",
+            identity=named,
+            progress=stay_silent,
+        )
+        seconds = time.monotonic() - started
+        named["collection"]["path"] = os.path.relpath(collection_folder.resolve(), folder.resolve())
+        alignment.save(folder, {"seed": seed, **variant.recipe.as_json(), **named})
+    scores = score_folder(folder, seed=0)["methods"]
+    return {
+        "set": collection_folder.name,
+        "variant": variant.name,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "methods": {
+            name: {
+                "pck": found["pck"]["0.10"]["per_point"],
+                "cycle2": found["cycle"]["0.10"]["2"]["end"],
+                "cycle3": found["cycle"]["0.10"]["3"]["end"],
+            }
+            for name, found in scores.items()
+        },
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Rows of methods, columns of sets; mean, standard deviation over seeds in brackets, then both cycle scores."""
+    sets = [name for name in SETS if any(run["set"] == name for run in runs)]
+    lines = [
+        "| PCK@0.10 (2-cycle, 3-cycle) | " + " | ".join(sets) + " | seconds |",
+        "| --- |" + " --- |" * (len(sets) + 1),
+    ]
+    if not runs:
+        return "Not measured yet.\n"
+    names = list(dict.fromkeys(run["variant"] for run in runs))
+    rows = [(None, method, text) for method, text in METHODS.items()]
+    rows += [(name, method, f"{name}, {method}") for name in names for method in ("canonical", "combined")]
+    for name, method, text in rows:
+        cells = []
+        mine = [run for run in runs if name is None or run["variant"] == name]
+        for which in sets:
+            here = [run for run in mine if run["set"] == which]
+            cells.append(_cell([run["methods"][method] for run in here]))
+        seconds = [run["seconds"] for run in mine]
+        took = "" if name is None else f"{min(seconds):.0f} to {max(seconds):.0f}"
+        lines.append(f"| {text} | " + " | ".join(cells) + f" | {took} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: list[dict[str, float]]) -> str:
+    if not found:
+        return "not measured"
+    values = [100 * one["pck"] for one in found]
+    spread = f" ± {statistics.stdev(values):.1f}" if len(set(values)) > 1 else ""
+    cycles = ", ".join(f"{100 * statistics.mean(one[key] for one in found):.1f}" for key in ("cycle2", "cycle3"))
+    return f"{statistics.mean(values):.1f}{spread} ({cycles})"
+
+
+def write_page(runs: list[dict[str, Any]], where: str) -> None:
+    """Puts the table between the page's markers."""
+    text = PAGE.read_text()
+    start, end = text.index(MARKERS[0]) + len(MARKERS[0]), text.index(MARKERS[1])
+    atomic.write_bytes(PAGE, f"{text[:start]}{where}\n\n{table(runs)}{text[end:]}".encode())
+
+
+def study() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--variants", help="only these, by name, with commas between")
+    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--work", type=Path)
+    asked = parser.parse_args()
+    data = os.environ.get("ASIC_REAL_DATA")
+    if not data:
+        sys.exit("ASIC_REAL_DATA names no folder of real photos and weights: nothing to study here")
+    names = asked.sets.split(",")
+    if unknown := sorted(set(names) - set(SETS)):
+        sys.exit(f"no set called {unknown}; there are {sorted(SETS)}")
+    chosen = list(variants(asked.ablate))
+    if asked.variants is not None:
+        chosen = [variant for variant in chosen if variant.name in asked.variants.split(",")]
+    if not chosen:
+        sys.exit(f"no variant of that name; there are {[variant.name for variant in variants(ablate=True)]}")
+    runs: list[dict[str, Any]] = []
+    where = (
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        work = asked.work or Path(temporary)
+        for name in names:
+            collection = describe(Path(data), name, work)
+            for variant in chosen:
+                for seed in range(asked.seeds if variant.drawn else 1):
+                    runs.append(measure(variant, collection, seed, work))
+                    RESULTS.parent.mkdir(exist_ok=True)
+                    atomic.write_bytes(RESULTS, json.dumps({"where": where, "runs": runs}, indent=1).encode())
+    write_page(runs, f"Made by `nox -s study` on {where}.")
+
+
+if __name__ == "__main__":
+    study()
