@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,11 @@ def test_choices(root: Path) -> None:
 
 
 def test_crop_sides(root: Path) -> None:
-    assert asic_crop_sides(read_cub(root, 1)) == pytest.approx([44.0, 5.5, 8.8])
+    birds = read_cub(root, 1)
+    assert asic_crop_sides(birds) == pytest.approx([44.0, 5.5, 8.8])
+    boxless = replace(birds, images=(replace(birds.images[0], box_xyxy=None), *birds.images[1:]))
+    with pytest.raises(ValueError, match=r"^threshold 'box': expected a box for every image, got none for "):
+        asic_crop_sides(boxless)
 
 
 def test_unknown_species(root: Path) -> None:

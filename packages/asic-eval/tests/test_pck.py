@@ -240,3 +240,8 @@ def test_mirrored_needs_a_permutation(benchmark: KeypointBenchmark) -> None:
         pck(np.zeros((6, 4, 2)), plain, [0.1], mirrored=np.ones(6))
     with pytest.raises(ValueError, match=message + r"shape \(5,\)$"):
         pck(np.zeros((6, 4, 2)), benchmark, [0.1], mirrored=np.ones(5))
+
+
+def test_positions_beyond_all_numbers_are_misses(benchmark: KeypointBenchmark) -> None:
+    for far in (1e200, -1e308):
+        assert not pck(np.full((6, 4, 2), far), benchmark, [0.1]).hits.any()

@@ -132,8 +132,9 @@ def _levels(
     points: NDArray[np.float64], truth: NDArray[np.float64], length: NDArray[np.float64], alphas: NDArray[np.float64]
 ) -> NDArray[np.int16]:
     """(M,) how many of the increasing alphas are too strict for each point; NaN points fail all of them."""
-    difference = points - truth
-    distance = np.sqrt(difference[:, 0] ** 2 + difference[:, 1] ** 2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = points - truth
+        distance = np.sqrt(difference[:, 0] ** 2 + difference[:, 1] ** 2)
     level = np.zeros(len(points), dtype=np.int16)
     for alpha in alphas:
         level += ~(distance <= alpha * length)

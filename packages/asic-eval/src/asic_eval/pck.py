@@ -201,7 +201,8 @@ def distances(
     points: NDArray[np.float64], truth: NDArray[np.float64], unit: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(P, K) between points (P, K, 2) and truth (P, K, 2), in a unit (P, 2) along x and y."""
-    with np.errstate(invalid="ignore"):
+    # A distance too large for a number is infinite: no hit.
+    with np.errstate(invalid="ignore", over="ignore"):
         difference = (points - truth) / unit[:, None]
         return np.asarray(np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2))
 

@@ -154,7 +154,7 @@ def in_order_of(benchmark: KeypointBenchmark, category: CategoryPredictions, *, 
     if given == wanted:
         return category
     row_of = {pair: row for row, pair in enumerate(given)}
-    if len(row_of) != len(given) or len(set(wanted)) != len(wanted):
+    if len(row_of) != len(given):
         raise AnnotationError(file, benchmark.name, "expected each pair once, or all pairs in the benchmark's order")
     for source, target in wanted:
         if (source, target) not in row_of:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from asic_eval.benchmarks.image_size import read_image_size
 from asic_eval.fields import AnnotationError, Field, read_table
 from asic_eval.keypoints import ImageKeypoints, KeypointBenchmark, all_pairs, mirror_from_names, random_pairs
+from asic_eval.pck import threshold_lengths
 
 Split = Literal["train", "test"]
 
@@ -93,9 +94,11 @@ def asic_crop_sides(benchmark: KeypointBenchmark) -> NDArray[np.float64]:
 
     The box grown by 5 % of its width and height on each side, then made square: so 1.1 times the longer side. (ACSM's
     and ASIC's crops are rounded to whole pixels, which changes it by less than a pixel.)
+
+    Raises:
+        ValueError: An image has no box.
     """
-    boxes = np.array([image.box_xyxy for image in benchmark.images], dtype=np.float64).reshape(-1, 4)
-    return np.asarray(1.1 * (boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+    return 1.1 * threshold_lengths(benchmark, "box")
 
 
 def _by_id(path: Path, id_column: str, value_column: str) -> dict[int, Field]:
