@@ -6,7 +6,6 @@ Registers and the stack are read off the machine code: a spill, or more register
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import re
 import subprocess
@@ -64,33 +63,32 @@ class Variant(NamedTuple):
 
     def __str__(self) -> str:
         flags = [name.lower() for name, value in self.constants.items() if value is True]
-        return "-".join((self.kernel.removesuffix("_kernel"), *flags))
+        words = [value for value in self.constants.values() if isinstance(value, str)]
+        return "-".join((self.kernel.removesuffix("_kernel"), *words, *flags))
 
 
 def _module(operation: str):
     return importlib.import_module(f"asic_flow.kernels.{operation}._triton")
 
 
-def _split(config: dict[str, int]) -> tuple[dict[str, object], dict[str, int]]:
-    blocks = {name: value for name, value in config.items() if name.startswith(("BLOCK", "STAGES"))}
+def _split(config: dict[str, object]) -> tuple[dict[str, object], dict[str, int]]:
+    blocks = {name: value for name, value in config.items() if name.isupper()}
     return blocks, {name: value for name, value in config.items() if name not in blocks}
 
 
 def _matching() -> list[Variant]:
     module = _module("match_cosine")
     halves = (("p_rows", "*fp16"), ("p_columns", "*fp16"))
+    hopper = {"capabilities": (90,), "wgmma": True}
     variants = []
-    constants, options = _split(module.PACKED)
-    for depth in (32, 64):
-        sizes = {**constants, "BLOCK_D": depth}
-        variants.append(Variant("match_cosine", "packed_kernel", 255, sizes, options, halves, wgmma=True))
-    constants, options = _split(module.RESIDENT)
-    for width in (32, 192, 384, module.RESIDENT_WIDTH):
-        sizes = {**constants, "WIDTH": width, "BLOCK_D": math.gcd(width, 128)}
-        hopper = {"capabilities": (90,), "wgmma": True}
-        variants.append(Variant("match_cosine", "resident_kernel", 240, sizes, options, halves, **hopper))
-    constants, options = _split(module.EXACT)
-    variants.append(Variant("match_cosine", "exact_kernel", 255, constants, options))
+    for way, widths, registers, more in (
+        ("packed", (32, 64), 255, {"types": halves, "wgmma": True}),
+        ("resident", (32, 192, 384, module.RESIDENT_WIDTH), 240, {"types": halves, **hopper}),
+        ("exact", (32,), 255, {"absent": ("p_scale",)}),
+    ):
+        for width in widths:
+            constants, options = _split(module.configuration(way, width))
+            variants.append(Variant("match_cosine", "match_kernel", registers, constants, options, **more))
     constants, options = _split(module.RANK)
     for top_k in (1, 5, 16):
         slots = {"TOP_K": top_k, "SLOTS": triton.next_power_of_2(top_k)}

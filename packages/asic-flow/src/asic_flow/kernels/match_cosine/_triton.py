@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -20,10 +21,12 @@ from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
 # Half precision: a key is the score's upper 25 bits and a 7-bit lane or tile number, hence 128 of each at most.
 # The block of columns stays in shared memory where it fits beside two tiles of rows (Hopper: 227 KB), for then a tile
 # costs its rows alone; from 128 columns and rows that are read again, the second-level cache could not keep up.
-RESIDENT = {"BLOCK_M": 64, "BLOCK_N": 128, "STAGES": 2, "num_warps": 4, "enable_fp_fusion": True}
+WAYS: dict[str, dict[str, int]] = {
+    "resident": {"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 4, "num_stages": 2},
+    "packed": {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3},
+    "exact": {"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2},
+}
 RESIDENT_WIDTH = 416
-PACKED = {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
-EXACT = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
 RANK = {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
 SCORE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
 TILES_A_PART = 128
@@ -46,21 +49,6 @@ def _ordered(score):
 def _key(order, index):
     """Join an order and an index so that the greatest key is the highest order, the lowest index among equals."""
     return (order.to(tl.int64) << 32) | (index ^ 0x7FFFFFFF).to(tl.int64)
-
-
-@triton.jit
-def _assignment(p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M: tl.constexpr):
-    """Where a pair's sets begin, their sizes, the first row of a part and how many tiles it has."""
-    i_a = tl.load(p_pairs + 2 * i_pair)
-    i_b = tl.load(p_pairs + 2 * i_pair + 1)
-    start_a = tl.load(p_starts + i_a)
-    start_b = tl.load(p_starts + i_b)
-    num_rows = (tl.load(p_starts + i_a + 1) - start_a).to(tl.int32)
-    num_columns = (tl.load(p_starts + i_b + 1) - start_b).to(tl.int32)
-    tiles = tl.cdiv(tl.cdiv(num_rows, BLOCK_M), parts)
-    first_row = i_part * tiles * BLOCK_M
-    tiles = tl.minimum(tiles, tl.cdiv(num_rows - first_row, BLOCK_M))
-    return start_a, start_b, num_rows, num_columns, first_row, tiles
 
 
 @triton.jit
@@ -91,7 +79,21 @@ def _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_co
 
 
 @triton.jit
-def resident_kernel(
+def _exact_scores(
+    p_rows, p_columns, o_rows, o_columns, width, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """Products [BLOCK_M, BLOCK_N] of float32 rows and columns, in three tf32 products each."""
+    o_d = tl.arange(0, BLOCK_D)
+    score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start in range(0, width, BLOCK_D):
+        a = tl.load(p_rows + o_rows[:, None] * width + (start + o_d)[None, :])
+        b = tl.load(p_columns + o_columns[None, :] * width + (start + o_d)[:, None])
+        score = tl.dot(a, b, score, input_precision="tf32x3")
+    return score
+
+
+@triton.jit
+def match_kernel(
     p_rows,
     p_columns,
     p_starts,
@@ -102,19 +104,31 @@ def resident_kernel(
     p_scale,
     column_blocks,
     parts,
+    width,
+    WAY: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """As `packed_kernel`, with the block of columns kept in shared memory throughout."""
+    """Best keys of a block of columns over a part of the rows of one pair, and of those rows over the block.
+
+    Three ways: `"resident"` packs keys and keeps the block of columns, of a WIDTH known beforehand, in shared memory;
+    `"packed"` packs keys; `"exact"` works in float32, with whole scores for keys.
+    """
     i_part = tl.program_id(0) % parts
     i_pair = tl.program_id(0) // (parts * column_blocks)
     first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
-    start_a, start_b, num_rows, num_columns, first_row, tiles = _assignment(
-        p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M
-    )
+    i_a = tl.load(p_pairs + 2 * i_pair)
+    i_b = tl.load(p_pairs + 2 * i_pair + 1)
+    start_a = tl.load(p_starts + i_a)
+    start_b = tl.load(p_starts + i_b)
+    num_rows = (tl.load(p_starts + i_a + 1) - start_a).to(tl.int32)
+    num_columns = (tl.load(p_starts + i_b + 1) - start_b).to(tl.int32)
+    tiles = tl.cdiv(tl.cdiv(num_rows, BLOCK_M), parts)
+    first_row = i_part * tiles * BLOCK_M
+    tiles = tl.minimum(tiles, tl.cdiv(num_rows - first_row, BLOCK_M))
     p_row_key = p_keys + tl.load(p_row_keys + i_pair)
     p_column_key = p_keys + tl.load(p_column_keys + i_pair)
     if (first_column < num_columns) & (first_row < num_rows):
@@ -123,129 +137,61 @@ def resident_kernel(
         o_d = tl.arange(0, BLOCK_D)
         # Lanes past the end repeat the last column: whichever of them wins, that column has won. The same for rows.
         o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
-        columns = ()
-        for i_depth in tl.static_range(WIDTH // BLOCK_D):
-            values = tl.load(p_columns + o_columns[None, :] * WIDTH + (i_depth * BLOCK_D + o_d)[:, None])
-            columns = columns + (values,)  # type: ignore[assignment]  # noqa: RUF005 - Triton knows no unpacking here
-        scale = tl.load(p_scale)
-        # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
-        best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
-        for i_tile in tl.range(0, tiles, num_stages=STAGES):
-            tile_row = first_row + i_tile * BLOCK_M
-            o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
-            score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-            for i_depth in tl.static_range(WIDTH // BLOCK_D):
-                a = tl.load(p_rows + o_rows[:, None] * WIDTH + (i_depth * BLOCK_D + o_d)[None, :])
-                score = tl.dot(a, columns[i_depth], score)
-            top, best = _pack(score, scale, best, o_n, i_tile)
-            _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
-        _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns)
-
-
-@triton.jit
-def packed_kernel(
-    p_rows,
-    p_columns,
-    p_starts,
-    p_pairs,
-    p_keys,
-    p_row_keys,
-    p_column_keys,
-    p_scale,
-    column_blocks,
-    parts,
-    width,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    """Best keys of a block of columns over a part of the rows of one pair, and of those rows over the block."""
-    i_part = tl.program_id(0) % parts
-    i_pair = tl.program_id(0) // (parts * column_blocks)
-    first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
-    start_a, start_b, num_rows, num_columns, first_row, tiles = _assignment(
-        p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M
-    )
-    p_row_key = p_keys + tl.load(p_row_keys + i_pair)
-    p_column_key = p_keys + tl.load(p_column_keys + i_pair)
-    if (first_column < num_columns) & (first_row < num_rows):
-        o_m = tl.arange(0, BLOCK_M)
-        o_n = tl.arange(0, BLOCK_N)
-        o_d = tl.arange(0, BLOCK_D)
-        o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
-        # of shape [BLOCK_D, BLOCK_N]
-        p_b = p_columns + o_columns[None, :] * width + o_d[:, None]
-        scale = tl.load(p_scale)
-        best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
-        depth = width // BLOCK_D
-        score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        # One loop over tiles and depth, so that loads run ahead across tiles.
-        for step in range(tiles * depth):
-            i_tile = step // depth
-            i_depth = step % depth
-            tile_row = first_row + i_tile * BLOCK_M
-            o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
-            a = tl.load(p_rows + o_rows[:, None] * width + (i_depth * BLOCK_D + o_d)[None, :])
-            b = tl.load(p_b + i_depth * BLOCK_D)
-            score = tl.dot(a, b, score)
-            if i_depth == depth - 1:
-                top, best = _pack(score, scale, best, o_n, i_tile)
-                _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
+        if WAY == "exact":
+            best_score = tl.full([BLOCK_N], float("-inf"), tl.float32)
+            best_row = tl.zeros([BLOCK_N], tl.int32)
+            for i_tile in range(tiles):
+                tile_row = first_row + i_tile * BLOCK_M
+                o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
+                score = _exact_scores(p_rows, p_columns, o_rows, o_columns, width, BLOCK_M, BLOCK_N, BLOCK_D)
+                top = tl.max(score, 1)
+                lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
+                key = _key(_ordered(top), tl.minimum(first_column + lane, num_columns - 1))
+                tl.atomic_max(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
+                top = tl.max(score, 0)
+                lane = tl.min(tl.where(score == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
+                better = top > best_score
+                best_score = tl.where(better, top, best_score)
+                best_row = tl.where(better, tile_row + lane, best_row)
+            key = _key(_ordered(best_score), tl.minimum(best_row, num_rows - 1))
+            tl.atomic_max(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
+        else:
+            scale = tl.load(p_scale)
+            # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
+            best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
+            if WAY == "resident":
+                columns = ()
+                for i_depth in tl.static_range(WIDTH // BLOCK_D):
+                    values = tl.load(p_columns + o_columns[None, :] * WIDTH + (i_depth * BLOCK_D + o_d)[:, None])
+                    columns = columns + (values,)  # type: ignore[assignment]  # noqa: RUF005 - no unpacking in Triton
+                for i_tile in tl.range(0, tiles, num_stages=STAGES):
+                    tile_row = first_row + i_tile * BLOCK_M
+                    o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
+                    score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+                    for i_depth in tl.static_range(WIDTH // BLOCK_D):
+                        a = tl.load(p_rows + o_rows[:, None] * WIDTH + (i_depth * BLOCK_D + o_d)[None, :])
+                        score = tl.dot(a, columns[i_depth], score)
+                    top, best = _pack(score, scale, best, o_n, i_tile)
+                    _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
+            else:
+                # of shape [BLOCK_D, BLOCK_N]
+                p_b = p_columns + o_columns[None, :] * width + o_d[:, None]
+                depth = width // BLOCK_D
                 score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns)
-
-
-@triton.jit
-def exact_kernel(
-    p_rows,
-    p_columns,
-    p_starts,
-    p_pairs,
-    p_keys,
-    p_row_keys,
-    p_column_keys,
-    column_blocks,
-    parts,
-    width,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    """As `packed_kernel`, in float32, with whole scores for keys."""
-    i_part = tl.program_id(0) % parts
-    i_pair = tl.program_id(0) // (parts * column_blocks)
-    first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
-    start_a, start_b, num_rows, num_columns, first_row, tiles = _assignment(
-        p_starts, p_pairs, i_pair, i_part, parts, BLOCK_M
-    )
-    p_row_key = p_keys + tl.load(p_row_keys + i_pair)
-    p_column_key = p_keys + tl.load(p_column_keys + i_pair)
-    if (first_column < num_columns) & (first_row < num_rows):
-        o_m = tl.arange(0, BLOCK_M)
-        o_n = tl.arange(0, BLOCK_N)
-        o_d = tl.arange(0, BLOCK_D)
-        o_columns = start_b + tl.minimum(first_column + o_n, num_columns - 1)
-        best_score = tl.full([BLOCK_N], float("-inf"), tl.float32)
-        best_row = tl.zeros([BLOCK_N], tl.int32)
-        for i_tile in range(tiles):
-            tile_row = first_row + i_tile * BLOCK_M
-            o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
-            score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-            for start in range(0, width, BLOCK_D):
-                a = tl.load(p_rows + o_rows[:, None] * width + (start + o_d)[None, :])
-                b = tl.load(p_columns + o_columns[None, :] * width + (start + o_d)[:, None])
-                score = tl.dot(a, b, score, input_precision="tf32x3")
-            top = tl.max(score, 1)
-            lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
-            key = _key(_ordered(top), tl.minimum(first_column + lane, num_columns - 1))
-            tl.atomic_max(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
-            top = tl.max(score, 0)
-            lane = tl.min(tl.where(score == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
-            better = top > best_score
-            best_score = tl.where(better, top, best_score)
-            best_row = tl.where(better, tile_row + lane, best_row)
-        key = _key(_ordered(best_score), tl.minimum(best_row, num_rows - 1))
-        tl.atomic_max(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
+                # One loop over tiles and depth, so that loads run ahead across tiles.
+                for step in range(tiles * depth):
+                    i_tile = step // depth
+                    i_depth = step % depth
+                    tile_row = first_row + i_tile * BLOCK_M
+                    o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
+                    a = tl.load(p_rows + o_rows[:, None] * width + (i_depth * BLOCK_D + o_d)[None, :])
+                    b = tl.load(p_b + i_depth * BLOCK_D)
+                    score = tl.dot(a, b, score)
+                    if i_depth == depth - 1:
+                        top, best = _pack(score, scale, best, o_n, i_tile)
+                        _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
+                        score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+            _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns)
 
 
 @triton.jit
@@ -266,7 +212,6 @@ def rank_kernel(
     """Best TOP_K columns of a block of rows, in no order; SLOTS is the power of two that holds them."""
     o_m = tl.arange(0, BLOCK_M)
     o_n = tl.arange(0, BLOCK_N)
-    o_d = tl.arange(0, BLOCK_D)
     o_slots = tl.arange(0, SLOTS)
     first_row = tl.program_id(0) * BLOCK_M
     o_rows = tl.minimum(first_row + o_m, num_rows - 1).to(tl.int64)
@@ -276,11 +221,7 @@ def rank_kernel(
     kept_index = tl.zeros([BLOCK_M, SLOTS], tl.int32)
     for first_column in range(0, num_columns, BLOCK_N):
         o_columns = tl.minimum(first_column + o_n, num_columns - 1).to(tl.int64)
-        score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        for start in range(0, width, BLOCK_D):
-            a = tl.load(p_rows + o_rows[:, None] * width + (start + o_d)[None, :])
-            b = tl.load(p_columns + o_columns[None, :] * width + (start + o_d)[:, None])
-            score = tl.dot(a, b, score, input_precision="tf32x3")
+        score = _exact_scores(p_rows, p_columns, o_rows, o_columns, width, BLOCK_M, BLOCK_N, BLOCK_D)
         score = tl.where((first_column + o_n < num_columns)[None, :], score, float("-inf"))
         for _ in tl.static_range(TOP_K):
             top = tl.max(score, 1)
@@ -384,6 +325,14 @@ def match_pairs(
     return ends, index_a, index_b, score
 
 
+def configuration(way: str, width: int) -> dict[str, Any]:
+    """Return the constants and launch options of `match_kernel`; only the resident way is compiled for one width."""
+    depth = {"resident": 128, "packed": 64, "exact": 32}[way]
+    stages = WAYS[way]["num_stages"]
+    constants = {"WAY": way, "WIDTH": width if way == "resident" else 0, "STAGES": stages}
+    return WAYS[way] | constants | {"BLOCK_D": math.gcd(width, depth), "enable_fp_fusion": True}
+
+
 def _is_hopper(device: torch.device) -> bool:
     """Say whether a device has Hopper's shared memory; the interpreter has as much as it likes."""
     return device.type == "cpu" or torch.cuda.get_device_capability(device)[0] == 9
@@ -411,17 +360,14 @@ def _match_group(
     keys = torch.full((int(ends[-1]),), torch.iinfo(torch.int64).min, device=offsets.device)
     most_rows, most_columns = sizes.amax(0).tolist()
     width = operands.rows.shape[1]
-    if half and width <= RESIDENT_WIDTH and _is_hopper(keys.device):
-        kernel, config = resident_kernel, RESIDENT | {"BLOCK_D": math.gcd(width, 128), "WIDTH": width}
-    elif half:
-        kernel, config = packed_kernel, PACKED | {"BLOCK_D": math.gcd(width, 64), "width": width}
-    else:
-        kernel, config = exact_kernel, EXACT | {"width": width}
+    way = "exact"
+    if half:
+        way = "resident" if width <= RESIDENT_WIDTH and _is_hopper(keys.device) else "packed"
+    config = configuration(way, width)
     column_blocks = triton.cdiv(most_columns, config["BLOCK_N"])
     parts = triton.cdiv(triton.cdiv(most_rows, config["BLOCK_M"]), TILES_A_PART)
     if column_blocks * parts:
-        scale = (operands.scale,) if half else ()
-        kernel[(len(pairs) * column_blocks * parts,)](
+        match_kernel[(len(pairs) * column_blocks * parts,)](
             operands.rows,
             operands.columns,
             offsets,
@@ -429,9 +375,10 @@ def _match_group(
             keys,
             row_keys,
             column_keys,
-            *scale,
+            operands.scale if half else None,
             column_blocks,
             parts,
+            width,
             **config,
         )
     pair = torch.repeat_interleave(torch.arange(len(pairs), device=keys.device), sizes[:, 0])

@@ -102,6 +102,40 @@ def _cell(coordinate, size, ZEROS: tl.constexpr):
 
 
 @triton.jit
+def _corners(
+    p_points,
+    p_affine,
+    p_mask,
+    i_sample,
+    height,
+    width,
+    height_in,
+    width_in,
+    height_out,
+    width_out,
+    ZEROS: tl.constexpr,
+    RESIZE: tl.constexpr,
+    AFFINE: tl.constexpr,
+    MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Where a block of one sample's points lies in the image, and what the mask leaves of each.
+
+    Points and which of them are there; then, for x and for y, the lower pixel of the cell, the weight of the upper one,
+    whether each lies inside and the cell's slope; and the factor.
+    """
+    num_points = height_out * width_out
+    # of shape [BLOCK]; lanes past the end repeat the last point and are not stored.
+    o_lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    o_points = tl.minimum(o_lanes, num_points - 1)
+    u, v = _placed(p_points, p_affine, i_sample, o_points, width_in, height_in, width_out, height_out, RESIZE, AFFINE)
+    factor = tl.full([BLOCK], 1.0, tl.float32)
+    if MASK:
+        factor = tl.load(p_mask + i_sample * num_points + o_points)
+    return o_points, o_lanes < num_points, _cell(u, width, ZEROS), _cell(v, height, ZEROS), factor
+
+
+@triton.jit
 def warp_kernel(
     p_sample,
     p_image,
@@ -125,17 +159,13 @@ def warp_kernel(
     """Sample all channels at a block of one sample's points."""
     num_points = height_out * width_out
     i_sample = tl.program_id(1).to(tl.int64)
-    # of shape [BLOCK]; lanes past the end repeat the last point and are not stored.
-    o_lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    m_points = o_lanes < num_points
-    o_points = tl.minimum(o_lanes, num_points - 1)
-    u, v = _placed(p_points, p_affine, i_sample, o_points, width_in, height_in, width_out, height_out, RESIZE, AFFINE)
-    left, across, m_left, m_right, _ = _cell(u, width, ZEROS)
-    top, down, m_top, m_bottom, _ = _cell(v, height, ZEROS)
+    sizes = (height, width, height_in, width_in, height_out, width_out)
+    o_points, m_points, cell_x, cell_y, factor = _corners(
+        p_points, p_affine, p_mask, i_sample, *sizes, ZEROS, RESIZE, AFFINE, MASK, BLOCK
+    )
+    left, across, m_left, m_right, _ = cell_x
+    top, down, m_top, m_bottom, _ = cell_y
     o_corner = top * width + left
-    factor = tl.full([BLOCK], 1.0, tl.float32)
-    if MASK:
-        factor = tl.load(p_mask + i_sample * num_points + o_points)
     weight_a = (1 - down) * (1 - across) * factor
     weight_b = (1 - down) * across * factor
     weight_c = down * (1 - across) * factor
@@ -193,21 +223,17 @@ def warp_backward_kernel(
     """Gradients of the image (summed in place) and of the placed points for a block of one sample's points."""
     num_points = height_out * width_out
     i_sample = tl.program_id(1).to(tl.int64)
-    # of shape [BLOCK]
-    o_lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    m_points = o_lanes < num_points
-    o_points = tl.minimum(o_lanes, num_points - 1)
-    u, v = _placed(p_points, p_affine, i_sample, o_points, width_in, height_in, width_out, height_out, RESIZE, AFFINE)
-    left, across, m_left, m_right, slope_x = _cell(u, width, ZEROS)
-    top, down, m_top, m_bottom, slope_y = _cell(v, height, ZEROS)
+    sizes = (height, width, height_in, width_in, height_out, width_out)
+    o_points, m_points, cell_x, cell_y, factor = _corners(
+        p_points, p_affine, p_mask, i_sample, *sizes, ZEROS, RESIZE, AFFINE, MASK, BLOCK
+    )
+    left, across, m_left, m_right, slope_x = cell_x
+    top, down, m_top, m_bottom, slope_y = cell_y
     m_a = m_top & m_left
     m_b = m_top & m_right
     m_c = m_bottom & m_left
     m_d = m_bottom & m_right
     o_corner = top * width + left
-    factor = tl.full([BLOCK], 1.0, tl.float32)
-    if MASK:
-        factor = tl.load(p_mask + i_sample * num_points + o_points)
     unit = 1.0
     if FIXED:
         unit = tl.exp2(tl.load(p_exponent))
