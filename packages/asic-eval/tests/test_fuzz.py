@@ -10,12 +10,19 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from asic_eval import AnnotationError, CategoryPredictions, Predictions, read_predictions, write_predictions
+from asic_eval import (
+    AnnotationError,
+    CategoryPredictions,
+    KeypointBenchmark,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
 from asic_eval.__main__ import main
 from asic_eval.arrays import write_arrays
 from asic_eval.benchmarks.acsm import read_acsm_cub
@@ -32,6 +39,7 @@ from asic_eval.summary import read_summary
 
 MUTATIONS = int(os.environ.get("ASIC_FUZZ_MUTATIONS", "2000"))
 THROUGH_THE_COMMAND_LINE = 200
+EACH_THROUGH_THE_COMMAND_LINE = MUTATIONS // 100
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x40\x00\x00\x00\x40"
 WORDS = [
@@ -337,3 +345,52 @@ def test_never_a_traceback_through_the_command_line(tmp_path: Path, capsys: pyte
             assert captured.err.count("\n") == 1
         path.write_bytes(original)
     assert codes == {0, 2}
+
+
+# What the command is told of each format's file, and of the folder it lies in.
+BENCHMARKS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "spair image": lambda _, root: ["spair", "--root", str(root), "--category", "creature"],
+    "spair layout": lambda _, root: ["spair", "--root", str(root), "--category", "creature"],
+    "cub images": lambda _, root: ["cub", "--root", str(root), "--category", "001.A"],
+    "cub points": lambda _, root: ["cub", "--root", str(root), "--category", "1"],
+    "image header": lambda _, root: ["cub", "--root", str(root), "--category", "001.A"],
+    "coco": lambda file, _: ["coco", "--annotations", str(file), "--category", "cat"],
+    "stanford dogs": lambda _, root: ["stanford-dogs", "--root", str(root)],
+    "pf-pascal": lambda file, root: ["pf-pascal", "--annotations", str(file), "--root", str(root)],
+    "pf-willow": lambda file, root: ["pf-willow", "--annotations", str(file), "--root", str(root)],
+    "own csv": lambda file, root: ["csv", "--annotations", str(file), "--root", str(root)],
+    "own json": lambda file, _: ["json", "--annotations", str(file)],
+    "tracks": lambda file, _: ["tracks", "--annotations", str(file)],
+    "ap10k pair": lambda _, root: ["ap10k-pairs", "--root", str(root), "--category", "cat"],
+    "ap10k image": lambda _, root: ["ap10k-pairs", "--root", str(root), "--category", "cat"],
+    "acsm": lambda file, _: ["acsm-cub", "--annotations", str(file)],
+}
+
+
+@pytest.mark.parametrize("name", [*BENCHMARKS, "summary", "run summary"])
+def test_no_format_gives_a_traceback_through_the_command_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, read = CASES[name](tmp_path)
+    original = path.read_bytes()
+    if name in BENCHMARKS:
+        arguments = BENCHMARKS[name](path, tmp_path)
+        benchmark = cast(KeypointBenchmark, read())
+        perfect = np.nan_to_num(benchmark.points_image[benchmark.pairs[:, 1]])
+        answers = CategoryPredictions.of(benchmark, perfect)
+        names = {*arguments, "own", "tracks", "dog", "cub"}
+        write_predictions(tmp_path / "answers.npz", Predictions("m", dict.fromkeys(names, answers)))
+        command = ["score", str(tmp_path / "answers.npz"), "--benchmark", *arguments, "--missing", "miss"]
+    else:
+        command = ["table", str(path)]
+    assert main(command) == 0
+    capsys.readouterr()
+    rng = random.Random(name)
+    codes = set()
+    for _ in range(EACH_THROUGH_THE_COMMAND_LINE):
+        path.write_bytes((mutated_json if path.suffix == ".json" else mutated_bytes)(original, rng))
+        codes.add(main(command))
+        captured = capsys.readouterr()
+        assert captured.err == "" or (captured.err.startswith("error: ") and captured.err.count("\n") == 1)
+    assert codes <= {0, 2}
+    assert 2 in codes
