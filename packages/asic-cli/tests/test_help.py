@@ -10,7 +10,20 @@ from typer.testing import CliRunner
 
 from asic_cli.app import app
 
-COMMANDS = ["features", "train", "eval", "transfer", "add", "view", "edit", "animate", "demo", "doctor", "weights"]
+COMMANDS = [
+    "features",
+    "train",
+    "eval",
+    "transfer",
+    "add",
+    "view",
+    "edit",
+    "animate",
+    "compare",
+    "demo",
+    "doctor",
+    "weights",
+]
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -9,6 +9,7 @@ import typer
 from asic_cli import data, weights
 from asic_cli.add import add
 from asic_cli.animate import animate
+from asic_cli.compare import compare
 from asic_cli.console import write_data
 from asic_cli.demo import demo
 from asic_cli.doctor import doctor
@@ -44,7 +45,7 @@ def asic(
 ) -> None:
     """Align a few photos of one kind of object, without labels.
 
-    photos -> features -> collection -> train -> run -> eval, transfer, view, edit, animate
+    photos -> features -> collection -> train -> run -> eval, transfer, view, edit, animate, compare
     """
     del show_version
 
@@ -57,6 +58,7 @@ app.command()(add)
 app.command()(view)
 app.command()(edit)
 app.command()(animate)
+app.command()(compare)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(weights.app, name="weights")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from asic_cli.breakdown import break_down
 from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
 from asic_cli.viewer.details import breakdown_tables, truth_data
+from asic_cli.viewer.page import assemble
 from asic_cli.viewer.scores import headline, score_panel, signed
 from asic_cli.viewer.sections import text
 from asic_cli.viewer.textures import viewer_data
@@ -25,7 +22,6 @@ from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
 from asic_flow.views import mean_pairwise_iou
 
-# In the order in which they are joined: a file may use what those before it define.
 _SCRIPTS = (
     "dom",
     "frames",
@@ -74,16 +70,14 @@ def write_report(
             f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
         )
     window = open_window(alignment)
-    script = _script()
     breakdown = None if truth is None else break_down(collection, alignment, truth)
-    page = Template(_asset("page.html")).substitute(
+    page = assemble(
+        "page.html",
+        _SCRIPTS,
         title=text(title),
-        script=script,
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         data=viewer_data(
             matches, alignment, window, None if truth is None or breakdown is None else truth_data(truth, breakdown)
         ),
-        style=_asset("style.css"),
         facts=_facts(collection, summary),
         averages=sections.averages(collection, alignment, window),
         figures=_figures(mean_pairwise_iou(alignment.foreground), mean_pairwise_iou(window.visible), summary),
@@ -98,7 +92,7 @@ def write_report(
         flags=sections.flag_table(alignment),
         settings=text(json.dumps(collection.settings, indent=1, ensure_ascii=True)).replace("␊", "\n"),
     )
-    atomic.write_bytes(path, page.encode())
+    atomic.write_bytes(path, page)
 
 
 def _facts(collection: ImageCollection, summary: Mapping[str, Any]) -> str:
@@ -126,13 +120,3 @@ def _figures(iou_before: float, iou_after: float, summary: Mapping[str, Any]) ->
     before, after = overlap.get("mask_iou_before", iou_before), overlap.get("mask_iou_after", iou_after)
     figures.append((f"{100 * before:.0f} → {100 * after:.0f} %", "overlap of the objects, before and after"))
     return "".join(f"<div><strong>{value}</strong><span>{label}</span></div>" for value, label in figures)
-
-
-def _script() -> str:
-    """The viewer's modules as one script. The page's policy lets this very text run and nothing else."""
-    modules = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
-    return f'(() => {{\n"use strict";\n{modules}}})();'
-
-
-def _asset(name: str) -> str:
-    return files("asic_cli.viewer").joinpath(name).read_text("utf-8")

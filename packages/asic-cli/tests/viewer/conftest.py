@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +23,28 @@ from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
 
+BROWSER = os.environ.get("ASIC_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
+DEMANDED = "ASIC_BROWSER" in os.environ
+HAS_DRIVER = importlib.util.find_spec("playwright") is not None
+
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_TIME_FRAMES = """
+    window.frameTimes = [];
+    const ask = window.requestAnimationFrame.bind(window);
+    window.requestAnimationFrame = (job) => ask((now) => {
+        const start = performance.now();
+        job(now);
+        window.frameTimes.push(performance.now() - start);
+    });
+"""
 HOSTILE_NAMES = (
     "<script>alert(1)</script>.png",
     "line\nbreak.png",
@@ -72,3 +100,46 @@ def summary() -> dict[str, Any]:
         "alignment": {"mask_iou_before": 0.25, "mask_iou_after": 0.5},
         "methods": {"combined": scores(0.612), "nearest_neighbour": scores(0.401), "canonical": scores(0.333)},
     }
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium. Without it or its driver tests are skipped; a set ASIC_BROWSER names it and makes that a failure."""
+    if not (BROWSER and HAS_DRIVER) and not DEMANDED:
+        pytest.skip("needs chromium and playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=list(_ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened() -> Any:
+    """Opens a page. Afterwards: it logged no error, opened no dialogue and asked for nothing but itself."""
+    return _opened
+
+
+@contextmanager
+def _opened(browser: Any, report: Path) -> Iterator[Any]:
+    complaints: list[str] = []
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.add_init_script(_TIME_FRAMES)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("data:", "blob:", report.as_uri())) else complaints.append(request.url)
+        ),
+    )
+    page.goto(report.as_uri())
+    page.wait_for_selector("#viewer[data-ready]")
+    page.evaluate("document.getElementById('viewer').scrollIntoView()")
+    yield page
+    page.close()
+    assert complaints == []

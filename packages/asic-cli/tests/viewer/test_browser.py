@@ -1,19 +1,12 @@
-"""The viewer in a real browser: Chromium, headless, driven by Playwright.
-
-Without both the tests are skipped, but for a set ASIC_BROWSER, which names the browser and turns that into a failure.
-"""
+"""The viewer in a real browser: Chromium, headless, driven by Playwright."""
 
 from __future__ import annotations
 
 import base64
 import csv
-import importlib.util
 import json
-import os
-import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -27,30 +20,6 @@ from asic_cli.breakdown import break_down
 from asic_cli.report import write_report
 from asic_flow.matches import MatchSet
 
-BROWSER = os.environ.get("ASIC_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
-HAS_DRIVER = importlib.util.find_spec("playwright") is not None
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and HAS_DRIVER) and "ASIC_BROWSER" not in os.environ, reason="needs chromium and playwright"
-)
-
-_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-_TIME_FRAMES = """
-    window.frameTimes = [];
-    const ask = window.requestAnimationFrame.bind(window);
-    window.requestAnimationFrame = (job) => ask((now) => {
-        const start = performance.now();
-        job(now);
-        window.frameTimes.push(performance.now() - start);
-    });
-"""
 _NO_MATCHES = MatchSet(
     pairs=np.zeros((0, 2), np.int32),
     offsets=np.zeros(1, np.int64),
@@ -63,16 +32,6 @@ _TILES = "#viewer .tile[data-photo]"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=list(_ARGUMENTS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def report(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("browser") / "report.html"
     write_report(path, title="Tested", **vars(run), summary={})
@@ -80,34 +39,10 @@ def report(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(browser: Any, report: Path) -> Iterator[Any]:
+def page(browser: Any, opened: Any, report: Path) -> Iterator[Any]:
     """The open page. Afterwards: it logged no error, opened no dialogue and asked for nothing but itself."""
-    with _opened(browser, report) as page:
+    with opened(browser, report) as page:
         yield page
-
-
-@contextmanager
-def _opened(browser: Any, report: Path) -> Iterator[Any]:
-    complaints: list[str] = []
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.add_init_script(_TIME_FRAMES)
-    page.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(("data:", "blob:", report.as_uri())) else complaints.append(request.url)
-        ),
-    )
-    page.goto(report.as_uri())
-    page.wait_for_selector("#viewer[data-ready]")
-    page.evaluate("document.getElementById('viewer').scrollIntoView()")
-    yield page
-    page.close()
-    assert complaints == []
 
 
 def _screen(page: Any, run: Any, photo: int, point_px: Any) -> tuple[float, float]:
@@ -376,13 +311,15 @@ def test_frames_stay_short(page: Any) -> None:
     assert np.median(times) <= 8
 
 
-def test_photo_without_foreground_and_collection_without_matches(browser: Any, run: Any, tmp_path: Path) -> None:
+def test_photo_without_foreground_and_collection_without_matches(
+    browser: Any, opened: Any, run: Any, tmp_path: Path
+) -> None:
     foreground = run.alignment.foreground.clone()
     foreground[2] = False
     alignment = replace(run.alignment, foreground=foreground)
     changed = {**vars(run), "matches": _NO_MATCHES, "alignment": alignment}
     write_report(tmp_path / "r.html", title="", **changed, summary={})
-    with _opened(browser, tmp_path / "r.html") as page:
+    with opened(browser, tmp_path / "r.html") as page:
         for share in ("0", "1"):
             page.fill("#morph", share)
             page.mouse.move(*_screen(page, run, -1, (120, 120)))

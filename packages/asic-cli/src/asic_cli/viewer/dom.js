@@ -1,6 +1,6 @@
 // Small pieces of page: elements, files in, files out.
 
-const SVG = document.querySelector("svg").namespaceURI;
+const SVG = new DOMParser().parseFromString("<svg></svg>", "text/html").body.firstChild.namespaceURI;
 
 function svgElement(name, attributes = {}, parent = null) {
   const element = document.createElementNS(SVG, name);

@@ -19,7 +19,8 @@ function shortsOf(base64) {
 }
 
 class PhotoMap {
-  constructor(record) {
+  constructor(record, residualScale = data.residualScale) {
+    this.residualScale = residualScale;
     this.path = record.path;
     this.scale = record.scale;
     this.offset = record.offset;
@@ -100,7 +101,7 @@ class PhotoMap {
   find(canonical, sourceConfidence) {
     const found = this.search.nearest(canonical);
     if (found === null) return null;
-    const scale = data.residualScale ** 2;
+    const scale = this.residualScale ** 2;
     const agreement = Math.sqrt(sourceConfidence * this.confidenceAt([found.x, found.y]));
     return { x: found.x, y: found.y, confidence: (agreement * scale) / (scale + found.distance ** 2) };
   }

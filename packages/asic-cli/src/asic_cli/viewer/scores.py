@@ -15,6 +15,7 @@ METHOD_LABELS = {
     "combined": "Maps and descriptors",
 }
 BASELINE = "nearest_neighbour"
+_COMPARED = ("combined", "canonical", "nearest_neighbour")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,39 @@ def score_panel(summary: Mapping[str, Any]) -> str:
     )
 
 
+def comparison_table(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """Both runs' scores of what they differ in, and the second's gain; a sentence where either has none.
+
+    Args:
+        first: A summary.
+        second: Another.
+        names: What to call the two, as HTML.
+    """
+    ours, theirs = _methods(first), _methods(second)
+    rows = []
+    for method in _COMPARED:
+        for column in _COLUMNS:
+            before, after = (column.read(methods.get(method, {})) for methods in (ours, theirs))
+            if before is not None and after is not None:
+                kind = "gain loss" if after < before else "gain"
+                rows.append(
+                    f'<tr><th scope="row">{escape(METHOD_LABELS.get(method, method))}</th><td>{column.heading}</td>'
+                    f'{bar(before)}{bar(after)}<td class="{kind}">{signed(after - before)}</td></tr>'
+                )
+    if not rows:
+        return '<p class="quiet">At least one of the two was not scored; run `asic eval` on both.</p>'
+    return (
+        '<div class="scroll"><table class="scores"><thead><tr><th scope="col">Method</th><th scope="col">Score</th>'
+        f'<th scope="col">{names[0]}</th><th scope="col">{names[1]}</th><th scope="col">Gain</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def bar(value: float, note: str = "") -> str:
+    """A table cell with a percentage and a bar of its length."""
+    return f'<td><span class="bar" style="--share:{value:.1f}%"></span><span>{value:.1f}{note}</span></td>'
+
+
 def _row(
     name: str,
     scores: Mapping[str, Any],
@@ -124,12 +158,7 @@ def _row(
     gain = "" if difference is None else signed(difference)
     gain_kind = "gain loss" if difference is not None and difference < 0 else "gain"
     mark = ' <span class="badge good">default</span>' if name == default else ""
-    cells = "".join(
-        "<td>\N{EN DASH}</td>"
-        if value is None
-        else f'<td><span class="bar" style="--share:{value:.1f}%"></span><span>{value:.1f}</span></td>'
-        for value in values
-    )
+    cells = "".join("<td>\N{EN DASH}</td>" if value is None else bar(value) for value in values)
     label = escape(METHOD_LABELS.get(name, name))
     kind = ' class="default"' if name == default else ""
     return f'<tr{kind}><th scope="row">{label}{mark}</th>{cells}<td class="{gain_kind}">{gain}</td></tr>'

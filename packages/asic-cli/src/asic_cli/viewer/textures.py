@@ -36,17 +36,28 @@ def viewer_data(
     first. A match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1.
     `truth` is taken as it is.
     """
-    document = {
-        "size": list(alignment.size_hw),
+    document = map_data(alignment) | {
         "box": [round(edge, 6) for edge in window.box_xyxy],
         "wheelRadius": window.wheel_radius,
+        "pairs": _pairs(matches, alignment.size_hw),
+        "truth": truth,
+    }
+    return to_script_json(document)
+
+
+def map_data(alignment: Alignment) -> dict[str, Any]:
+    """The textures of all photos, and how to read them."""
+    return {
+        "size": list(alignment.size_hw),
         "residualScale": alignment.config.residual_scale,
         "mapSide": MAP_SIDE,
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
-        "pairs": _pairs(matches, alignment.size_hw),
-        "truth": truth,
     }
+
+
+def to_script_json(document: Mapping[str, Any]) -> str:
+    """JSON in ASCII that is safe inside a script element."""
     # "<" could end the element; everything else in JSON is harmless there.
     return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 

@@ -1,0 +1,87 @@
+"""The page of two runs in a real browser."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from asic_cli.compare import _page
+from asic_cli.runs import Run
+
+RUNS = "ours <b>", "theirs"
+
+
+@pytest.fixture(scope="module")
+def two(run: Any) -> tuple[Any, Any]:
+    """The run, and one whose maps are bent a little."""
+    bent = replace(run.alignment, maps=run.alignment.maps + 0.06 * torch.sin(5 * run.alignment.maps.flip(-1)))
+    return run.alignment, bent
+
+
+@pytest.fixture(scope="module")
+def page_file(run: Any, two: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    collection = replace(run.collection, settings={**run.collection.settings, "truth_sha256": None})
+    runs = [Run(folder, folder, "", collection, run.matches, alignment) for alignment in two]
+    (folder / "compare.html").write_bytes(_page(runs[0], runs[1], RUNS))
+    return folder / "compare.html"
+
+
+def test_both_sides_show_what_their_run_answers(browser: Any, opened: Any, page_file: Path, run: Any, two: Any) -> None:
+    with opened(browser, page_file) as page:
+        halves = {photo: page.locator(f".double[data-photo='{photo}'] .side") for photo in range(len(run.collection))}
+        rows, columns = np.nonzero(run.alignment.foreground[1].numpy())
+        point = np.array([columns[len(columns) // 2], rows[len(rows) // 2]])
+        picture = halves[1].nth(0).locator(".picture")
+        picture.scroll_into_view_if_needed()
+        box = picture.bounding_box()
+        height, width = run.alignment.size_hw
+        at = box["x"] + (point[0] + 0.5) / width * box["width"], box["y"] + (point[1] + 0.5) / height * box["height"]
+        page.mouse.move(*at)
+        page.wait_for_selector(".double[data-photo='0'] .side[data-x]")
+        page.wait_for_timeout(150)
+        start = [float(halves[1].nth(0).get_attribute(f"data-{axis}")) for axis in "xy"]
+        for photo in (0, 2, 4):
+            for side, alignment in enumerate(two):
+                answer = alignment.transfer([start], 1, photo, "canonical").points_image[0]
+                shown = [float(halves[photo].nth(side).get_attribute(f"data-{axis}")) for axis in "xy"]
+                assert np.hypot(*(answer - shown)) * run.collection.photos[photo].scale_xy[0] < 1
+        page.mouse.click(*at)
+        assert page.locator(".pin").count() == 2 * len(run.collection)
+        page.click("#pins-clear")
+        assert page.locator(".pin").count() == 0
+
+
+def _pixels(page: Any) -> Any:
+    data = page.locator(".double canvas").first.evaluate("canvas => canvas.toDataURL()")
+    return np.asarray(Image.open(BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(int)
+
+
+def test_heat_covers_the_objects(browser: Any, opened: Any, page_file: Path) -> None:
+    with opened(browser, page_file) as page:
+        before = _pixels(page)
+        page.check("#heat")
+        page.wait_for_timeout(300)
+        share = (np.abs(_pixels(page) - before).max(2) > 10).mean()
+        assert 0.03 < share < 0.7
+
+
+def test_pins_of_a_viewer_show_on_both_sides(browser: Any, opened: Any, page_file: Path, tmp_path: Path) -> None:
+    rows = "pin,photo,x,y,confidence,placed\r\nbeak,🐦/a.png,120,130,1,1\r\nbeak,,0.1,0.2,1,0\r\n"
+    (tmp_path / "pins.csv").write_text(rows, encoding="utf-8")
+    with opened(browser, page_file) as page:
+        page.set_input_files("#pins-file", tmp_path / "pins.csv")
+        page.locator("#message:not(:empty)").wait_for()
+        assert page.locator("#message").inner_text() == "1 pins read from pins.csv"
+        assert page.locator(".double[data-photo='4'] .pin").count() == 2
+        (tmp_path / "pins.csv").write_text("pin\r\n")
+        page.set_input_files("#pins-file", tmp_path / "pins.csv")
+        page.locator("#message", has_text="expected a file of pins").wait_for()
