@@ -34,7 +34,7 @@ def test_two_matches_made_by_hand(backend):
 @pytest.mark.parametrize("temperature", [1.0, 0.05])
 @pytest.mark.parametrize("num_matches", [1, 5, 33, 130])
 def test_loss_and_both_gradients_are_those_of_float64(backend, draw, monkeypatch, num_matches, temperature):
-    monkeypatch.setattr(_torch, "ROWS", 16)
+    monkeypatch.setattr(_torch, "BLOCK", 16 * num_matches)
     u, v, cotangent = draw(3, num_matches, 2), draw(3, num_matches, 2, seed=1), draw(3, num_matches, seed=2)
     valid = draw(3, num_matches, seed=3) > -0.5
     ends = [u.clone().requires_grad_(), v.clone().requires_grad_()]

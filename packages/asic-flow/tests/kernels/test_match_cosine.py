@@ -118,12 +118,60 @@ def test_duplicates_of_every_row_lose_to_the_first(backend, precision):
 @pytest.mark.parametrize("top_k", [1, 3, 40])
 def test_rankings_hold_the_k_best_both_ways_lowest_index_first(backend, top_k):
     a, b = on_a_lattice(40, 0), on_a_lattice(77, 100)
-    index_ab, score_ab, index_ba, score_ba = reference.rank_both_ways(a, b, top_k)
+    index_ab, score_ab, index_ba, score_ba = reference.rank_both_ways(a, b, top_k, None)
     found = match(backend, a, b, mutual=False, top_k=top_k)
     assert found.index_ab.tolist() == index_ab.tolist()
     assert found.score_ab.tolist() == score_ab.tolist()
     assert found.index_ba.tolist() == index_ba.tolist()
     assert found.score_ba.tolist() == score_ba.tolist()
+
+
+@pytest.mark.parametrize("top_k", [1, 4])
+def test_a_guide_biases_rankings_and_not_their_scores(backend, draw, top_k):
+    a, b, weight = draw(60, 16).float(), draw(50, 16, seed=1).float(), 0.5
+    points = draw(110, 2, seed=2).clamp(-1, 1).float()
+    guide = {"canonical_a": points[:60], "canonical_b": points[60:], "distance_weight": weight}
+    cosines = reference.similarity(a.double(), b.double())
+    biased = cosines - weight * torch.cdist(points[:60].double(), points[60:].double()).square()
+    found = match(backend, a, b, mutual=False, top_k=top_k, **guide)
+    for index, score, cosine, rank in (
+        (found.index_ab, found.score_ab, cosines, biased),
+        (found.index_ba, found.score_ba, cosines.T, biased.T),
+    ):
+        torch.testing.assert_close(rank.gather(1, index.cpu()), rank.topk(top_k, 1).values, rtol=0, atol=1e-5)
+        torch.testing.assert_close(score.cpu().double(), cosine.gather(1, index.cpu()), rtol=0, atol=1e-5)
+    assert found.index_ab.tolist() != match(backend, a, b, mutual=False, top_k=top_k).index_ab.tolist()
+
+
+@both_precisions
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_foreground_is_matched_as_its_rows_alone(backend, draw, precision, guided):
+    a, b, points = draw(60, 12).float(), draw(50, 12, seed=1).float(), draw(110, 2, seed=2).float()
+    kept_a, kept_b = draw(60, seed=3) > 0, draw(50, seed=4) > 0
+    a[~kept_a], b[~kept_b], points[~torch.cat((kept_a, kept_b))] = float("nan"), float("inf"), 0.0
+    rows, columns = kept_a.nonzero().squeeze(1), kept_b.nonzero().squeeze(1)
+    u, v, weight = points[:60], points[60:], 0.2
+    guide = {"canonical_a": u, "canonical_b": v, "distance_weight": weight} if guided else {}
+    guide_alone = {"canonical_a": u[rows], "canonical_b": v[columns], "distance_weight": weight} if guided else {}
+    alone = match(backend, a[rows], b[columns], precision=precision, **guide_alone)
+    masks = {"foreground_a": kept_a.to(backend.device), "foreground_b": kept_b.to(backend.device)}
+    found = match(backend, a, b, precision=precision, **masks, **guide)
+    assert found.index_a.tolist() == rows[alone.index_a.cpu()].tolist()
+    assert found.index_b.tolist() == columns[alone.index_b.cpu()].tolist()
+    assert torch.equal(found.score, alone.score)
+    one_side = match(backend, a[rows], b, precision=precision, foreground_b=masks["foreground_b"])
+    assert set(one_side.index_b.tolist()) <= set(columns.tolist())
+
+
+@both_precisions
+def test_a_foreground_of_nothing_matches_nothing(backend, precision):
+    nothing = torch.zeros(3, dtype=torch.bool, device=backend.device)
+    bad = torch.full((3, 4), float("nan"))
+    found = match(backend, bad, torch.ones(3, 4), precision=precision, foreground_a=nothing)
+    assert found.index_a.shape == found.index_b.shape == found.score.shape == (0,)
+    offsets, pairs = torch.tensor([0, 2, 3]), torch.tensor([[0, 1], [1, 0]])
+    ragged = match_cosine_pairs(bad.to(backend.device), offsets, pairs, foreground=nothing, impl=backend.impl)
+    assert ragged.offsets.tolist() == [0, 0, 0]
 
 
 @both_precisions
@@ -209,6 +257,30 @@ def test_the_input_is_left_alone_and_the_result_repeats(backend, draw, precision
     assert torch.equal(a, before)
     assert torch.equal(first.index_b, second.index_b)
     assert torch.equal(first.score, second.score)
+
+
+@both_precisions
+def test_the_foreground_of_a_collection_is_matched_as_each_pair_alone(backend, draw, precision):
+    sizes = [20, 1, 40, 17]
+    offsets = torch.tensor([0, *sizes]).cumsum(0)
+    flat, points = draw(sum(sizes), 12).float(), draw(sum(sizes), 2, seed=1).clamp(-1, 1).float()
+    foreground = draw(sum(sizes), seed=2) > 0
+    foreground[20] = False
+    flat[~foreground] = float("nan")
+    flat, points, foreground = (t.to(backend.device) for t in (flat, points, foreground))
+    pairs = torch.tensor([[0, 2], [1, 0], [3, 0], [2, 2]])
+    options = {"precision": precision, "impl": backend.impl, "distance_weight": 0.3}
+    found = match_cosine_pairs(flat, offsets, pairs, foreground=foreground, canonical=points, **options)
+    for position, (i, j) in enumerate(pairs.tolist()):
+        rows, columns = slice(offsets[i], offsets[i + 1]), slice(offsets[j], offsets[j + 1])
+        own = {"canonical_a": points[rows], "canonical_b": points[columns]}
+        masks = {"foreground_a": foreground[rows], "foreground_b": foreground[columns]}
+        alone = match_cosine(flat[rows], flat[columns], **masks, **own, **options)
+        part = slice(found.offsets[position], found.offsets[position + 1])
+        assert found.index_a[part].tolist() == alone.index_a.tolist()
+        assert found.index_b[part].tolist() == alone.index_b.tolist()
+    assert found.offsets[0] == 0
+    assert found.offsets[1] > 0
 
 
 @both_precisions
@@ -307,8 +379,16 @@ def test_arguments_that_do_not_fit_are_refused():
         match_cosine(ones, ones, top_k=2)
     with pytest.raises(ValueError, match="smaller set's size 3, got 4"):
         match_cosine(ones, ones, mutual=False, top_k=4)
-    with pytest.raises(ValueError, match="rankings are by float32 cosine alone"):
+    with pytest.raises(ValueError, match="rankings are of all rows and in float32"):
         match_cosine(ones, ones, mutual=False, precision="half")
+    with pytest.raises(ValueError, match="rankings are of all rows and in float32"):
+        match_cosine(ones, ones, mutual=False, foreground_b=torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"foreground_a must be \(3,\), got shape \(2,\)"):
+        match_cosine(ones, ones, foreground_a=torch.ones(2, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"foreground_b must be bool, got torch.float32"):
+        match_cosine(ones, ones, foreground_b=torch.ones(3))
+    with pytest.raises(ValueError, match="foreground_b must be on cpu with its descriptors, got meta"):
+        match_cosine(ones, ones, foreground_b=torch.ones(3, dtype=torch.bool, device="meta"))
     with pytest.raises(ValueError, match="precision must be auto, half or float32, got 'int8'"):
         match_cosine(ones, ones, precision="int8")
     with pytest.raises(ValueError, match="impl must be auto"):

@@ -74,13 +74,16 @@ def match_pairs(
     return match_each(match_mutual, descriptors, offsets, pairs, guide, half)
 
 
-def rank_both_ways(a: Tensor, b: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (index_ab, score_ab, index_ba, score_ba): the k best partners of every row and column, best first."""
+def rank_both_ways(a: Tensor, b: Tensor, top_k: int, guide: Guide | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (index_ab, cosine_ab, index_ba, cosine_ba): the k best partners of every row and column, best first."""
     index_ab, score_ab = _empty_ranking(len(a), top_k)
     index_ba, score_ba = _empty_ranking(len(b), top_k)
-    for rows, columns, tile in _tiles(a, b, None):
+    for rows, columns, tile in _tiles(a, b, guide):
         _insert(index_ba[columns], score_ba[columns], tile.T.clone(), rows.start)
         _insert(index_ab[rows], score_ab[rows], tile, columns.start)
+    if guide is not None:
+        bias_ab, bias_ba = guide.rank_bias(index_ab, index_ba)
+        score_ab, score_ba = score_ab - bias_ab, score_ba - bias_ba
     return index_ab, score_ab, index_ba, score_ba
 
 

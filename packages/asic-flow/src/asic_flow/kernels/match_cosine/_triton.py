@@ -408,10 +408,16 @@ def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple
     return index_a, index_b, score
 
 
-def rank_both_ways(a: Tensor, b: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (index_ab, score_ab, index_ba, score_ba): the k best partners of every row and column, best first."""
-    rows, columns = (_operands(descriptors, None, half=False).rows for descriptors in (a, b))
-    return *_rank(rows, columns, top_k), *_rank(columns, rows, top_k)
+def rank_both_ways(a: Tensor, b: Tensor, top_k: int, guide: Guide | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (index_ab, cosine_ab, index_ba, cosine_ba): the k best partners of every row and column, best first."""
+    operands = _operands(torch.cat((a, b)), guide, half=False)
+    split = len(a)
+    index_ab, score_ab = _rank(operands.rows[:split], operands.columns[split:], top_k)
+    index_ba, score_ba = _rank(operands.rows[split:], operands.columns[:split], top_k)
+    if guide is not None:
+        bias_ab, bias_ba = guide.rank_bias(index_ab, index_ba)
+        score_ab, score_ba = score_ab - bias_ab, score_ba - bias_ba
+    return index_ab, score_ab, index_ba, score_ba
 
 
 def _rank(rows: Tensor, columns: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

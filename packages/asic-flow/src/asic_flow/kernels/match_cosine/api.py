@@ -73,6 +73,8 @@ def match_cosine(
     *,
     mutual: Literal[True] = True,
     top_k: int = 1,
+    foreground_a: Tensor | None = None,
+    foreground_b: Tensor | None = None,
     canonical_a: Tensor | None = None,
     canonical_b: Tensor | None = None,
     distance_weight: float = 0.0,
@@ -83,7 +85,15 @@ def match_cosine(
 
 @overload
 def match_cosine(
-    a: Tensor, b: Tensor, *, mutual: Literal[False], top_k: int = 1, impl: Implementation = "auto"
+    a: Tensor,
+    b: Tensor,
+    *,
+    mutual: Literal[False],
+    top_k: int = 1,
+    canonical_a: Tensor | None = None,
+    canonical_b: Tensor | None = None,
+    distance_weight: float = 0.0,
+    impl: Implementation = "auto",
 ) -> CosineNeighbours: ...
 
 
@@ -94,6 +104,8 @@ def match_cosine(
     *,
     mutual: bool = True,
     top_k: int = 1,
+    foreground_a: Tensor | None = None,
+    foreground_b: Tensor | None = None,
     canonical_a: Tensor | None = None,
     canonical_b: Tensor | None = None,
     distance_weight: float = 0.0,
@@ -103,14 +115,17 @@ def match_cosine(
     """Match two sets of descriptors by cosine similarity without building their M x N similarity matrix.
 
     Rows are scaled to unit length first; a zero row has similarity 0 to everything. Products accumulate in float32.
-    Among equal similarities the lowest index wins. Bit-stable from run to run. Not differentiable. Foreground matching
-    is done by passing the foreground rows alone. Scores are float32 cosines, whatever decided.
+    Among equal similarities the lowest index wins. Bit-stable from run to run. Not differentiable. Scores are float32
+    cosines, whatever decided.
 
     Args:
         a: (M, D) descriptors, float16, bfloat16 or float32; need not be contiguous.
         b: (N, D) descriptors on the same device.
         mutual: keep the pairs that are each other's best; otherwise return the best of every row of both sets.
         top_k: how many partners a row keeps; more than 1 needs `mutual=False`.
+        foreground_a: (M,) bool, for mutual matches: the rows of a to match. The others are dropped before anything is
+            computed and may hold anything; indices still count all rows.
+        foreground_b: (N,) bool, the rows of b to match.
         canonical_a: (M, 2) float32 canonical points of a, for guided matching.
         canonical_b: (N, 2) float32 canonical points of b.
         distance_weight: best is then the highest cosine less this weight times the squared canonical distance.
@@ -139,16 +154,21 @@ def match_cosine(
         )
     if a.device != b.device:
         raise ValueError(f"a and b must be on one device, got {a.device} and {b.device}; move one with .to()")
+    _check_canonical("canonical_a", canonical_a, a)
+    _check_canonical("canonical_b", canonical_b, b)
+    kept_a = _foreground_rows("foreground_a", foreground_a, a)
+    kept_b = _foreground_rows("foreground_b", foreground_b, b)
+    if kept_a is not None:
+        a, canonical_a = a[kept_a], None if canonical_a is None else canonical_a[kept_a]
+    if kept_b is not None:
+        b, canonical_b = b[kept_b], None if canonical_b is None else canonical_b[kept_b]
     _check_finite("a", a)
     _check_finite("b", b)
     half = _takes_half(precision, a.device)
-    points = (canonical_a, canonical_b)
     guide = None
     if canonical_a is not None and canonical_b is not None:
-        _check_canonical("canonical_a", canonical_a, a)
-        _check_canonical("canonical_b", canonical_b, b)
         guide = _guide(torch.cat((canonical_a, canonical_b)), distance_weight)
-    elif points != (None, None) or distance_weight:
+    elif canonical_a is not None or canonical_b is not None or distance_weight:
         raise ValueError(
             "guided matching needs canonical_a and canonical_b and a distance_weight, got only some of them"
         )
@@ -158,17 +178,20 @@ def match_cosine(
             raise ValueError(
                 f"top_k must be 1 for mutual matches, got {top_k}; pass mutual=False to rank more partners"
             )
-        return CosineMatches(*module.match_mutual(a, b, guide, half))
-    if guide is not None or precision == "half":
+        index_a, index_b, score = module.match_mutual(a, b, guide, half)
+        index_a = index_a if kept_a is None else kept_a[index_a]
+        index_b = index_b if kept_b is None else kept_b[index_b]
+        return CosineMatches(index_a, index_b, score)
+    if kept_a is not None or kept_b is not None or precision == "half":
         raise ValueError(
-            "rankings are by float32 cosine alone, got a guide or half precision; leave mutual=True for those"
+            "rankings are of all rows and in float32, got a foreground or half precision; pass the foreground's rows"
         )
     smaller = min(len(a), len(b))
     if not 1 <= top_k <= smaller:
         raise ValueError(
             f"top_k must be between 1 and the smaller set's size {smaller}, got {top_k}; ask for fewer partners"
         )
-    return CosineNeighbours(*module.rank_both_ways(a, b, top_k))
+    return CosineNeighbours(*module.rank_both_ways(a, b, top_k, guide))
 
 
 @torch.no_grad()
@@ -177,6 +200,7 @@ def match_cosine_pairs(
     offsets: Tensor,
     pairs: Tensor,
     *,
+    foreground: Tensor | None = None,
     canonical: Tensor | None = None,
     distance_weight: float = 0.0,
     precision: Precision = "auto",
@@ -188,8 +212,9 @@ def match_cosine_pairs(
 
     Args:
         descriptors: (S, D) descriptors of all sets, float16, bfloat16 or float32.
-        offsets: (N+1,) integer; set n is the rows `offsets[n]:offsets[n + 1]` (its foreground tokens, say).
+        offsets: (N+1,) integer; set n is the rows `offsets[n]:offsets[n + 1]`.
         pairs: (P, 2) integer set indices.
+        foreground: (S,) bool, the descriptors to match, as for `match_cosine`.
         canonical: (S, 2) float32 canonical points of all descriptors, for guided matching.
         distance_weight: best is then the highest cosine less this weight times the squared canonical distance.
         precision: as for `match_cosine`.
@@ -204,17 +229,27 @@ def match_cosine_pairs(
     """
     _check_descriptors("descriptors", descriptors)
     _check_layout(descriptors, offsets, pairs)
+    _check_canonical("canonical", canonical, descriptors)
+    offsets, pairs = (layout.to(descriptors.device, torch.int64) for layout in (offsets, pairs))
+    kept = _foreground_rows("foreground", foreground, descriptors)
+    starts = offsets
+    if kept is not None:
+        descriptors, canonical = descriptors[kept], None if canonical is None else canonical[kept]
+        offsets = torch.searchsorted(kept, offsets)
     _check_finite("descriptors", descriptors)
     half = _takes_half(precision, descriptors.device)
     guide = None
     if canonical is not None:
-        _check_canonical("canonical", canonical, descriptors)
         guide = _guide(canonical, distance_weight)
     elif distance_weight:
         raise ValueError("guided matching needs canonical points and a distance_weight, got only a distance_weight")
     module = load_implementation("match_cosine", impl, descriptors.device)
-    offsets, pairs = (layout.to(descriptors.device, torch.int64) for layout in (offsets, pairs))
-    return RaggedMatches(*module.match_pairs(descriptors, offsets, pairs, guide, half))
+    ends, index_a, index_b, score = module.match_pairs(descriptors, offsets, pairs, guide, half)
+    if kept is not None:
+        set_a, set_b = pairs.repeat_interleave(ends.diff(), 0).unbind(1)
+        index_a = kept[offsets[set_a] + index_a] - starts[set_a]
+        index_b = kept[offsets[set_b] + index_b] - starts[set_b]
+    return RaggedMatches(ends, index_a, index_b, score)
 
 
 def _takes_half(precision: str, device: torch.device) -> bool:
@@ -235,7 +270,26 @@ def _guide(points: Tensor, weight: float) -> Guide | None:
     return guide if weight > 0 else None
 
 
-def _check_canonical(name: str, points: Tensor, descriptors: Tensor) -> None:
+def _foreground_rows(name: str, foreground: Tensor | None, descriptors: Tensor) -> Tensor | None:
+    """Return which rows of the descriptors are foreground, `None` where no foreground is given."""
+    if foreground is None:
+        return None
+    if foreground.shape != (len(descriptors),):
+        raise ValueError(
+            f"{name} must be ({len(descriptors)},), got shape {tuple(foreground.shape)}; one flag a descriptor"
+        )
+    if foreground.dtype != torch.bool:
+        raise TypeError(f"{name} must be bool, got {foreground.dtype}; threshold the mask first")
+    if foreground.device != descriptors.device:
+        raise ValueError(
+            f"{name} must be on {descriptors.device} with its descriptors, got {foreground.device}; use .to()"
+        )
+    return foreground.nonzero().squeeze(1)
+
+
+def _check_canonical(name: str, points: Tensor | None, descriptors: Tensor) -> None:
+    if points is None:
+        return
     if points.shape != (len(descriptors), 2):
         raise ValueError(
             f"{name} must be ({len(descriptors)}, 2), got shape {tuple(points.shape)}; one point a descriptor"

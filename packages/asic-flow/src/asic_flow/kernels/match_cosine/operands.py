@@ -48,8 +48,13 @@ class Guide:
         return torch.cat((points, torch.ones_like(squared), -squared), 1)
 
     def bias(self, index_a: Tensor, index_b: Tensor) -> Tensor:
-        """Return the bias (K,) between listed descriptors."""
-        return -self.weight * (self.points[index_a] - self.points[index_b]).square().sum(1)
+        """Return the bias between listed descriptors, of the shape that the two lists broadcast to."""
+        return -self.weight * (self.points[index_a] - self.points[index_b]).square().sum(-1)
+
+    def rank_bias(self, index_ab: Tensor, index_ba: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bias (M, k) and (N, k) of both rankings of M rows and N columns, whose points follow theirs."""
+        rows, columns = (torch.arange(len(index), device=index.device)[:, None] for index in (index_ab, index_ba))
+        return self.bias(rows, index_ab + len(rows)), self.bias(columns + len(rows), index_ba)
 
     def extent(self) -> Tensor:
         """Return the largest squared distance that the points' box allows, times the weight."""

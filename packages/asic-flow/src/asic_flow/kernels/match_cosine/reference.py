@@ -43,12 +43,13 @@ def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple
     return index_a, index_b, cosines[index_a, index_b]
 
 
-def rank_both_ways(a: Tensor, b: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (index_ab, score_ab, index_ba, score_ba): the k best partners of every row and column, best first."""
-    scores = similarity(a, b)
-    forth = scores.sort(dim=1, descending=True, stable=True)
-    back = scores.T.sort(dim=1, descending=True, stable=True)
-    return forth.indices[:, :top_k], forth.values[:, :top_k], back.indices[:, :top_k], back.values[:, :top_k]
+def rank_both_ways(a: Tensor, b: Tensor, top_k: int, guide: Guide | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (index_ab, cosine_ab, index_ba, cosine_ba): the k best partners of every row and column, best first."""
+    cosines = similarity(a, b)
+    scores = guided(cosines, guide)
+    index_ab = scores.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+    index_ba = scores.T.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+    return index_ab, cosines.gather(1, index_ab), index_ba, cosines.T.gather(1, index_ba)
 
 
 def match_pairs(

@@ -55,13 +55,7 @@ class TreeSearch:
     def search(
         self, points: Tensor, images: list[int], basin: tuple[Tensor, float] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return pixel (I, P) int64 and distance (I, P) of the nearest foreground pixel; -1 and inf where none is.
-
-        Args:
-            points: (I, P, 2) canonical points, one set for each image of `images`.
-            images: which I images to search.
-            basin: (I, P) int64 pixels and a radius; pixels of the image within it do not count.
-        """
+        """Return pixel and distance of the nearest foreground pixel, as `Search` says."""
         queries = points.numpy().astype(np.float64)
         pixel = np.full(queries.shape[:2], -1, dtype=np.int64)
         distance = np.full(queries.shape[:2], np.inf)

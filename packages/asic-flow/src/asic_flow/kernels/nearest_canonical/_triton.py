@@ -193,13 +193,7 @@ class FlatSearch:
     def search(
         self, points: Tensor, images: list[int], basin: tuple[Tensor, float] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return pixel (I, P) int64 and distance (I, P) of the nearest foreground pixel; -1 and inf where none is.
-
-        Args:
-            points: (I, P, 2) canonical points, one set for each image of `images`.
-            images: which I images to search.
-            basin: (I, P) int64 pixels and a radius; pixels of the image within it do not count.
-        """
+        """Return pixel and distance of the nearest foreground pixel, as `Search` says."""
         num_sets, num_points, _ = points.shape
         pixel = torch.empty(num_sets, num_points, dtype=torch.int64, device=points.device)
         distance = torch.empty(num_sets, num_points, device=points.device)

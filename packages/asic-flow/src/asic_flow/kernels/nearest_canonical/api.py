@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.nearest_canonical.search import Search
 from asic_flow.kernels.nearest_canonical.subpixel import tangents
 
 
@@ -72,7 +73,7 @@ class CanonicalIndex:
             raise ValueError(
                 "maps must be finite on the foreground, got NaN or infinite coordinates; mask those pixels out"
             )
-        self._search = module.build(maps, foreground)
+        self._search: Search = module.build(maps, foreground)
 
     def __len__(self) -> int:
         return len(self._tangents.rows)

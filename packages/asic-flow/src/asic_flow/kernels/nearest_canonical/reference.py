@@ -18,13 +18,7 @@ class PixelSearch:
     def search(
         self, points: Tensor, images: list[int], basin: tuple[Tensor, float] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return pixel (I, P) int64 and distance (I, P) of the nearest foreground pixel; -1 and inf where none is.
-
-        Args:
-            points: (I, P, 2) canonical points, one set for each image of `images`.
-            images: which I images to search.
-            basin: (I, P) int64 pixels and a radius; pixels of the image within it do not count.
-        """
+        """Return pixel and distance of the nearest foreground pixel, as `Search` says."""
         width = self.maps.shape[2]
         squared = (points[:, :, None] - self.maps[images].flatten(1, 2)[:, None]).square().sum(-1)
         squared = squared.masked_fill(~self.foreground[images].flatten(1)[:, None], torch.inf)
