@@ -15,7 +15,8 @@ from asic_flow.baselines import box_copy, nearest_neighbour
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.matches import MatchSet
-from asic_flow.train import AlignmentError, ForegroundTokens, held_out_matches, held_out_tokens
+from asic_flow.tokens import ForegroundTokens, held_out_tokens
+from asic_flow.train import AlignmentError, held_out_matches
 from asic_flow.views import canonical_views, collapsed, mean_pairwise_iou
 
 if TYPE_CHECKING:

@@ -12,11 +12,13 @@ from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
-from asic_flow.dense import fit_photo
+from asic_flow.dense import fit_photo, render_maps
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
+from asic_flow.sides import SecondMaps
 from asic_flow.spline import SplineGrid
-from asic_flow.train import AlignmentError, FittedMaps, ForegroundTokens, held_out_tokens, render_maps
+from asic_flow.tokens import ForegroundTokens, held_out_tokens
+from asic_flow.train import AlignmentError, FittedMaps
 
 
 def join_collections(collection: ImageCollection, added: ImageCollection) -> ImageCollection:
@@ -167,7 +169,8 @@ def _place(
     index, basis = grid.basis(foreground.points_norm)
     placed = (coefficients[index] * basis[..., None]).sum(1)
     descriptors, confidence = _joined_by_partners(described[foreground.token], placed, known, config)
-    fitted = FittedMaps(maps, coarse.mirrored, coarse.support, foreground, descriptors, confidence)
+    second = SecondMaps.none(one.size_hw)
+    fitted = FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, descriptors, confidence)
     return Alignment.of(one, fitted, config)
 
 

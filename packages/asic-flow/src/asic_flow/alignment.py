@@ -27,6 +27,7 @@ from asic_flow.config import AlignmentConfig
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import CanonicalIndex
 from asic_flow.matches import MatchSet
+from asic_flow.sides import SecondMaps
 from asic_flow.train import FittedMaps, Progress, fit, stay_silent
 
 FORMAT_VERSION = 1
@@ -67,6 +68,7 @@ class Alignment:
     Attributes:
         photos: N records.
         maps: (N, H, W, 2) float32, canonical xy of every pixel; the object lies mostly within [-1, 1].
+        second: Maps of the opposite mirror flag, of photos that show both sides of their object.
         confidence: (N, H, W) float32, 0 to 1, the share of other photos that agree with the map there.
         foreground: (N, H, W) bool, the part of the collection's masks that is seen in other photos too.
         mirrored: (N,) bool, photos whose map mirrors them.
@@ -80,6 +82,7 @@ class Alignment:
 
     photos: tuple[Photo, ...]
     maps: Tensor
+    second: SecondMaps
     confidence: Tensor
     foreground: Tensor
     mirrored: Tensor
@@ -128,6 +131,7 @@ class Alignment:
         return cls(
             photos=collection.photos,
             maps=fitted.maps,
+            second=fitted.second,
             confidence=confidence,
             foreground=_shared(confidence, masked),
             mirrored=fitted.mirrored,
@@ -173,8 +177,9 @@ class Alignment:
             points_image: (M, 2) xy in the source photos' own pixels.
             source: The photo of all points, or (M,) one each.
             target: Likewise.
-            method: `canonical` takes the foreground pixel nearest in canonical space; `combined` weighs that distance
-                against the similarity of descriptors, so it stays right where the smooth map cannot follow.
+            method: `canonical` takes the foreground pixel nearest in canonical space, by the photos' own maps;
+                `combined` weighs that distance against the similarity of descriptors, so it stays right where the
+                smooth map cannot follow, and travels by second maps where these keep left and right apart.
 
         Raises:
             ValueError: Points that are not (M, 2) and finite, a photo that does not exist, or an unknown method.
@@ -184,11 +189,10 @@ class Alignment:
         points, source_photo = self._checked(points_image, source)
         _, target_photo = self._checked(points_image, target)
         source_px = self._to_model(points, source_photo)
-        canonical = self._sample(self.maps, source_px, source_photo)
         if method == "canonical":
-            found_px, distance = self._nearest(canonical, target_photo)
+            found_px, distance = self._nearest(self._sample(self.maps, source_px, source_photo), target_photo)
         else:
-            found_px, distance = self._best_token(source_px, canonical, source_photo, target_photo)
+            found_px, distance = self._best_token(source_px, source_photo, target_photo)
         agreement = (
             (
                 self._sample(self.confidence[..., None], source_px, source_photo)
@@ -228,6 +232,9 @@ class Alignment:
                 "maps": self.maps,
                 "confidence": self.confidence,
                 "foreground": self.foreground.to(torch.uint8),
+                "second_maps": self.second.maps,
+                "second_photo": self.second.photo,
+                "second_symmetry": self.second.symmetry,
             },
             "consensus.safetensors": {
                 "descriptors": self.descriptors,
@@ -277,6 +284,7 @@ class Alignment:
             alignment = cls(
                 photos=photos,
                 maps=maps["maps"],
+                second=SecondMaps(maps["second_photo"], maps["second_maps"], maps["second_symmetry"]),
                 confidence=maps["confidence"],
                 foreground=maps["foreground"].bool(),
                 mirrored=mirrored,
@@ -293,6 +301,11 @@ class Alignment:
             raise RunError(f"{path}: malformed field: {error!r}") from error
         if maps["maps"].shape[0] != len(photos) or maps["maps"].shape[:3] != maps["confidence"].shape:
             raise RunError(f"{folder / 'canonical_maps.safetensors'}: expected maps of {len(photos)} photos")
+        second = alignment.second
+        if not len(second.maps) == len(second.photo) == len(second.symmetry) <= len(photos) or (
+            len(second.photo) and not 0 <= int(second.photo.min()) <= int(second.photo.max()) < len(photos)
+        ):
+            raise RunError(f"{folder / 'canonical_maps.safetensors'}: expected as many second maps as photos they name")
         return alignment
 
     def _checked(self, points_image: ArrayLike, photo: ArrayLike) -> tuple[NDArray[np.float64], Tensor]:
@@ -332,36 +345,46 @@ class Alignment:
             points[mine], distance[mine] = found.points_px[0], found.distance[0]
         return points, distance
 
-    def _best_token(
-        self, source_px: Tensor, canonical: Tensor, source: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _sample_either(self, points_px: Tensor, chosen: Tensor) -> Tensor:
+        """(M, 2): canonical places by the photos' own maps, and by second maps for numbers from N on."""
+        count = len(self)
+        own = chosen < count
+        sampled = torch.empty(len(points_px), 2)
+        sampled[own] = self._sample(self.maps, points_px[own], chosen[own])
+        sampled[~own] = self._sample(self.second.maps, points_px[~own], chosen[~own] - count)
+        return sampled
+
+    def _best_token(self, source_px: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        from_map, to_map = self.second.choose(self.mirrored, source, target)
+        canonical = self._sample_either(source_px, from_map)
         centres = torch.from_numpy(self.grid.centres_px())[self.token]
-        where = self._sample(self.maps, centres, self.token_image)
         query = self._describe(source_px, source)
         points = torch.full((len(canonical), 2), torch.nan)
         distance = torch.full((len(canonical),), torch.inf)
-        for image in torch.unique(target).tolist():
+        for chosen in torch.unique(to_map).tolist():
+            image = chosen if chosen < len(self) else int(self.second.photo[chosen - len(self)])
             candidates = torch.nonzero(self.token_image == image)[:, 0]
             if not len(candidates):
                 continue
             descriptors = self.descriptors[candidates].float()
-            asked = torch.nonzero(target == image)[:, 0]
+            where = self._sample_either(centres[candidates], torch.full((len(candidates),), chosen))
+            asked = torch.nonzero(to_map == chosen)[:, 0]
             for start in range(0, len(asked), _QUERIES_AT_ONCE):
                 mine = asked[start : start + _QUERIES_AT_ONCE]
-                squared = torch.cdist(canonical[mine], where[candidates]).square()
+                squared = torch.cdist(canonical[mine], where).square()
                 penalty = self.config.combine_scale * torch.log1p(squared / self.config.combine_scale)
                 score = query[mine] @ descriptors.T - self.config.combine * penalty
                 best = score.argmax(1)
-                points[mine] = self._between_tokens(centres[candidates[best]], canonical[mine], image)
+                points[mine] = self._between_tokens(centres[candidates[best]], canonical[mine], chosen)
                 distance[mine] = squared.gather(1, best[:, None])[:, 0].sqrt()
         return points, distance
 
-    def _between_tokens(self, points_px: Tensor, canonical: Tensor, image: int) -> Tensor:
-        """(M, 2): one Newton step on the canonical map from token centres, at most half a stride along each axis."""
-        photo = torch.full((len(points_px),), image)
-        here = self._sample(self.maps, points_px, photo)
+    def _between_tokens(self, points_px: Tensor, canonical: Tensor, chosen: int) -> Tensor:
+        """(M, 2): one Newton step on a canonical map from token centres, at most half a stride along each axis."""
+        rows = torch.full((len(points_px),), chosen)
+        here = self._sample_either(points_px, rows)
         slopes = [
-            (self._sample(self.maps, points_px + step, photo) - self._sample(self.maps, points_px - step, photo)) / 2
+            (self._sample_either(points_px + step, rows) - self._sample_either(points_px - step, rows)) / 2
             for step in torch.eye(2)
         ]
         jacobian = torch.stack(slopes, -1)

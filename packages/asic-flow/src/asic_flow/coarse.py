@@ -150,6 +150,29 @@ def place_photo(points: Tensor, canonical: Tensor, weight: Tensor, scales: tuple
     return CoarseAlignment(transform[:, :2], torch.linalg.det(transform[:, :2, :2]) < 0, support[None])
 
 
+def place_both_ways(
+    image: Tensor, num_images: int, points: Tensor, canonical: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Robust similarities of photos, unmirrored and mirrored, from correspondences whose canonical places are known.
+
+    Args:
+        image: (M,) int64, the photo of each correspondence.
+        num_images: N.
+        points: (M, 2) xy in [-1, 1] of the photo.
+        canonical: (M, 2) where they should go; wrong ones are expected.
+        weight: (M,) 0 or more.
+
+    Returns:
+        (N, 2) scores, 0 to 1, and (N, 2, 2, 3) maps: without mirroring first. A photo without correspondences scores 0.
+    """
+    score, rotation, shift = _robust_similarities(
+        image, num_images, points.double(), canonical.double(), weight.double(), _PLACE_SCALES, _PLACE_ZOOM
+    )
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).expand(num_images, 2)
+    both = _similarity(rotation.flatten(), shift.flatten(), signs.flatten())
+    return score, both[:, :2].reshape(num_images, 2, 2, 3)
+
+
 @dataclass(frozen=True)
 class _Votes:
     """For every pair (first, second) and mirror hypothesis: the similarity `q = rotation * p + shift`."""

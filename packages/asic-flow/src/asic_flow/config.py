@@ -36,7 +36,7 @@ class AlignmentConfig:
     guide: float = 1.4
     agreement_power: float = 2.0
     consensus_power: float = 3.0
-    combine: float = 2.0
+    combine: float = 3.0
     combine_scale: float = 0.05
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.coarse import NormalisedMatches, geman_mcclure
+from asic_flow.grid import pixel_to_norm
 from asic_flow.spline import SplineGrid, evaluate
 
 _REWEIGHTINGS = 2
@@ -183,6 +184,15 @@ def remove_drift(coefficients: Tensor, reference: Tensor, points: SplinePoints, 
     drift = drift / total
     correction = torch.cat([_average(placed[chunk], nodes, drift) for chunk in chunks])
     return coefficients - _least_squares(points, correction, grid, len(coefficients))
+
+
+def render_maps(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """(N, H, W, 2): the spline maps at every pixel."""
+    rows, columns = torch.meshgrid(*map(torch.arange, size_hw), indexing="ij")
+    index, weight = grid.basis(pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), size_hw))
+    photos = (torch.full((len(index),), image) for image in range(len(coefficients)))
+    maps = torch.stack([SplinePoints(photo, index, weight).canonical(coefficients) for photo in photos])
+    return maps.reshape(-1, *size_hw, 2)
 
 
 def _average(places: Tensor, nodes: Tensor, values: Tensor) -> Tensor:

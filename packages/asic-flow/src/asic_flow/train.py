@@ -13,13 +13,14 @@ from torch import Tensor
 from asic_flow.coarse import NormalisedMatches, align_coarsely
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
-from asic_flow.dense import SplinePoints, fit_dense, remove_drift
+from asic_flow.dense import SplinePoints, fit_dense, remove_drift, render_maps
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
 from asic_flow.matches import MatchSet
+from asic_flow.partners import consensus, find_partners
+from asic_flow.sides import SecondMaps, fit_second_maps
 from asic_flow.spline import SplineGrid
-
-_HELD_OUT_EVERY = 10
+from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -32,47 +33,6 @@ def stay_silent(stage: str, done: int, total: int) -> None:
 
 class AlignmentError(ValueError):
     """A collection that cannot be aligned: no foreground, or no match."""
-
-
-@dataclass(frozen=True, eq=False)
-class ForegroundTokens:
-    """The foreground tokens of all photos, one after the other.
-
-    Attributes:
-        image: (F,) int64.
-        token: (F,) int64, index into the photo's token grid.
-        points_norm: (F, 2) float32 xy in [-1, 1].
-        offsets: (N + 1,) int64.
-    """
-
-    image: Tensor
-    token: Tensor
-    points_norm: Tensor
-    offsets: Tensor
-
-    @classmethod
-    def of(cls, collection: ImageCollection, step: int = 1, without: Tensor | None = None) -> ForegroundTokens:
-        """Every `step`-th row and column of the grid, where it is foreground and not in `without`, (N, T) bool."""
-        grid = collection.grid
-        kept = torch.zeros(grid.rows, grid.cols, dtype=torch.bool)
-        kept[(grid.rows - 1) % step // 2 :: step, (grid.cols - 1) % step // 2 :: step] = True
-        chosen = collection.foreground_tokens() & kept.flatten()
-        image, token = torch.nonzero(chosen if without is None else chosen & ~without, as_tuple=True)
-        centres = _centres_norm(collection)
-        counts = torch.bincount(image, minlength=len(collection))
-        offsets = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0)))
-        return cls(image, token, centres[token], offsets)
-
-
-def held_out_tokens(collection: ImageCollection) -> Tensor:
-    """(N, T) bool: the tenth of each photo's tokens that maps are never fitted to, so that they can be scored there.
-
-    A fixed lattice, moved from photo to photo: no random numbers, the same in every process.
-    """
-    grid = collection.grid
-    row, column = torch.arange(grid.rows)[:, None], torch.arange(grid.cols)[None]
-    lattice = (3 * row + column).flatten()[None] + 7 * torch.arange(len(collection))[:, None]
-    return lattice % _HELD_OUT_EVERY == 0
 
 
 def held_out_matches(collection: ImageCollection, matches: MatchSet) -> NDArray[np.bool_]:
@@ -93,6 +53,7 @@ class FittedMaps:
 
     Attributes:
         maps: (N, H, W, 2) float32, canonical xy of every pixel, foreground centred with root-mean-square radius 0.5.
+        second: Maps of the opposite flag, of photos that show both sides.
         mirrored: (N,) bool.
         support: (N,) float64, 0 to 1; see `CoarseAlignment`.
         tokens: All foreground tokens.
@@ -102,6 +63,7 @@ class FittedMaps:
     """
 
     maps: Tensor
+    second: SecondMaps
     mirrored: Tensor
     support: Tensor
     tokens: ForegroundTokens
@@ -150,7 +112,7 @@ def fit(
     coefficients, descriptors = reference, raw
     for round_index in range(config.rounds):
         progress("rounds", round_index, config.rounds)
-        found = _find_partners(descriptors, points.canonical(coefficients), tokens, pairs, config.guide)
+        found = find_partners(descriptors, points.canonical(coefficients), tokens, pairs, config.guide)
         row_a, row_b = found.row[found.mutual], found.partner[found.mutual]
         agreement = (descriptors[row_a] * descriptors[row_b]).sum(1).clamp_min(0) ** config.agreement_power
         guided = NormalisedMatches(
@@ -158,14 +120,25 @@ def fit(
         )
         coefficients = fit_dense(coefficients, reference, guided, grid, config.residual_scale, config.stiffness)
         coefficients = remove_drift(coefficients, reference, points, grid)
-        placed = _find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
-        descriptors = _consensus(raw, placed, config.consensus_power)
+        placed = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
+        descriptors = consensus(raw, placed, config.consensus_power)
     progress("rounds", config.rounds, config.rounds)
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
-    described = _describe(collection, foreground, centred, pairs, canonical, config)
-    return FittedMaps(
-        render_maps(grid, coefficients, collection.size_hw), coarse.mirrored, coarse.support, foreground, *described
+    joined, confidence = _describe(collection, foreground, centred, pairs, canonical, config)
+    second = fit_second_maps(
+        first,
+        tokens,
+        points,
+        joined[_rows(foreground, tokens, collection)],
+        coefficients,
+        coarse.mirrored,
+        pairs,
+        grid,
+        config,
+        collection.size_hw,
     )
+    maps = render_maps(grid, coefficients, collection.size_hw)
+    return FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, joined, confidence)
 
 
 def describe_maps(
@@ -187,61 +160,11 @@ def describe_maps(
         config: Settings of re-matching.
     """
     foreground = ForegroundTokens.of(collection)
-    at_tokens = warp_bilinear(maps.permute(0, 3, 1, 2), _centres_norm(collection).expand(len(collection), -1, -1))
+    at_tokens = warp_bilinear(maps.permute(0, 3, 1, 2), centres_norm(collection).expand(len(collection), -1, -1))
     canonical = at_tokens.transpose(1, 2)[foreground.image, foreground.token]
     pairs = torch.from_numpy(matches.pairs).long()
     described = _describe(collection, foreground, _centred(collection, foreground), pairs, canonical, config)
-    return FittedMaps(maps, mirrored, support, foreground, *described)
-
-
-@dataclass(frozen=True)
-class _Partners:
-    """For every token its best partner in every photo it is paired with, as rows of the flat tokens.
-
-    `mutual` tells the rows whose partner's best partner is the row itself, each such pair once.
-    """
-
-    row: Tensor
-    partner: Tensor
-    mutual: Tensor
-
-
-def _find_partners(
-    descriptors: Tensor, canonical: Tensor, tokens: ForegroundTokens, pairs: Tensor, guide: float
-) -> _Partners:
-    """The partner of highest cosine similarity less `guide` times the squared canonical distance."""
-    rows, partners, mutual = [], [], []
-    for first, second in pairs.tolist():
-        a, b = (torch.arange(*tokens.offsets[image : image + 2].tolist()) for image in (first, second))
-        if not len(a) or not len(b):
-            continue
-        score = descriptors[a] @ descriptors[b].T
-        score -= guide * torch.cdist(canonical[a], canonical[b]).square()
-        best_b, best_a = score.argmax(1), score.argmax(0)
-        rows += [a, b]
-        partners += [b[best_b], a[best_a]]
-        mutual += [best_a[best_b] == torch.arange(len(a)), torch.zeros(len(b), dtype=torch.bool)]
-    return _Partners(torch.cat(rows), torch.cat(partners), torch.cat(mutual))
-
-
-def _consensus(descriptors: Tensor, found: _Partners, power: float) -> Tensor:
-    """Each token's descriptor joined by those of its partners in other photos, unit length.
-
-    Averaging over photos cancels what one photo's light and background put into a descriptor, as query expansion does
-    in retrieval (Chum et al., "Total recall", 2007); here the canonical maps verify the partners.
-    """
-    theirs = descriptors[found.partner]
-    weight = (descriptors[found.row] * theirs).sum(1, keepdim=True).clamp_min(0) ** power
-    return torch.nn.functional.normalize(descriptors.index_add(0, found.row, weight * theirs), dim=1)
-
-
-def render_maps(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """(N, H, W, 2): the spline maps at every pixel."""
-    rows, columns = torch.meshgrid(*map(torch.arange, size_hw), indexing="ij")
-    index, weight = grid.basis(pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), size_hw))
-    photos = (torch.full((len(index),), image) for image in range(len(coefficients)))
-    maps = torch.stack([SplinePoints(photo, index, weight).canonical(coefficients) for photo in photos])
-    return maps.reshape(-1, *size_hw, 2)
+    return FittedMaps(maps, SecondMaps.none(collection.size_hw), mirrored, support, foreground, *described)
 
 
 def _describe(
@@ -253,12 +176,12 @@ def _describe(
     config: AlignmentConfig,
 ) -> tuple[Tensor, Tensor]:
     """Consensus descriptors and confidence of all foreground tokens at their final canonical places."""
-    found = _find_partners(raw, canonical, foreground, pairs, config.guide)
+    found = find_partners(raw, canonical, foreground, pairs, config.guide)
     squared = (canonical[found.row] - canonical[found.partner]).square().sum(1)
     agrees = config.residual_scale**2 / (config.residual_scale**2 + squared)
     partners = torch.bincount(pairs.flatten(), minlength=len(collection)).clamp_min(1)
     confidence = torch.zeros(len(raw)).index_add_(0, found.row, agrees) / partners[foreground.image]
-    return _consensus(raw, found, config.consensus_power), confidence
+    return consensus(raw, found, config.consensus_power), confidence
 
 
 def _centred(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:
@@ -287,8 +210,3 @@ def normalised_matches(collection: ImageCollection, matches: MatchSet, kept: NDA
     weight = torch.from_numpy(matches.score).clamp_min(0)[inside]
     norm = [pixel_to_norm(xy[inside], collection.size_hw) for xy in ends_px]
     return NormalisedMatches(images[0][inside], images[1][inside], norm[0], norm[1], weight)
-
-
-def _centres_norm(collection: ImageCollection) -> Tensor:
-    """(T, 2): the tokens' centres in [-1, 1]."""
-    return pixel_to_norm(torch.from_numpy(collection.grid.centres_px()), collection.size_hw)

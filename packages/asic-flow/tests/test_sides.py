@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from asic_flow.alignment import Alignment, RunError
+from asic_flow.collection import ImageCollection, Photo, TokenGrid
+from asic_flow.matches import MatchSet
+from asic_flow.sides import SecondMaps
+
+SIZE, STRIDE = 96, 4
+
+
+@pytest.fixture(scope="module")
+def heads(match_all: Callable[[ImageCollection], MatchSet]) -> tuple[ImageCollection, MatchSet]:
+    """Heads: photos 0 to 2 seen from one side, 3 to 5 from the other, 6 and 7 from the front, showing both."""
+    rng = np.random.default_rng(0)
+    grid = TokenGrid(SIZE // STRIDE, SIZE // STRIDE, float(STRIDE), (STRIDE - 1) / 2)
+    place = (grid.centres_px() - (SIZE - 1) / 2) / 36
+    inside = np.linalg.norm(place, axis=1) <= 1
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    mask = np.hypot(columns - (SIZE - 1) / 2, rows - (SIZE - 1) / 2) <= 36
+    frequency, phase = rng.normal(0, 2.5, (2, 32)), rng.uniform(0, 2 * np.pi, 32)
+    descriptors = []
+    for index in range(8):
+        x, y = place.T
+        x = np.where(index < 6, x * (-1 if index >= 3 else 1), 1.4 * np.abs(x) - 0.7)
+        described = np.cos(np.stack((x, y), 1) @ frequency + phase) + 0.3 * rng.normal(size=(len(place), 32))
+        described[~inside] = rng.normal(size=(int((~inside).sum()), 32))
+        descriptors.append(described / np.linalg.norm(described, axis=1, keepdims=True))
+    collection = ImageCollection(
+        photos=tuple(Photo(f"{i}.png", "0" * 64, (SIZE, SIZE), (1.0, 1.0), (0.0, 0.0), None) for i in range(8)),
+        images=torch.zeros(8, SIZE, SIZE, 3, dtype=torch.uint8),
+        masks=torch.from_numpy(np.repeat(mask[None].astype(np.uint8) * 255, 8, 0)),
+        descriptors=torch.from_numpy(np.stack(descriptors)).half(),
+        saliency=torch.zeros(8, len(place)),
+        grid=grid,
+        settings={},
+    )
+    return collection, match_all(collection)
+
+
+@pytest.fixture(scope="module")
+def aligned(heads: tuple[ImageCollection, MatchSet]) -> Alignment:
+    return Alignment.fit(*heads)
+
+
+def test_photos_that_show_both_sides_and_no_others_get_a_second_map(aligned: Alignment) -> None:
+    assert len(set(aligned.mirrored[:3].tolist())) == 1
+    assert len(set(aligned.mirrored[:6].tolist())) == 2
+    assert aligned.second.photo.tolist() == [6, 7]
+    assert (aligned.second.symmetry > 0.8).all()
+    area = torch.linalg.det(
+        torch.stack(
+            [
+                aligned.second.maps[:, 48, 58] - aligned.second.maps[:, 48, 38],
+                aligned.second.maps[:, 58, 48] - aligned.second.maps[:, 38, 48],
+            ],
+            -1,
+        )
+    )
+    assert ((area < 0) == ~aligned.mirrored[6:]).all()
+
+
+def test_each_half_of_a_frontal_photo_reaches_the_side_that_shows_it(aligned: Alignment) -> None:
+    right, left = np.array([[66.0, 48.0]]), np.array([[29.0, 48.0]])
+    without = dataclasses.replace(aligned, second=SecondMaps.none(aligned.size_hw))
+    lost = []
+    for half, side in ((right, 0), (left, 4)):
+        # Drawn so: the half's pattern runs 1.4 times as fast, its middle at the side's middle.
+        expected = 47.5 + 1.4 * (half - 47.5) - np.sign(half - 47.5) * 0.7 * 36
+        for frontal in (6, 7):
+            there = aligned.transfer(half, frontal, side).points_image
+            assert abs(there[0, 0] - expected[0, 0]) < 6
+            np.testing.assert_allclose(aligned.transfer(there, side, frontal).points_image, half, atol=6)
+        lost.append(abs(without.transfer(expected, side, 6).points_image[0, 0] - half[0, 0]) > 20)
+    assert sorted(lost) == [False, True]
+
+
+def test_canonical_answers_use_the_photos_own_maps(aligned: Alignment) -> None:
+    without = dataclasses.replace(aligned, second=SecondMaps.none(aligned.size_hw))
+    points = np.array([[28.0, 48.0], [60.0, 40.0]])
+    for target in (0, 4):
+        ours, plain = (a.transfer(points, 6, target, "canonical").points_image for a in (aligned, without))
+        np.testing.assert_array_equal(ours, plain)
+    changed = [
+        np.abs(aligned.transfer(points, 6, t).points_image - without.transfer(points, 6, t).points_image).max() > 10
+        for t in (0, 4)
+    ]
+    assert sorted(changed) == [False, True]
+
+
+def test_the_more_symmetric_photo_changes_its_map_and_only_where_flags_differ() -> None:
+    second = SecondMaps(torch.tensor([1, 3]), torch.zeros(2, 4, 4, 2), torch.tensor([0.9, 0.95]))
+    mirrored = torch.tensor([False, True, True, False])
+    source, target = torch.tensor([0, 0, 1, 1, 2, 1]), torch.tensor([1, 2, 0, 3, 3, 2])
+    from_map, to_map = second.choose(mirrored, source, target)
+    assert from_map.tolist() == [0, 0, 4, 1, 2, 1]
+    assert to_map.tolist() == [4, 2, 0, 5, 5, 2]
+
+
+def test_second_maps_round_trip_and_must_fit_the_photos(aligned: Alignment, tmp_path) -> None:
+    aligned.save(tmp_path / "run", {})
+    again = Alignment.load(tmp_path / "run").second
+    for field in ("photo", "maps", "symmetry"):
+        assert torch.equal(getattr(again, field), getattr(aligned.second, field)), field
+    strange = dataclasses.replace(aligned.second, photo=torch.tensor([6, 8]))
+    dataclasses.replace(aligned, second=strange).save(tmp_path / "strange", {})
+    with pytest.raises(RunError, match="as many second maps as photos they name"):
+        Alignment.load(tmp_path / "strange")
