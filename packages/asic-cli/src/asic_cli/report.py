@@ -31,6 +31,10 @@ _SCRIPTS = (
     "picture",
     "pins",
     "zip",
+    "spair",
+    "cycles",
+    "average",
+    "truth",
     "tile",
     "lines",
     "worst",
@@ -76,7 +80,11 @@ def write_report(
         _SCRIPTS,
         title=text(title),
         data=viewer_data(
-            matches, alignment, window, None if truth is None or breakdown is None else truth_data(truth, breakdown)
+            collection,
+            matches,
+            alignment,
+            window,
+            None if truth is None or breakdown is None else truth_data(truth, breakdown),
         ),
         facts=_facts(collection, summary),
         averages=sections.averages(collection, alignment, window),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from asic_cli.breakdown import break_down
 from asic_cli.report import write_report
+from asic_eval import get_protocol
+from asic_eval.benchmarks.spair import read_spair
 from asic_flow.matches import MatchSet
 
 _NO_MATCHES = MatchSet(
@@ -73,8 +76,9 @@ def _inside(run: Any, photo: int, seed: int, count: int) -> Any:
 
 
 def _pixels(page: Any, photo: int) -> Any:
-    data = page.eval_on_selector(f"{_TILES[:-1]}='{photo}'] canvas", "canvas => canvas.toDataURL()")
-    return np.asarray(Image.open(BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(int)
+    selector = "#viewer .canonical canvas" if photo < 0 else f"{_TILES[:-1]}='{photo}'] canvas"
+    data = page.eval_on_selector(selector, "canvas => canvas.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(int)
 
 
 @pytest.mark.parametrize("source", [0, 3])
@@ -240,7 +244,7 @@ def test_stamp_on_canonical_space_reaches_all_photos_and_is_saved(page: Any, run
         assert archive.testzip() is None
         names = sorted(archive.namelist())
         assert len(names) == len(run.collection) + 1
-        saved = [np.asarray(Image.open(BytesIO(archive.read(name))).convert("RGB")).astype(int) for name in names]
+        saved = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")).astype(int) for name in names]
     for photo, pixels in enumerate(saved[:-1]):
         assert pixels.any()
         np.testing.assert_array_equal(pixels, _pixels(page, photo))
@@ -264,11 +268,50 @@ def test_morph_ends_in_the_canonical_frame(page: Any, run: Any) -> None:
     assert (_pixels(page, 2)[round(y), round(x)] > 0).any()
 
 
+def test_parts_have_the_colours_of_their_labels(browser: Any, opened: Any, run: Any, tmp_path: Path) -> None:
+    height, width = run.alignment.size_hw
+    parts = torch.zeros(len(run.collection), height, width, dtype=torch.uint8)
+    parts[:, 50:100, 30:90], parts[:, 100:, 200:] = 1, 3
+    collection = replace(run.collection, parts=parts, images=torch.full_like(run.collection.images, 100))
+    write_report(tmp_path / "r.html", title="", **{**vars(run), "collection": collection}, summary={})
+    with opened(browser, tmp_path / "r.html") as page:
+        page.select_option("#overlay", "parts")
+        _settle(page)
+        shown = _pixels(page, 1)
+        for label, colour in ((1, (230, 80, 70)), (3, (250, 190, 50))):
+            expected = 100 + 0.62 * (np.array(colour) - 100)
+            assert np.abs(shown[parts[1].numpy() == label] - expected).max() <= 3
+        assert np.ptp(shown[parts[1].numpy() == 0], axis=0).max() == 0
+
+
+def test_places_that_come_home_have_no_cycle_error(browser: Any, opened: Any, run: Any, tmp_path: Path) -> None:
+    same = [0] * len(run.collection)
+    alignment = replace(run.alignment, maps=run.alignment.maps[same], foreground=run.alignment.foreground[same])
+    # In photo 0 a stripe shows what no other photo does, so from there nothing comes home.
+    foreground = alignment.foreground.clone()
+    foreground[1:, :, :110] = False
+    alignment = replace(alignment, foreground=foreground)
+    collection = replace(run.collection, images=torch.full_like(run.collection.images, 100))
+    changed = {**vars(run), "collection": collection, "alignment": alignment}
+    write_report(tmp_path / "r.html", title="", **changed, summary={})
+    with opened(browser, tmp_path / "r.html") as page:
+        page.select_option("#overlay", "cycle")
+        page.wait_for_timeout(1500)
+        shown, inside = _pixels(page, 0), foreground[0].numpy()
+        dark = 100 + 0.72 * (np.array([68, 20, 84]) - 100)
+        home, away = inside.copy(), inside.copy()
+        home[:, :116], away[:, 80:] = False, False
+        assert home.sum() > 100
+        assert away.sum() > 100
+        assert np.abs(shown[home] - dark).max() < 12
+        assert (np.abs(shown[away] - dark).max(1) > 40).all()
+
+
 def test_overlays_change_the_photos_and_leave(page: Any) -> None:
     plain = _pixels(page, 1)
-    for overlay in ("mask", "wheel", "grid", "confidence"):
+    for overlay in ("mask", "wheel", "grid", "confidence", "saliency", "cycle"):
         page.select_option("#overlay", overlay)
-        _settle(page)
+        page.wait_for_timeout(1500 if overlay == "cycle" else 150)
         assert np.abs(_pixels(page, 1) - plain).mean() > 5
     page.select_option("#overlay", "none")
     _settle(page)
@@ -299,6 +342,142 @@ def test_what_missed_most_opens_its_pair(page: Any, run: Any) -> None:
     assert float(ring.get_attribute("cy")) == pytest.approx(y, abs=0.01)
     page.select_option("#pair-first", "0")
     assert page.locator("#pair-lines .miss").count() == 0
+
+
+def test_errors_of_annotated_points_are_those_of_the_library(page: Any, run: Any) -> None:
+    source, truth = 2, run.truth
+    page.select_option("#truth-source", str(source))
+    lengths = get_protocol("spair-official").lengths(truth)
+    right, asked = 0, 0
+    for target in set(range(len(truth.images))) - {source}:
+        both = truth.images[source].visible & truth.images[target].visible
+        found = run.alignment.transfer(truth.images[source].points_image[both], source, target, "canonical")
+        error = np.hypot(*(found.points_image - truth.images[target].points_image[both]).T) / lengths[target]
+        marks = page.locator(f"{_TILES[:-1]}='{target}'] .error")
+        assert marks.count() == both.sum()
+        good = page.locator(f"{_TILES[:-1]}='{target}'] .error.good").count()
+        assert good == pytest.approx((error <= 0.05).sum(), abs=1)
+        right, asked = right + (error <= 0.1).sum(), asked + both.sum()
+    words = page.locator("#truth-message").inner_text().split()
+    assert [int(words[0]), int(words[2])] == pytest.approx([right, asked], abs=1)
+    page.select_option("#truth-source", "-1")
+    assert page.locator(".error").count() == 0
+
+
+def test_pins_saved_as_spair_are_read_by_its_reader_and_open_as_truth(page: Any, run: Any, tmp_path: Path) -> None:
+    source = 1
+    for point in _inside(run, source, seed=2, count=2):
+        page.mouse.click(*_screen(page, run, source, point))
+    page.locator("#pin-list input").first.fill("left eye")
+    page.locator("#pin-list input").first.blur()
+    names = page.locator("#pin-list input")
+    with page.expect_download() as download:
+        page.click("#pins-spair")
+    download.value.save_as(tmp_path / "pins.zip")
+    with zipfile.ZipFile(tmp_path / "pins.zip") as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path / "spair")
+    benchmark = read_spair(tmp_path / "spair", "pins")
+    assert benchmark.keypoint_names == tuple(names.nth(index).input_value() for index in range(names.count()))
+    assert len(benchmark.images) == len(run.collection)
+    assert len(benchmark.pairs) == len(run.collection) * (len(run.collection) - 1)
+    known = {f"pins/{_unicode(photo.path)}": index for index, photo in enumerate(run.collection.photos)}
+    here = next(image for image in benchmark.images if known[image.name] == source)
+    for image in benchmark.images:
+        target = known[image.name]
+        assert image.size_hw == run.collection.photos[target].size_hw
+        if target != source:
+            found = run.alignment.transfer(here.points_image, source, target, "canonical").points_image
+            assert np.hypot(*(found - image.points_image).T).max() < 1
+    files = sorted((tmp_path / "spair" / "ImageAnnotation").rglob("*.json"))
+    assert len(files) == len(run.collection)
+    page.set_input_files("#truth-file", files)
+    message = page.locator("#truth-message", has_text="within")
+    message.wait_for()
+    page.select_option("#truth-source", str(source))
+    count = len(benchmark.keypoint_names) * (len(run.collection) - 1)
+    assert message.inner_text().startswith(f"{count} of {count} within 0.10 (100 %)")
+
+
+def _unicode(name: str) -> str:
+    """A name as a file of text can hold it."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if 0xD800 <= ord(letter) < 0xE000 else letter for letter in name)
+
+
+@pytest.mark.parametrize("kind", ["truth.json", "pins.csv", "pins.json"])
+def test_truth_is_opened_from_files(page: Any, run: Any, tmp_path: Path, kind: str) -> None:
+    document = run.truth.to_json()
+    places = []
+    for photo, image in zip(run.collection.photos, document["images"], strict=True):
+        image["name"] = _unicode(photo.path)
+        for keypoint, (point, seen) in enumerate(zip(image["points_image"], image["visible"], strict=True)):
+            if seen:
+                places.append({"pin": f"k{keypoint}", "photo": image["name"], "x": point[0], "y": point[1]})
+    if kind == "truth.json":
+        text = json.dumps(document)
+    elif kind == "pins.json":
+        text = json.dumps({"format": "asic-pins", "version": 1, "places": places})
+    else:
+        stream = io.StringIO()
+        writer = csv.writer(stream)
+        writer.writerow(["pin", "photo", "x", "y", "confidence", "placed"])
+        writer.writerows([*place.values(), 1, 1] for place in places)
+        text = stream.getvalue()
+    (tmp_path / kind).write_bytes(text.encode())
+    page.select_option("#truth-source", "2")
+    before = page.locator("#truth-message").inner_text().split()
+    page.select_option("#truth-source", "-1")
+    page.set_input_files("#truth-file", tmp_path / kind)
+    page.locator("#truth-message", has_text="within").wait_for()
+    page.select_option("#truth-source", "2")
+    after = page.locator("#truth-message").inner_text().split()
+    assert after[2] == before[2]
+    assert kind != "truth.json" or after == before
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "t.json: "),
+        ('{"format": "other"}', "t.json: expected truth.json, a file of pins, or image annotations"),
+        ('{"filename": "absent.png", "kps": {"0": [1, 2]}}', "t.json: it annotates no photo of this page"),
+        ('{"filename": "a.png", "kps": {"0": [1, "x"]}}', "t.json: positions must be two numbers"),
+        ('{"filename": "a.png", "kps": {"0": [1, 2]}, "bndbox": [5, 5, 5, 5]}', "t.json: boxes must have a size"),
+        ('{"format": "asic-eval keypoint benchmark"}', "t.json: expected keypoint_names and images"),
+        ("a,b\n", "columns pin, photo"),
+    ],
+)
+def test_truth_that_does_not_fit_is_refused(page: Any, tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "t.json").write_text(content)
+    page.set_input_files("#truth-file", tmp_path / "t.json")
+    page.locator("#truth-message", has_text=reason).wait_for(timeout=5000)
+
+
+def test_average_of_chosen_photos(page: Any, run: Any) -> None:
+    whole = _pixels(page, -1)
+    page.click("#average-none")
+    page.locator(".chosen input").nth(2).check()
+    page.wait_for_timeout(600)
+    alone = _pixels(page, -1)
+    page.fill("#morph", "1")
+    page.wait_for_timeout(600)
+    photo = _pixels(page, 2)
+    shown = photo.any(2) & alone.any(2)
+    assert shown.sum() > 1000
+    assert np.median(np.abs(photo - alone)[shown]) == 0
+    page.click("#average-all")
+    page.wait_for_timeout(300)
+    np.testing.assert_array_equal(_pixels(page, -1), whole)
+    del run
+
+
+def test_a_tile_is_saved_as_it_is_shown(page: Any, tmp_path: Path) -> None:
+    page.select_option("#overlay", "wheel")
+    with page.expect_download() as download:
+        page.locator(".tile .save").nth(5).click()
+    assert download.value.suggested_filename == "005-_a.png"
+    download.value.save_as(tmp_path / "saved.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "saved.png").convert("RGB")), _pixels(page, 4))
 
 
 def test_frames_stay_short(page: Any) -> None:

@@ -15,7 +15,7 @@ from asic_cli.viewer.textures import CONFIDENCE_SIDE, MAP_SIDE, MATCHES_A_PAIR, 
 
 @pytest.fixture(scope="module")
 def document(run: Any) -> Any:
-    return json.loads(viewer_data(run.matches, run.alignment, open_window(run.alignment)))
+    return json.loads(viewer_data(run.collection, run.matches, run.alignment, open_window(run.alignment)))
 
 
 def _numbers(text: str, kind: str) -> Any:
@@ -70,7 +70,7 @@ def test_matches_are_the_best_of_each_pair(run: Any, document: Any) -> None:
 
 
 def test_block_cannot_end_its_element(run: Any, document: Any) -> None:
-    text = viewer_data(run.matches, run.alignment, open_window(run.alignment))
+    text = viewer_data(run.collection, run.matches, run.alignment, open_window(run.alignment))
     assert "<" not in text
     assert text.isascii()
     assert [photo["path"] for photo in document["photos"]] == [photo.path for photo in run.collection.photos]

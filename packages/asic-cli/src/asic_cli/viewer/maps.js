@@ -22,11 +22,14 @@ class PhotoMap {
   constructor(record, residualScale = data.residualScale) {
     this.residualScale = residualScale;
     this.path = record.path;
+    this.size = record.size;
     this.scale = record.scale;
     this.offset = record.offset;
     this.mask = readMask(record.mask);
     this.canonical = readMap(record);
     this.confidenceTexels = bytesOf(record.confidence);
+    this.saliencyTokens = record.saliency === undefined ? null : bytesOf(record.saliency);
+    this.parts = record.parts === undefined ? null : readParts(record.parts);
     this.search = new CanonicalSearch(this.canonical, this.mask);
   }
 
@@ -81,6 +84,16 @@ class PhotoMap {
     );
   }
 
+  // Of the token whose centre is nearest, 0 to 1.
+  saliencyAt(pixel) {
+    const { rows, cols, stride, first } = data.tokens;
+    const x = pixel % WIDTH;
+    const y = (pixel - x) / WIDTH;
+    const column = Math.min(Math.max(Math.round((x - first) / stride), 0), cols - 1);
+    const row = Math.min(Math.max(Math.round((y - first) / stride), 0), rows - 1);
+    return this.saliencyTokens[row * cols + column] / 255;
+  }
+
   pixelConfidence(column, row) {
     if (!this.mask[row * WIDTH + column]) return 0;
     const side = data.confidenceSide;
@@ -115,6 +128,18 @@ function readMask(base64) {
     place += length;
   });
   return mask;
+}
+
+// Labels of all pixels from the lengths of their runs.
+function readParts({ lengths, labels }) {
+  const parts = new Uint8Array(HEIGHT * WIDTH);
+  const values = bytesOf(labels);
+  let place = 0;
+  shortsOf(lengths).forEach((length, run) => {
+    parts.fill(values[run], place, place + length);
+    place += length;
+  });
+  return parts;
 }
 
 // The texture, bilinear, at every pixel.

@@ -2,6 +2,8 @@
 
 const BACKGROUND_FADES_BY = 0.35;
 const GRID_CELLS = 6; // A unit of canonical space.
+const MESH_CELL = 4;
+const PART_COLOURS = [[230, 80, 70], [60, 150, 235], [250, 190, 50], [80, 190, 110], [170, 100, 220], [240, 130, 190], [60, 200, 200], [150, 110, 80]];
 const RAMP = [[68, 20, 84], [38, 130, 142], [250, 228, 60]];
 
 class Picture {
@@ -76,8 +78,19 @@ class Picture {
     return { points, columns, rows, cell };
   }
 
+  // Adds the object in canonical space, without overlay and paint, to sums of its colours and of how often it shows.
+  addTo(sums) {
+    const out = new ImageData(WIDTH, HEIGHT);
+    this.rasterise(this.mesh(1, MESH_CELL), out, 1, 255, this.source.data);
+    for (let at = 0; at < sums.length; at += 4) {
+      if (out.data[at + 3] === 0) continue;
+      for (let k = 0; k < 3; k++) sums[at + k] += out.data[at + k];
+      sums[at + 3]++;
+    }
+  }
+
   // Draws the mesh's pixels of one kind, foreground (1) or background (0).
-  rasterise({ points, columns, rows, cell }, out, kind, alpha) {
+  rasterise({ points, columns, rows, cell }, out, kind, alpha, from = this.shown.data) {
     for (let row = 0; row + 1 < rows; row++) {
       for (let column = 0; column + 1 < columns; column++) {
         const corner = row * columns + column;
@@ -90,8 +103,8 @@ class Picture {
         const b = [points[2 * corner + 2], points[2 * corner + 3], right, top];
         const c = [points[2 * (corner + columns)], points[2 * (corner + columns) + 1], left, bottom];
         const d = [points[2 * (corner + columns) + 2], points[2 * (corner + columns) + 3], right, bottom];
-        this.triangle(a, b, c, out, kind, alpha);
-        this.triangle(b, d, c, out, kind, alpha);
+        this.triangle(a, b, c, out, kind, alpha, from);
+        this.triangle(b, d, c, out, kind, alpha, from);
       }
     }
   }
@@ -105,11 +118,10 @@ class Picture {
   }
 
   // Corners are [x, y on screen, x, y in the photo].
-  triangle(a, b, c, out, kind, alpha) {
+  triangle(a, b, c, out, kind, alpha, from) {
     const area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]);
     if (Math.abs(area) < 1e-6) return;
     const { mask } = this.map;
-    const from = this.shown.data;
     const firstX = Math.max(0, Math.ceil(Math.min(a[0], b[0], c[0])));
     const lastX = Math.min(WIDTH - 1, Math.floor(Math.max(a[0], b[0], c[0])));
     const firstY = Math.max(0, Math.ceil(Math.min(a[1], b[1], c[1])));
@@ -145,6 +157,13 @@ function fade(picture, at) {
   mix(picture.base, at, 1, grey, grey, grey);
 }
 
+// The colour of a share from 0 to 1.
+function rampAt(share) {
+  const value = (RAMP.length - 1) * Math.min(Math.max(share, 0), 0.9999);
+  const step = Math.floor(value);
+  return RAMP[step].map((channel, k) => (1 - value + step) * channel + (value - step) * RAMP[step + 1][k]);
+}
+
 // Whether a pixel is the first beyond a line of the grid: the next one, right or below, lies in another cell.
 function crossesGrid(canonical, pixel, k) {
   const cell = Math.floor(canonical[2 * pixel + k] * GRID_CELLS);
@@ -174,11 +193,19 @@ const OVERLAYS = {
   },
   confidence(picture, pixel, at) {
     if (!picture.map.mask[pixel]) return fade(picture, at);
-    const value = 2 * Math.min(picture.map.pixelConfidence(pixel % WIDTH, Math.floor(pixel / WIDTH)), 0.9999);
-    const [low, high] = [RAMP[Math.floor(value)], RAMP[Math.floor(value) + 1]];
-    const share = value - Math.floor(value);
-    const colour = low.map((channel, k) => (1 - share) * channel + share * high[k]);
-    return mix(picture.base, at, 0.72, ...colour);
+    return mix(picture.base, at, 0.72, ...rampAt(picture.map.pixelConfidence(pixel % WIDTH, Math.floor(pixel / WIDTH))));
+  },
+  saliency(picture, pixel, at) {
+    mix(picture.base, at, 0.72, ...rampAt(picture.map.saliencyAt(pixel)));
+  },
+  parts(picture, pixel, at) {
+    const part = picture.map.parts[pixel];
+    return part === 0 ? fade(picture, at) : mix(picture.base, at, 0.62, ...PART_COLOURS[(part - 1) % PART_COLOURS.length]);
+  },
+  cycle(picture, pixel, at) {
+    const error = picture.cycles.at(pixel);
+    if (!picture.map.mask[pixel] || Number.isNaN(error)) return fade(picture, at);
+    return mix(picture.base, at, 0.72, ...rampAt(error / CYCLE_SHOWN));
   },
 };
 
@@ -190,6 +217,7 @@ class AveragePicture {
     this.wheel = wheel;
     this.paint = paint;
     this.overlay = "none";
+    this.chosen = null;
   }
 
   setOverlay(kind) {
@@ -208,7 +236,8 @@ class AveragePicture {
     const width = pixel * this.image.naturalWidth;
     const height = pixel * this.image.naturalHeight;
     context.clearRect(0, 0, WIDTH, HEIGHT);
-    context.drawImage(this.image, left + 0.5 - pixel / 2, top + 0.5 - pixel / 2, width, height);
+    if (this.chosen !== null) context.drawImage(this.chosen, 0, 0);
+    else context.drawImage(this.image, left + 0.5 - pixel / 2, top + 0.5 - pixel / 2, width, height);
     if (this.overlay === "wheel") this.tint();
     const [x, y] = canonicalToTile([this.paint.left, this.paint.top]);
     const side = (PAINT_SIDE / this.paint.scale) * TILE_SCALE;

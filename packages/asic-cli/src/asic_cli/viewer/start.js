@@ -21,7 +21,8 @@ async function start() {
   frames.add("ready", () => {
     const viewer = new Viewer(maps, tiles, paint, frames);
     viewer.drawAll();
-    byId("tools").hidden = byId("pin-tools").hidden = false;
+    for (const id of ["tools", "pin-tools", "truth-tools"]) byId(id).hidden = false;
+    for (const kind of ["saliency", "parts"]) byId("overlay").querySelector(`[value=${kind}]`).hidden = !(kind in data.photos[0]);
     byId("viewer").classList.add("live");
     frames.add("lines", () => {
       const lines = new PairLines(maps, images, wheel);
@@ -34,7 +35,7 @@ async function start() {
 function canonicalTile(average, wheel, paint) {
   const figure = htmlElement("figure", { className: "tile canonical" });
   htmlElement("div", { className: "picture" }, figure);
-  htmlElement("figcaption", { textContent: "Canonical average" }, figure);
+  htmlElement("figcaption", { textContent: "canonical" }, figure);
   document.querySelector("#viewer .tiles").prepend(figure);
   return new Tile(figure, -1, CANONICAL_FRAME, (canvas) => new AveragePicture(average, canvas, wheel, paint));
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from asic_cli.viewer.canonical import CanonicalWindow
 from asic_flow.alignment import Alignment
+from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
 
 MAP_SIDE = 128
@@ -26,7 +28,11 @@ MATCHES_A_PAIR = 80
 
 
 def viewer_data(
-    matches: MatchSet, alignment: Alignment, window: CanonicalWindow, truth: Mapping[str, Any] | None = None
+    collection: ImageCollection,
+    matches: MatchSet,
+    alignment: Alignment,
+    window: CanonicalWindow,
+    truth: Mapping[str, Any] | None = None,
 ) -> str:
     """The data block of the page: JSON in ASCII that is safe inside a script element.
 
@@ -34,14 +40,19 @@ def viewer_data(
     photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. Confidence has
     64 x 64 texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background
     first. A match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1.
-    `truth` is taken as it is.
+    Saliency has 8 bits a token, parts are run lengths with their labels; `truth` is taken as it is.
     """
     document = map_data(alignment) | {
         "box": [round(edge, 6) for edge in window.box_xyxy],
         "wheelRadius": window.wheel_radius,
         "pairs": _pairs(matches, alignment.size_hw),
         "truth": truth,
+        "tokens": asdict(collection.grid),
     }
+    for index, record in enumerate(document["photos"]):
+        record["saliency"] = _base64((collection.saliency[index].numpy() * 255).clip(0, 255).round().astype(np.uint8))
+        if collection.parts is not None:
+            record["parts"] = _labels(collection.parts[index].numpy())
     return to_script_json(document)
 
 
@@ -100,6 +111,26 @@ def run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
         whole, rest = divmod(length, 65535)
         lengths.extend([65535, 0] * whole + [rest])
     return np.array(lengths, "<u2")
+
+
+def _labels(labels: NDArray[np.uint8]) -> dict[str, str]:
+    """The lengths of runs of one label, row by row, and the labels."""
+    flat = labels.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(flat)) + 1))
+    lengths = np.diff(np.concatenate((starts, [flat.size])))
+    # A length has 16 bits.
+    parts = -(-lengths // 65535)
+    cut = np.minimum(np.repeat(lengths, parts) - 65535 * (_within(parts)), 65535)
+    return {"lengths": _base64(cut.astype("<u2")), "labels": _base64(np.repeat(flat[starts], parts))}
+
+
+def _within(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... within each group of so many.
+
+    >>> _within(np.array([1, 3])).tolist()
+    [0, 0, 1, 2]
+    """
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _confidence(confidence: Tensor, foreground: Tensor) -> NDArray[np.uint8]:

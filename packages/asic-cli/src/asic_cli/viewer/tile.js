@@ -10,6 +10,7 @@ class Tile {
     this.picture = makePicture(this.canvas);
     // In this box a pixel's centre has its integer coordinate.
     this.marks = svgElement("svg", { viewBox: `-0.5 -0.5 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, this.frame);
+    this.truth = svgElement("g", {}, this.marks);
     this.pins = svgElement("g", {}, this.marks);
     this.cross = svgElement("g", { class: "cross", visibility: "hidden" }, this.marks);
     for (const kind of ["halo", "ring"]) svgElement("circle", { class: kind, r: 0.036 * WIDTH }, this.cross);
@@ -18,6 +19,10 @@ class Tile {
     this.frame.tabIndex = 0;
     this.inView = true;
     this.stale = true;
+  }
+
+  get name() {
+    return this.index < 0 ? "canonical" : this.map.path.slice(this.map.path.lastIndexOf("/") + 1);
   }
 
   // A pointer's place in pixels of the model's frame, as shown.

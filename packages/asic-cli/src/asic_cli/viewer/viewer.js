@@ -1,7 +1,6 @@
 // The viewer: every tile answers the pointer, the keys and the controls.
 
 const PIN_REACH = 0.04;
-const MESH_CELL = 4;
 const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 class Viewer {
@@ -15,6 +14,11 @@ class Viewer {
     this.dragged = null;
     this.lastPoint = null;
     this.stampImage = null;
+    this.overlay = "none";
+    const photos = tiles.filter(({ index }) => index >= 0);
+    this.average = new ChosenAverage(photos, tiles[0], frames, (tile) => this.draw(tile));
+    this.truth = new TruthErrors(maps, photos, this);
+    for (const tile of tiles) this.offerPicture(tile);
     for (const tile of tiles) this.listen(tile);
     this.listenToControls();
     const observer = new IntersectionObserver((entries) => {
@@ -221,13 +225,32 @@ class Viewer {
   }
 
   setOverlay(kind) {
-    for (const tile of this.tiles) this.frames.add(tile.picture, () => tile.picture.setOverlay(kind));
+    this.overlay = kind;
+    for (const tile of this.tiles) {
+      this.frames.add(tile.picture, () => {
+        if (kind === "cycle" && tile.index >= 0) this.measureCycles(tile);
+        else tile.picture.setOverlay(kind);
+      });
+    }
     this.drawAll();
+  }
+
+  // Row by row, so that no frame is held up; another overlay takes the rest's place in the queue.
+  measureCycles(tile) {
+    const errors = (tile.picture.cycles ??= new CycleErrors(this.maps, tile.index));
+    if (errors.done) {
+      tile.picture.setOverlay("cycle");
+      this.draw(tile);
+      return;
+    }
+    errors.step();
+    this.frames.add(tile.picture, () => this.measureCycles(tile));
   }
 
   setMorph(share) {
     this.morph = share;
     this.showPins();
+    this.truth.show();
     this.drawAll();
   }
 
@@ -250,6 +273,9 @@ class Viewer {
     });
     on("pins-csv", "click", () => this.savePins("pins.csv", "text/csv", pinsToCsv));
     on("pins-json", "click", () => this.savePins("pins.json", "application/json", pinsToJson));
+    on("pins-spair", "click", () => this.savePinsAsSpair());
+    on("average-all", "click", () => this.average.choose(true));
+    on("average-none", "click", () => this.average.choose(false));
     on("pins-clear", "click", () => this.setPins([]));
     on("pins-file", "change", (event) => this.loadPins(event.target));
     for (const choice of document.querySelectorAll("input[name=tool]")) {
@@ -260,6 +286,14 @@ class Viewer {
 
   savePins(name, type, format) {
     offerFile(name, new Blob([format(this.maps, this.pins)], { type }));
+  }
+
+  savePinsAsSpair() {
+    try {
+      offerFile("pins-spair.zip", pinsToSpair(this.maps, this.pins));
+    } catch (error) {
+      this.say(error.message);
+    }
   }
 
   async loadPins(input) {
@@ -274,14 +308,27 @@ class Viewer {
     input.value = "";
   }
 
+  // A button on a tile that saves it as it is shown.
+  offerPicture(tile) {
+    const options = { type: "button", className: "save", textContent: "↓", title: "Save as PNG", ariaLabel: `Save ${tile.name}` };
+    htmlElement("button", options, tile.figure.querySelector("figcaption")).addEventListener("click", async () => {
+      await this.frames.finished();
+      offerFile(this.fileName(tile), await pngOf(tile.canvas));
+    });
+  }
+
+  fileName({ index }) {
+    if (index < 0) return "canonical.png";
+    const stem = this.maps[index].path.replace(/\.[^./]*$/, "").replace(/[^\w.-]+/g, "_").slice(-60);
+    return `${String(index + 1).padStart(3, "0")}-${stem}.png`;
+  }
+
   async savePhotos() {
     await this.frames.finished();
     const files = await Promise.all(
-      this.tiles.map(async ({ canvas, index }) => {
-        const number = String(index + 1).padStart(3, "0");
-        const stem = index < 0 ? "canonical" : `${number}-${this.maps[index].path.replace(/[^\w.-]+/g, "_").slice(-60)}`;
-        return { name: `${stem}.png`, bytes: new Uint8Array(await (await pngOf(canvas)).arrayBuffer()) };
-      }),
+      this.tiles.map(async (tile) => (
+        { name: this.fileName(tile), bytes: new Uint8Array(await (await pngOf(tile.canvas)).arrayBuffer()) }
+      )),
     );
     offerFile("painted-photos.zip", zip(files));
   }
