@@ -424,6 +424,12 @@ def test_pairs_of_all_species(tmp_path: Path) -> None:
     ):
         read_benchmarks("cub", one)
     assert len(read_benchmarks("cub", replace(one, pairs=None))["001.A"].pairs) == 2
+    (tmp_path / "train_test_split.txt").write_text("1 1\n2 0\n3 0\n")
+    for split, names in (("train", ["001.A/a.jpg"]), ("test", ["001.A/b.jpg"])):
+        own = read_benchmarks("cub", Request(root=tmp_path, categories=("1",), split=split))["1"]
+        assert [image.name for image in own.images] == names
+    first = read_benchmarks("cub", Request(root=tmp_path, categories=("1",), limit=1))["1"]
+    assert [image.name for image in first.images] == ["001.A/a.jpg"]
 
 
 def put_cub(root: Path) -> None:

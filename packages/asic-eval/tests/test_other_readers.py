@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asic_eval import AnnotationError, threshold_lengths
+from asic_eval import AnnotationError, random_pairs, threshold_lengths
 from asic_eval.arrays import write_arrays
 from asic_eval.benchmarks.acsm import read_acsm_cub
 from asic_eval.benchmarks.ap10k import KEYPOINTS, LOOK_ALIKE, read_ap10k, read_ap10k_pairs
 from asic_eval.benchmarks.pairs_file import read_benchmark_json, read_pair_list, read_pairs_csv
 from asic_eval.benchmarks.pf_pascal import CATEGORIES, read_pf_pascal
 from asic_eval.benchmarks.pf_willow import read_pf_willow
+from asic_eval.benchmarks.reading import Request, read_benchmarks
 from asic_eval.benchmarks.tracks import read_tracks
 
 
@@ -275,6 +276,35 @@ def test_published_pairs_of_ap10k(tmp_path: Path) -> None:
         assert {int(benchmark.mirror[keypoint]) for keypoint in group} == set(group)
     put_ap10k_pair(tmp_path, "1", "2", category="all", split="test_cross_family")
     assert len(read_ap10k_pairs(tmp_path, "all", "test_cross_family").pairs) == 1
+    by_name = read_benchmarks("ap10k-pairs", Request(tmp_path, ("all",), "test_cross_family"))
+    assert by_name["all"].name == "ap10k-pairs/all/test_cross_family"
+    for split in ("trn", "val", "test", "val_cross_species", "test_cross_species", "val_cross_family"):
+        put_ap10k_pair(tmp_path, "1", "3", category="own", split=split)
+        assert read_benchmarks("ap10k-pairs", Request(tmp_path, ("own",), split))["own"].pairs.tolist() == [[0, 1]]
+    assert read_benchmarks("ap10k-pairs", Request(tmp_path, ("cat",)))["cat"].name == "ap10k-pairs/cat/test"
+
+
+def test_official_splits_of_ap10k_by_name(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    seen, few = [1, 2, 2] * 17, [1, 2, 2] * 2 + [0] * 45
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 40, "height": 30} for i in range(5)],
+        "annotations": [
+            {"image_id": i, "category_id": 1 + i // 3, "keypoints": few if i in (2, 4) else seen, "bbox": [0, 1, 9, 8]}
+            for i in range(5)
+        ],
+        "categories": [{"id": i, "name": name, "keypoints": list(KEYPOINTS)} for i, name in ((1, "cat"), (2, "dog"))],
+    }
+    for split in ("test", "val", "train"):
+        (tmp_path / "annotations" / f"ap10k-{split}-split1.json").write_text(json.dumps(document))
+        cat = read_benchmarks("ap10k", Request(tmp_path, ("cat",), split))["cat"]
+        assert (cat.name, cat.look_alike) == (f"ap10k/cat/{split}", LOOK_ALIKE)
+    drawn = read_benchmarks("ap10k", Request(tmp_path, ("cat",), random_pairs=4))["cat"]
+    assert drawn.pairs.tolist() == random_pairs(2, 4, 0).tolist()
+    assert [image.name for image in drawn.images] == ["0.jpg", "1.jpg"]  # the third shows two keypoints
+    assert list(read_benchmarks("ap10k", Request(tmp_path, ("cat", "dog")))) == ["cat", "dog"]
+    across = read_ap10k(tmp_path, "cat", "dog")
+    assert [image.name for image in across.images] == ["0.jpg", "1.jpg", "3.jpg"]
 
 
 def test_errors_in_published_pairs_of_ap10k(tmp_path: Path) -> None:
@@ -329,7 +359,10 @@ def test_acsm_lists(tmp_path: Path) -> None:
     assert benchmark.mirror is not None
     assert benchmark.mirror.tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 12, 9, 6, 7, 8, 13, 14]
     assert benchmark.pairs.tolist() == [[0, 1], [1, 0]]
-    assert read_acsm_cub(path, num_random_pairs=7, seed=1).pairs.shape == (7, 2)
+    assert read_acsm_cub(path, num_random_pairs=7, seed=1).pairs.tolist() == random_pairs(2, 7, 1).tolist()
+    assert read_acsm_cub(path, num_random_pairs=7).pairs.tolist() == random_pairs(2, 7, 0).tolist()
+    drawn = read_benchmarks("acsm-cub", Request(annotations=path, random_pairs=7, seed=1))
+    assert drawn["cub"].pairs.tolist() == random_pairs(2, 7, 1).tolist()
     unseen = read_acsm_cub(save_mat(tmp_path, [cub_record(parts=np.full((3, 15), np.nan))]))
     assert not unseen.visible.any()
     assert len(read_acsm_cub(save_mat(tmp_path, [cub_record()])).images) == 1
