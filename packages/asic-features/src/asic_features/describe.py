@@ -38,7 +38,14 @@ class Descriptions:
 
 
 class Describer:
-    """A network with the settings it is asked under, and the cache of its answers."""
+    """A network with the settings it is asked under, and the cache of its answers.
+
+    Attributes:
+        network: The network.
+        requests: What descriptors are made of.
+        part_request: What parts are told by: the last block's keys, whatever matches are made by.
+        cache: Where answers are kept, or None.
+    """
 
     def __init__(self, config: FeatureConfig, weights: Path, report: Progress, cache: Path | None) -> None:
         """Load the network.
@@ -56,7 +63,6 @@ class Describer:
         """
         resolved = config.resolve()
         self.requests = resolved.requests
-        # Parts are told by the last block's keys, whatever matches are made by.
         self.part_request: Request = (resolved.backbone.depth - 1, "key")
         self.network = VisionTransformer(resolved.backbone, weights, stride=resolved.stride, device=config.device)
         width = self.network.model.embed_dim * len(self.requests)
@@ -68,7 +74,7 @@ class Describer:
         if config.parts is not None and self.part_request not in self.requests:
             self._wanted = (*self.requests, self.part_request)
         self._batch, self._report = config.photos_at_once, report
-        self._cache = None
+        self.cache: DescriptionCache | None = None
         if cache is not None:
             settings = {
                 "backbone": resolved.backbone.name,
@@ -77,7 +83,7 @@ class Describer:
                 "torch": torch.__version__,
                 "version": version("asic-features"),
             }
-            self._cache = DescriptionCache(cache, settings)
+            self.cache = DescriptionCache(cache, settings)
 
     def describe(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Descriptors (N, T, D) float16, attention (N, T) and, where parts are wanted, what they are told by."""
@@ -90,9 +96,7 @@ class Describer:
         return self._ask(images, (self.part_request,)).facets[0]
 
     def _ask(self, images: torch.Tensor, requests: Sequence[Request]) -> Descriptions:
-        return describe_photos(
-            self.network, images, requests, batch=self._batch, report=self._report, cache=self._cache
-        )
+        return describe_photos(self.network, images, requests, batch=self._batch, report=self._report, cache=self.cache)
 
 
 def describe_photos(

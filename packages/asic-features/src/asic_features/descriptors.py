@@ -142,7 +142,10 @@ class VisionTransformer:
         """(T,) CLS attention where there is nothing to see: the mean over a grey image and one of faint noise."""
         noise = torch.randn(1, size, size, 3, generator=torch.Generator().manual_seed(0)) * _NOISE_SPREAD + 128
         images = torch.cat([torch.full((1, size, size, 3), 128.0), noise]).clamp(0, 255).to(torch.uint8)
-        return self(images, [], with_cls_attention=True).cls_attention.mean(dim=0)
+        # One at a time: at a fine stride the tokens of one image are all that memory should hold.
+        return torch.stack([self(image[None], [], with_cls_attention=True).cls_attention[0] for image in images]).mean(
+            0
+        )
 
     def noise_directions(self, size: int, request: tuple[int, Facet], *, count: int = 8) -> torch.Tensor:
         """(D, count) orthonormal directions that descriptors of images of pure noise share.
