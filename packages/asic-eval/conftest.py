@@ -13,6 +13,8 @@ from asic_eval import ImageKeypoints, KeypointBenchmark, all_pairs
 
 # Needs torchmetrics, which is an extra; its own test skips without it.
 collect_ignore = ["src/asic_eval/torch_metric.py"]
+# What the session `mutation` leaves.
+collect_ignore_glob = ["mutants/*"]
 NAMES = ("nose", "left eye", "right eye", "tail")
 
 
