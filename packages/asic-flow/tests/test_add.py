@@ -13,7 +13,7 @@ from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
-from asic_flow.train import AlignmentError
+from asic_flow.train import AlignmentError, held_out_tokens
 
 if TYPE_CHECKING:
     from conftest import DrawnCollection
@@ -105,3 +105,30 @@ def test_a_photo_is_placed_among_wrong_matches() -> None:
     assert found.mirrored.tolist() == [True]
     torch.testing.assert_close(found.affine[0].float(), affine, atol=0.03, rtol=0)
     assert 0.5 < found.support[0] < 0.75
+
+
+def test_a_twin_lies_where_its_twin_lies(
+    drawn: DrawnCollection, match_all: Callable[[ImageCollection], MatchSet]
+) -> None:
+    first = take_photos(drawn.collection, slice(0, 4))
+    # What all descriptors share, as those of networks do, says nothing.
+    shared = torch.nn.functional.normalize(first.descriptors.float() + 0.5, dim=-1).half()
+    first = dataclasses.replace(first, descriptors=shared)
+    alignment = Alignment.fit(first, match_all(first))
+    twin = take_photos(first, slice(2, 3))
+    twin = dataclasses.replace(twin, photos=(dataclasses.replace(twin.photos[0], path="twin.png"),))
+    added = alignment.add_images(first, twin)
+    apart = (added.maps[4] - added.maps[2])[first.foreground()[2]].norm(dim=-1)
+    assert apart.mean() < 0.03
+    mine, theirs = (added.descriptors[added.token_image == photo].float() for photo in (4, 2))
+    assert (mine * theirs).sum(1).mean() > 0.97
+
+
+def test_held_out_tokens_take_no_part(drawn: DrawnCollection, known: Alignment, extended: Alignment) -> None:
+    held = held_out_tokens(drawn.collection)
+    descriptors = drawn.collection.descriptors.clone()
+    noise = torch.randn(descriptors.shape, generator=torch.Generator().manual_seed(0)).half()
+    descriptors[4:][held[4:]] = torch.nn.functional.normalize(noise, dim=-1)[4:][held[4:]]
+    changed = dataclasses.replace(drawn.collection, descriptors=descriptors)
+    again = known.add_images(take_photos(changed, slice(0, 4)), take_photos(changed, slice(4, 6)))
+    assert torch.equal(again.maps, extended.maps)

@@ -16,10 +16,13 @@ import torch
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
+from asic_flow.kernels import warp_bilinear
+from asic_flow.paper.augment import bend_points
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
 from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import draw_batch
 from asic_flow.paper.model import total_loss
+from asic_flow.paper.network import identity_grid
 from asic_flow.paper.training import DivergedError, Gauge, Training
 from asic_flow.train import AlignmentError, describe_maps
 
@@ -43,6 +46,17 @@ TINY = PaperConfig(
 def training(drawn: DrawnCollection, folder: Path | None = None, seed: int = 0, **changes: Any) -> Training:
     config = dataclasses.replace(TINY, **changes)
     return Training(drawn.collection, drawn.matches, config, seed=seed, folder=folder)
+
+
+def steps_of(made: Training) -> list[dict[str, float]]:
+    """Losses and gradients of three steps, from a head that shows what goes on below it."""
+    torch.nn.init.normal_(made.model.network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    found = []
+    for _ in range(3):
+        losses = {name: value.item() for name, value in made.advance().items()}
+        norms = {name: p.grad.norm().item() for name, p in made.model.named_parameters() if p.grad is not None}
+        found.append({**losses, **norms})
+    return found
 
 
 def with_parts(collection: ImageCollection) -> ImageCollection:
@@ -168,6 +182,53 @@ def test_the_best_scored_weights_are_kept(drawn: DrawnCollection) -> None:
     result = made.run(log=lambda record: scores.append(record["held_out"]))
     assert len(scores) == 6
     assert result.score == max(scores)
+
+
+def test_it_starts_from_the_identity(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    places = made.averaged.maps(made.data.images, (32, 32))
+    assert torch.equal(places, identity_grid((32, 32), torch.device("cpu")).expand_as(places))
+
+
+def test_weights_and_statistics_are_averaged_over_steps(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    names = ("canonical", "network.down.0.1.running_mean")
+    expected = {name: made.model.state_dict()[name].clone() for name in names}
+    for step in (1, 2, 3):
+        made.advance()
+        kept = min(0.5 ** (1 / TINY.averaging_steps), (1 + step) / (10 + step))
+        expected = {name: kept * mean + (1 - kept) * made.model.state_dict()[name] for name, mean in expected.items()}
+    for name, mean in expected.items():
+        torch.testing.assert_close(made.averaged.state_dict()[name], mean)
+
+
+def test_components_lie_where_their_tokens_do(drawn: DrawnCollection) -> None:
+    grid = drawn.collection.grid
+    x, y = torch.from_numpy(grid.centres_px()).unbind(1)
+    smooth = torch.stack((x, y.square() / 96, torch.full_like(x, 50)), 1)
+    smooth = torch.nn.functional.normalize(smooth, dim=1).half().expand(len(drawn.collection), -1, -1)
+    collection = dataclasses.replace(drawn.collection, descriptors=smooth)
+    made = Training(collection, drawn.matches, TINY)
+    places = torch.stack((x, y), 1)[None].expand(len(collection), -1, -1) / 95 * 2 - 1
+    there = warp_bilinear(made.data.targets[:, 3:], places).transpose(1, 2)
+    values = smooth[drawn.collection.foreground_tokens()].double()
+    variance, basis = torch.linalg.eigh((values - values.mean(0)).T @ (values - values.mean(0)) / len(values))
+    own = (values - values.mean(0)) @ (basis[:, 1:] / variance[1:].sqrt())
+    # A token further they would differ by 0.2.
+    assert (own - there[drawn.collection.foreground_tokens()]).abs().max() < 0.1
+
+
+def test_the_copies_are_bent_and_recoloured(drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = training(drawn, jitter=0.0)
+    batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    displace = made.model.displace
+    monkeypatch.setattr(made.model, "displace", lambda images: seen.append(images) or displace(images))
+    made.model.losses(made.data, batch)
+    images = made.data.images[batch.photos]
+    bent = bend_points(made.model.basis, batch.augmentation.bend, (32, 32))
+    torch.testing.assert_close(seen[0], torch.cat((images, warp_bilinear(images, bent))), atol=1e-5, rtol=0)
+    assert (bent - identity_grid((32, 32), torch.device("cpu"))).abs().max() > 0.05
 
 
 def test_a_map_depends_on_its_photo_alone(drawn: DrawnCollection) -> None:
@@ -296,8 +357,7 @@ def test_two_processes_train_as_one(drawn: DrawnCollection) -> None:
         for rank in range(2)
     ]
     found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    made = training(drawn)
-    alone = [{name: value.item() for name, value in made.advance().items()} for _ in range(3)]
+    alone = steps_of(training(drawn))
     assert found[0] == found[1]
-    for step, expected in enumerate(alone):
-        assert found[0][step] == pytest.approx(expected, rel=2e-3, abs=1e-6)
+    for step, expected in zip(found[0], alone, strict=True):
+        assert step == pytest.approx(expected, rel=2e-3, abs=1e-5)

@@ -1,4 +1,4 @@
-"""One of two processes that train together; prints its losses as JSON."""
+"""One of two processes that train together; prints losses and gradients as JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import torch.distributed as dist
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from conftest import draw  # noqa: E402
-from test_training import training  # noqa: E402
+from test_training import steps_of, training  # noqa: E402
 
 
 def train() -> None:
     dist.init_process_group("gloo")
-    made = training(draw())
-    losses = [{name: value.item() for name, value in made.advance().items()} for _ in range(3)]
-    sys.stdout.write(json.dumps(losses))
+    sys.stdout.write(json.dumps(steps_of(training(draw()))))
     dist.destroy_process_group()
 
 
