@@ -1,6 +1,7 @@
 """CUB-200-2011: photos of birds with 15 keypoints and a box each.
 
-Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", 2011. Coordinates are taken as the official text files give them.
+Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", 2011. Coordinates are taken as the official text files give them;
+ACSM and ASIC count them from 1, which moves what is asked and what is true by the same pixel.
 """
 
 from __future__ import annotations
