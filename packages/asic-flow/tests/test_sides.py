@@ -66,6 +66,17 @@ def test_photos_that_show_both_sides_and_no_others_get_a_second_map(aligned: Ali
     assert ((area < 0) == ~aligned.mirrored[6:]).all()
 
 
+def test_a_photo_that_fits_neither_way_gets_no_second_map(
+    heads: tuple[ImageCollection, MatchSet], match_all: Callable[[ImageCollection], MatchSet]
+) -> None:
+    collection, _ = heads
+    descriptors = collection.descriptors.clone()
+    noise = torch.randn(descriptors[7].shape, generator=torch.Generator().manual_seed(0))
+    descriptors[7] = torch.nn.functional.normalize(noise, dim=-1).half()
+    strange = dataclasses.replace(collection, descriptors=descriptors)
+    assert 7 not in Alignment.fit(strange, match_all(strange)).second.photo
+
+
 def test_each_half_of_a_frontal_photo_reaches_the_side_that_shows_it(aligned: Alignment) -> None:
     right, left = np.array([[66.0, 48.0]]), np.array([[29.0, 48.0]])
     without = dataclasses.replace(aligned, second=SecondMaps.none(aligned.size_hw))

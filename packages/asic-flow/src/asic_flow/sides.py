@@ -20,8 +20,9 @@ from asic_flow.partners import find_partners
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens
 
-_BOTH_SIDES = 0.8
-"""The least symmetry of a photo that gets a second map."""
+_LEAST_SYMMETRY = 0.8
+# A photo that fits badly either way shows nothing of sides; share of the median photo's score.
+_LEAST_SCORE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +111,12 @@ def fit_second_maps(
         matches.weight.repeat(2),
     )
     own = mirrored.long()[:, None]
-    symmetry = (score.gather(1, 1 - own) / score.gather(1, own).clamp_min(1e-9))[:, 0].float()
-    photo = torch.nonzero(symmetry >= _BOTH_SIDES)[:, 0]
+    own_score, other_score = score.gather(1, own)[:, 0], score.gather(1, 1 - own)[:, 0]
+    symmetry = (other_score / own_score.clamp_min(1e-9)).float()
+    photo = torch.nonzero((symmetry >= _LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median()))[:, 0]
     if not len(photo):
         return SecondMaps.none(size_hw)
-    reference = grid.from_affine(similarity[torch.arange(count), 1 - own[:, 0]].float())
+    reference = grid.from_affine(similarity[torch.arange(count), (~mirrored).long()].float())
     canonical = points.canonical(coefficients)
     fitted = [
         _fit_one(int(image), reference[image], tokens, points, descriptors, canonical, pairs, grid, config)
