@@ -34,7 +34,16 @@ def cases(device: torch.device) -> list[Case]:
     def stepped(loss: Callable[[], torch.Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad(loss(), (u, v))
 
+    numbers = torch.rand(MATCHES // 4, MATCHES, device=device)
+    results = torch.empty_like(numbers)
+
+    def roots_and_exponentials() -> None:
+        for _ in range(2 * PAIRS * MATCHES**2 // numbers.numel()):
+            torch.sqrt(numbers, out=results)
+            torch.exp(results, out=results)
+
     providers = [
+        Provider("floor: as many roots and exponentials", roots_and_exponentials),
         Provider("broadcast norm and cross_entropy", stepped(lambda: cross_entropy(broadcast))),
         Provider("cdist and cross_entropy", stepped(lambda: cross_entropy(torch.cdist))),
         Provider("contrast_points", stepped(lambda: contrast_points(u, v).sum()), True),

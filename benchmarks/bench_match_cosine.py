@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
-from harness import Case, Provider, main
+from harness import Case, Provider, main, peer
 
 from asic_flow.kernels import match_cosine, match_cosine_pairs
+from asic_flow.kernels.match_cosine.api import Precision
 
 TOKENS, WIDTH = 15_625, 384
+# On a CPU pykeops takes seconds for these, and its time grows with their square.
+FEW_TOKENS = 1_024
 
 
 def tokens_of_two_photos(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,75 +78,111 @@ def float64_pairs(a: torch.Tensor, b: torch.Tensor) -> set[tuple[int, int]]:
     return set(zip(torch.nonzero(mutual).squeeze(1).tolist(), best_b[mutual].tolist(), strict=True))
 
 
+def keops_provider(a: torch.Tensor, b: torch.Tensor) -> list[Provider]:
+    """Return both reductions of pykeops' symbolic matrix, compiled; nothing where it is not installed."""
+    keops = peer("pykeops.torch")
+    if keops is None:
+        return []
+    rows, columns = keops.LazyTensor(a[:, None].contiguous()), keops.LazyTensor(b[None].contiguous())
+    scores = rows | columns
+    return [Provider("pykeops, both ways", lambda: (scores.argmax(1), scores.argmax(0)))]
+
+
+def ours(a: torch.Tensor, b: torch.Tensor, names: dict[str, Precision]) -> list[Provider]:
+    """Return our ways by name, with what they keep of the float64 pairs."""
+    expected = float64_pairs(a, b)
+
+    def way(name: str, precision: Precision) -> Provider:
+        def run() -> object:
+            return match_cosine(a, b, precision=precision)
+
+        return Provider(name, run, True, lambda: kept(run(), expected))
+
+    return [way(name, precision) for name, precision in names.items()]
+
+
 def cpu_cases(a: torch.Tensor, b: torch.Tensor) -> list[Case]:
     """Compare with the product itself, and with what one would use instead."""
-    import faiss
-    from sklearn.metrics import pairwise_distances_argmin  # type: ignore[import-untyped]
-
-    expected = float64_pairs(a, b)
     rows, columns = a.numpy(), b.numpy()
+    names: dict[str, Precision] = {"match_cosine": "float32", "match_cosine, half": "half"}
 
     def numpy_dense() -> None:
         scores = rows @ columns.T
         scores.argmax(1), scores.argmax(0)
 
-    def scikit_learn() -> None:
-        # Of unit rows the nearest is the most similar.
-        pairwise_distances_argmin(rows, columns), pairwise_distances_argmin(columns, rows)
-
-    def faiss_flat() -> None:
-        faiss.knn(rows, columns, 1, metric=faiss.METRIC_INNER_PRODUCT)
-        faiss.knn(columns, rows, 1, metric=faiss.METRIC_INNER_PRODUCT)
-
     providers = [
-        Provider("chunked product alone", lambda: chunked_product(a, b)),
-        Provider("match_cosine", lambda: match_cosine(a, b), True, lambda: kept(match_cosine(a, b), expected)),
-        Provider(
-            "match_cosine, half",
-            lambda: match_cosine(a, b, precision="half"),
-            True,
-            lambda: kept(match_cosine(a, b, precision="half"), expected),
-        ),
+        Provider("floor: the product alone, in chunks", lambda: chunked_product(a, b)),
+        *ours(a, b, names),
         Provider("torch, chunked, indices both ways", lambda: chunked_maxima(a, b)),
         Provider("torch, dense, two argmax", lambda: dense(a, b)),
         Provider("numpy, dense, two argmax", numpy_dense),
-        Provider("scikit-learn, both ways", scikit_learn),
-        Provider("faiss flat, both ways", faiss_flat),
     ]
+    if metrics := peer("sklearn.metrics"):
+        # Of unit rows the nearest is the most similar.
+        nearest = metrics.pairwise_distances_argmin
+        providers.append(Provider("scikit-learn, both ways", lambda: (nearest(rows, columns), nearest(columns, rows))))
+    if faiss := peer("faiss"):
+        search = partial(faiss.knn, k=1, metric=faiss.METRIC_INNER_PRODUCT)
+        providers.append(Provider("faiss flat, both ways", lambda: (search(rows, columns), search(columns, rows))))
     # FLOP: one multiplication and one addition for each of M * N * D products.
     name = f"{TOKENS:,} x {WIDTH} against {TOKENS:,} x {WIDTH}, mutual"
-    return [Case(name, 2.0 * TOKENS * TOKENS * WIDTH, "FLOP/s", "chunked product alone", providers, 1.2, 3)]
+    large = Case(
+        name, 2.0 * TOKENS * TOKENS * WIDTH, "FLOP/s", "floor: the product alone, in chunks", providers, 1.2, 3
+    )
+    c, d = a[:FEW_TOKENS].contiguous(), b[:FEW_TOKENS].contiguous()
+    few = [
+        Provider("floor: the product alone, in chunks", lambda: chunked_product(c, d)),
+        *ours(c, d, names),
+        *keops_provider(c, d),
+    ]
+    name = f"{FEW_TOKENS:,} x {WIDTH} against {FEW_TOKENS:,} x {WIDTH}, mutual"
+    small = Case(
+        name, 2.0 * FEW_TOKENS * FEW_TOKENS * WIDTH, "FLOP/s", "floor: the product alone, in chunks", few, None, 3
+    )
+    return [large, small]
+
+
+def faiss_gpu_provider(a: torch.Tensor, b: torch.Tensor) -> list[Provider]:
+    """Return faiss' search on the GPU both ways; nothing where it is not installed, or was built without CUDA."""
+    faiss = peer("faiss")
+    if faiss is None or peer("faiss.contrib.torch_utils") is None:
+        return []
+    if not hasattr(faiss, "StandardGpuResources"):
+        print("left out: faiss is installed without its GPU part")
+        return []
+    resources = faiss.StandardGpuResources()
+    search = partial(faiss.knn_gpu, resources, k=1, metric=faiss.METRIC_INNER_PRODUCT)
+    return [Provider("faiss-gpu flat, both ways", lambda: (search(a, b), search(b, a)))]
 
 
 def cuda_cases(a: torch.Tensor, b: torch.Tensor) -> list[Case]:
     """Compare with the 16-bit product and its maxima, and time a whole collection."""
     a, b = a.half(), b.half()
-    expected = float64_pairs(a, b)
     compiled = torch.compile(dense)
     providers = [
-        Provider("product alone", lambda: a @ b.T),
-        Provider("match_cosine", lambda: match_cosine(a, b), True, lambda: kept(match_cosine(a, b), expected)),
-        Provider(
-            "match_cosine, float32",
-            lambda: match_cosine(a, b, precision="float32"),
-            True,
-            lambda: kept(match_cosine(a, b, precision="float32"), expected),
-        ),
+        Provider("floor: the product alone", lambda: a @ b.T),
+        *ours(a, b, {"match_cosine": "half", "match_cosine, float32": "float32"}),
         Provider("torch, dense, two argmax", lambda: dense(a, b)),
         Provider("torch.compile of it", lambda: compiled(a, b)),
+        *keops_provider(a.float(), b.float()),
+        *faiss_gpu_provider(a, b),
     ]
     flop = 2.0 * TOKENS * TOKENS * WIDTH
-    single = Case(f"{TOKENS:,} x {WIDTH}, one pair, mutual", flop, "FLOP/s", "product alone", providers, 1 / 0.7, 20)
+    single = Case(
+        f"{TOKENS:,} x {WIDTH}, one pair, mutual", flop, "FLOP/s", "floor: the product alone", providers, 1 / 0.7, 20
+    )
     photos = torch.cat([a.roll(shift, 1) for shift in range(30)])
     offsets = torch.arange(31, device=a.device) * TOKENS
     pairs = torch.tensor(list(itertools.combinations(range(30), 2)), device=a.device)
     sets = torch.split(photos, TOKENS)
     collection = [
-        Provider("products alone", lambda: [sets[i] @ sets[j].T for i, j in pairs.tolist()]),
+        Provider("floor: the products alone", lambda: [sets[i] @ sets[j].T for i, j in pairs.tolist()]),
         Provider("match_cosine_pairs", lambda: match_cosine_pairs(photos, offsets, pairs), True),
         Provider("torch, dense, two argmax", lambda: [dense(sets[i], sets[j]) for i, j in pairs.tolist()]),
     ]
-    whole = Case(f"all 435 pairs of 30 x {TOKENS:,} x {WIDTH}", 435 * flop, "FLOP/s", "products alone", collection)
+    whole = Case(
+        f"all 435 pairs of 30 x {TOKENS:,} x {WIDTH}", 435 * flop, "FLOP/s", "floor: the products alone", collection
+    )
     return [single, whole]
 
 

@@ -56,8 +56,11 @@ def cases(device: torch.device) -> list[Case]:
         "preparing one photo",
         4.0 * SIDE * SIDE * 3,
         "B/s",
-        "CanonicalIndex",
-        [Provider("CanonicalIndex", lambda: CanonicalIndex(*one), True)],
+        "floor: a copy of the map",
+        [
+            Provider("floor: a copy of the map", lambda: one[0].clone()),
+            Provider("CanonicalIndex", lambda: CanonicalIndex(*one), True),
+        ],
     )
     whole = Case(
         "4,096 points in 30 photos of 65,536 pixels, prepared",

@@ -36,6 +36,7 @@ def cases(device: torch.device) -> list[Case]:
             "FLOP/s",
             "every point on every pixel",
             [
+                Provider("floor: a copy of the images", images.clone),
                 Provider("every point on every pixel", drawn(mode, "reference")),
                 Provider("splat_points", drawn(mode, "auto"), True),
             ],

@@ -39,11 +39,13 @@ def _time(seconds: float) -> str:
 
 def table(version: str, results: Path = RESULTS) -> str:
     """Return all providers of all cases, ours in bold; a kind of device without a result says so."""
-    lines = ["| operation | case | way | median (20 to 80 %) | ratio | extra memory | |", "|" + " --- |" * 7]
+    head = ("operation", "case", "way", "median (20 to 80 %)", "ratio", "over the floor", "extra memory", "")
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for operation, runs in load(version, results).items():
         for run in runs:
             device = f"{run['device']}, {run['threads']} threads"
             for case in run["cases"]:
+                floor = [row["median_s"] for row in case["measurements"] if row["provider"].startswith("floor: ")]
                 for measured in case["measurements"]:
                     way = f"**{measured['provider']}**" if measured["ours"] else measured["provider"]
                     times = f"{_time(measured['median_s'])} ({_time(measured['p20_s'])} to {_time(measured['p80_s'])})"
@@ -53,13 +55,14 @@ def table(version: str, results: Path = RESULTS) -> str:
                         way,
                         times,
                         f"{measured['ratio_to_floor']:.3g}",
+                        f"{measured['median_s'] / floor[0]:.3g}" if floor else "",
                         f"{measured['peak_extra_mb']:.0f} MB",
                         measured["quality"],
                     )
                     lines.append("| " + " | ".join(columns) + " |")
         measured_on = {"GPU" if "NVIDIA" in run["device"] else "CPU" for run in runs}
         missing = [kind for kind in ("CPU", "GPU") if kind not in measured_on]
-        lines.extend(f"| `{operation}` | {kind} | | not measured | | | |" for kind in missing)
+        lines.extend(f"| `{operation}` | {kind} | | not measured | | | | |" for kind in missing)
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +29,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 KERNELS = ROOT / "packages" / "asic-flow" / "src" / "asic_flow" / "kernels"
 SCHEMA = 1
 LEAST = 0.02
-LIBRARIES = ("torch", "triton", "numpy", "scipy", "scikit-learn", "faiss-cpu")
+LIBRARIES = ("torch", "triton", "numpy", "scipy", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12", "pykeops")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,15 @@ class Result:
     libraries: dict[str, str]
     cases: list[CaseResult]
     schema: int = field(default=SCHEMA)
+
+
+def peer(name: str) -> Any | None:
+    """Return a peer's module; `None`, with the reason printed, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        print(f"left out: {error}")
+        return None
 
 
 def _synchronize(device: torch.device) -> None:

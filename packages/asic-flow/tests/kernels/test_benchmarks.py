@@ -96,7 +96,7 @@ def test_a_result_file_is_whole(file):
 
 def example() -> dict:
     measured = {
-        "provider": "peer",
+        "provider": "floor: peer",
         "ours": False,
         "median_s": 2.0,
         "p20_s": 1.5,
@@ -112,7 +112,7 @@ def example() -> dict:
         "name": "one",
         "work": 10.0,
         "unit": "FLOP/s",
-        "floor": "peer",
+        "floor": "floor: peer",
         "target": None,
         "measurements": [measured, ours],
     }
@@ -175,7 +175,8 @@ def test_tables_hold_every_measurement_and_no_gpu_is_made_up(tmp_path):
     assert compare.table("none", tmp_path).count("not measured") == 10
     table = compare.table("0.0.10", tmp_path)
     assert (
-        "| `splat_points` | one (Some CPU, 2 threads) | **ours** | 500 ms (1.00 s to 1.00 s) | 0.5 | 1 MB |  |" in table
+        "| `splat_points` | one (Some CPU, 2 threads) | **ours** | 500 ms (1.00 s to 1.00 s) | 0.5 | 0.25 | 1 MB |  |"
+        in table
     )
     assert table.count("not measured") == 9
     changed = compare.change("0.0.9", "0.0.10", tmp_path)
