@@ -18,6 +18,9 @@ WORKSPACE = str(Path(__file__).parent / ".nox" / "workspace")
 # Two OpenMP threads on a busy machine can be slower than one, so tests take one each.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TRITON_DEFAULT_FP_FUSION": "1"}
 
+# What a benchmark is compared with and nothing else here needs.
+PEERS = {"eval": ("torchmetrics",), "match_cosine": ("faiss-cpu", "pykeops")}
+
 
 def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
     """Runs a command in the environment that holds the four packages and the dev group; uv keeps it up to date."""
@@ -161,7 +164,7 @@ def study(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Benchmarks with every peer in one run: `nox -s bench -- match_cosine`; without a name, all of them."""
+    """Benchmarks with every peer in one run: `nox -s bench -- match_cosine --threads=2`; no name: all of them."""
     known = sorted(path.stem.removeprefix("bench_") for path in Path("benchmarks").glob("bench_*.py"))
     asked = [name for name in session.posargs if not name.startswith("-")] or known
     if unknown := sorted(set(asked) - set(known)):
@@ -172,7 +175,7 @@ def bench(session: nox.Session) -> None:
             run(session, "pytest", "--quiet", str(tests_of), env=ONE_THREAD)
         run(
             session,
-            *(["--with=torchmetrics"] if name == "eval" else []),
+            *(f"--with={peer}" for peer in PEERS.get(name, ())),
             "python",
             f"benchmarks/bench_{name}.py",
             *(flag for flag in session.posargs if flag.startswith("-")),
