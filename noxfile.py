@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -93,14 +94,19 @@ def readme(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
-    """The report's viewer in headless Chromium, which must be installed (Debian's package `chromium`)."""
-    run(
-        session,
-        "--with=playwright",
-        "pytest",
-        "packages/asic-cli/tests/viewer",
-        env=ONE_THREAD | {"ASIC_BROWSER": os.environ.get("ASIC_BROWSER", "/usr/bin/chromium")},
-    )
+    """The viewer in headless Chromium: the one ASIC_BROWSER names, or Debian's, or none and nothing is tested."""
+    found = os.environ.get("ASIC_BROWSER") or shutil.which("chromium")
+    if found is None:
+        session.skip("no chromium is installed, and ASIC_BROWSER names none")
+    tests = (f"packages/asic-cli/tests/viewer/{name}.py" for name in ("test_browser", "test_compare_page"))
+    run(session, "--with=playwright", "pytest", *tests, *session.posargs, env=ONE_THREAD | {"ASIC_BROWSER": found})
+
+
+@nox.session(venv_backend="none")
+def notebook(session: nox.Session) -> None:
+    """The notebook in examples, from top to bottom."""
+    extra = ("--with=nbclient", "--with=nbformat", "--with=ipykernel")
+    run(session, *extra, "pytest", "tests/test_notebook.py", env=ONE_THREAD)
 
 
 @nox.session(venv_backend="none")
