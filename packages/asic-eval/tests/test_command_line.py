@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asic_eval import PROTOCOLS, CategoryPredictions, Predictions, random_pairs, write_predictions
+from asic_eval import PROTOCOLS, CategoryPredictions, KeypointBenchmark, Predictions, random_pairs, write_predictions
 from asic_eval.__main__ import main
 from asic_eval.benchmarks.reading import READERS, Request, read_benchmarks
 from asic_eval.benchmarks.spair import write_spair_annotations
@@ -57,6 +57,8 @@ def test_score_as_tables(root: Path, capsys: pytest.CaptureFixture[str]) -> None
         "| category | wrong PCK@0.01 per_point | wrong PCK@0.05 per_point | wrong PCK@0.10 per_point "
         "| wrong PCK@0.15 per_point |"
     )
+    assert main(["score", str(root / "wrong.npz"), *spair(root)]) == 0
+    assert "| all (micro) | 50.0 | 50.0 | 50.0 | 50.0 |" in capsys.readouterr().out
     assert [line.split(" | ")[0] for line in text.splitlines()[2:5]] == ["| creature", "| all (macro)", "| all (micro)"]
     assert "Protocol asic-published: What the published ASIC code scored" in text
     assert text.count("\nFault: ") == 2
@@ -116,6 +118,7 @@ def test_compare(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (result["first"], result["second"]) == ("wrong", "right")
     assert result["second_minus_first"]["all"]["difference"] == 0.5
     assert result["second_minus_first"]["all"]["real"] is True
+    assert result["second_minus_first"]["all"]["p_value"] == pytest.approx(2 / 101)  # of 100 draws
     assert main(["compare", *files, *spair(root), "--resamples", "0"]) == 2
     assert capsys.readouterr().err == "error: --resamples: expected at least 1, got 0\n"
 
@@ -409,6 +412,36 @@ def test_pairs_may_be_chosen(root: Path, tmp_path: Path) -> None:
     assert len(read_benchmarks("json", replace(request, limit=9))["own"].images) == 5
     limited = read_benchmarks("spair", Request(root=root, categories=("creature",), limit=3))["creature"]
     assert len(limited.images) == 3
+
+
+def test_pairs_chosen_on_the_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = KeypointBenchmark.from_json(json.loads((root / "benchmark.json").read_text()), file="b")
+    own = replace(benchmark, pair_visible=benchmark.asked & (np.arange(20) != 1)[:, None])
+    (tmp_path / "b.json").write_text(json.dumps(own.to_json()))
+    answers = CategoryPredictions.of(benchmark, benchmark.points_image[benchmark.pairs[:, 1]])
+    write_predictions(tmp_path / "p.npz", Predictions("m", {"own": answers}))
+    command = [
+        "score",
+        str(tmp_path / "p.npz"),
+        "--benchmark",
+        "json",
+        "--annotations",
+        str(tmp_path / "b.json"),
+        "--json",
+    ]
+
+    def points(*flags: str) -> tuple[int, int]:
+        assert main([*command, "--missing", "miss", *flags]) == 0
+        found = json.loads(capsys.readouterr().out)["categories"]["own"]
+        return found["pairs"], found["points"]
+
+    every = benchmark.asked.sum(axis=1)
+    assert points() == (20, every.sum() - every[1])
+    (tmp_path / "list.txt").write_text("creature/000.png creature/002.png\n")
+    assert points("--pairs", str(tmp_path / "list.txt")) == (1, every[1])  # all that both photos show
+    drawn = random_pairs(5, 7, 3).tolist()
+    asked = sum(int((benchmark.visible[source] & benchmark.visible[target]).sum()) for source, target in drawn)
+    assert points("--random-pairs", "7", "--seed", "3") == (7, asked)
 
 
 def test_pairs_of_all_species(tmp_path: Path) -> None:

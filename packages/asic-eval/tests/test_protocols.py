@@ -112,6 +112,10 @@ def test_the_published_code_keeps_the_last_pairs_keypoints(benchmark: KeypointBe
     assert protocol.score(predicted, benchmark).totals.sum() == 12
     assert protocol.asked_of(benchmark).asked.sum() == 12
     assert get_protocol("spair-official").asked_of(benchmark) is benchmark
+    # A last pair that asks for the nose alone leaves its photos that alone.
+    own = replace(benchmark, pair_visible=benchmark.asked & np.array([[1, 1, 1, 1]] * 5 + [[1, 0, 0, 0]], dtype=bool))
+    assert keep_last_pairs_keypoints(own).visible.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0]]
+    assert keep_last_pairs_keypoints(own).pair_visible is None
 
 
 def test_the_published_lengths_are_misplaced() -> None:
