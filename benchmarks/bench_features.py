@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from torch.nn import functional
 from asic_eval.benchmarks.synthetic import draw_collection
 from asic_features.config import FeatureConfig
 from asic_features.describe import Describer
-from asic_features.descriptors import token_grid
+from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.extract import extract_collection
 from asic_features.images import list_photos
 from asic_features.kmeans import cluster
@@ -201,14 +202,16 @@ def twenty_birds(data: Path) -> Case:
 def stride_2() -> Case:
     """Peak resident memory of 30 photos with ViT-S/8 at stride 2, in a process of its own.
 
-    The network speaks about one photo and about the two blank images; the answers about the others are drawn and laid
-    into the cache, as on this many cores the network would take an hour and its memory is the same for every photo.
+    Only the last of the network's twelve equal blocks is run, which takes as much memory as all of them. It speaks
+    about one photo and the two blank images; the answers about the other photos are drawn and laid into the cache.
     """
     answers: list[tuple[float, float, int]] = []
 
     def run() -> None:
-        script = [sys.executable, __file__, "--stride-2", str(torch.get_num_threads())]
-        done = subprocess.run(script, check=True, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as folder:
+            script = [sys.executable, __file__, "--threads", str(torch.get_num_threads())]
+            subprocess.run([*script, "--draw-stride-2", folder], check=True)
+            done = subprocess.run([*script, "--run-stride-2", folder], check=True, capture_output=True, text=True)
         seconds, peak, matches = done.stdout.split()
         answers.append((float(seconds), float(peak), int(matches)))
 
@@ -223,51 +226,75 @@ def stride_2() -> Case:
     return Case("30 photos, ViT-S/8, 256 px, stride 2", work, "B/s", provider.name, [provider], repeats=1)
 
 
-def _run_stride_2(threads: int) -> None:
+def _stride_2_config(folder: Path) -> FeatureConfig:
+    weights = folder / "model.safetensors"
+    return FeatureConfig(backbone="dino_vits8", weights=weights, stride=2, block=0, masks=folder / "masks")
+
+
+def _keep_one_block() -> None:
+    """From here on networks run their last block alone; the weights of the others stay in memory."""
+    build = VisionTransformer.__init__
+
+    def build_and_cut(self: VisionTransformer, *arguments: Any, **options: Any) -> None:
+        build(self, *arguments, **options)
+        self.idle_blocks = self.model.blocks  # type: ignore[attr-defined]
+        self.model.blocks = self.model.blocks[-1:]
+
+    VisionTransformer.__init__ = build_and_cut  # type: ignore[method-assign]
+
+
+def _draw_stride_2(folder: Path) -> None:
+    """Photos, masks, weights, and in the cache answers about all photos but the first."""
     import timm
     from safetensors.torch import save_file
 
-    torch.set_num_threads(threads)
+    drawn = draw_collection(0, PHOTOS, 256)
+    for index, (image, mask) in enumerate(zip(drawn.images, drawn.masks, strict=True)):
+        for kind, pixels in (("photos", image), ("masks", mask.astype(np.uint8) * 255)):
+            (folder / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / kind / f"{index:02d}.png")
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        drawn = draw_collection(0, PHOTOS, 256)
-        for index, (image, mask) in enumerate(zip(drawn.images, drawn.masks, strict=True)):
-            for kind, pixels in (("photos", image), ("masks", mask.astype(np.uint8) * 255)):
-                (folder / kind).mkdir(exist_ok=True)
-                Image.fromarray(pixels).save(folder / kind / f"{index:02d}.png")
-        weights = folder / "model.safetensors"
-        save_file(timm.create_model("vit_small_patch8_224", num_classes=0).state_dict(), weights)
-        config = FeatureConfig(backbone="dino_vits8", weights=weights, stride=2, masks=folder / "masks")
-        sources = list_photos(folder / "photos")
-        images = prepare_photos(sources, FeatureConfig(masks="none"), lambda *_: None, None).images
-        describer = Describer(config, weights, lambda *_: None, folder / "cache")
-        for index in range(1, PHOTOS):
-            answer = {"0": draw(125**2, WIDTH, seed=index).half(), "attention": torch.rand(125**2)}
-            describer.cache.save(describer.cache.key(images[index], describer.requests), answer)
-        del images, describer, drawn
-        started = time.monotonic()
-        collection, matches = extract_collection(sources, config, cache=folder / "cache")
-        seconds = time.monotonic() - started
-        if collection.descriptors.shape != (PHOTOS, 125**2, WIDTH):
-            sys.exit(f"features: expected 30 photos at stride 2, got {tuple(collection.descriptors.shape)}")
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(matches))
+    save_file(timm.create_model("vit_small_patch8_224", num_classes=0).state_dict(), folder / "model.safetensors")
+    config = _stride_2_config(folder)
+    sources = list_photos(folder / "photos")
+    images = prepare_photos(sources, replace(config, masks="none"), lambda *_: None, None).images
+    describer = Describer(config, folder / "model.safetensors", lambda *_: None, folder / "cache")
+    cache = describer.cache
+    if cache is None:
+        sys.exit("features: expected a cache, got none")
+    for index in range(1, PHOTOS):
+        answer = {"0": draw(125**2, WIDTH, seed=index).half(), "attention": torch.rand(125**2)}
+        cache.save(cache.key(images[index], describer.requests), answer)
+
+
+def _run_stride_2(folder: Path) -> None:
+    started = time.monotonic()
+    sources, config = list_photos(folder / "photos"), _stride_2_config(folder)
+    collection, matches = extract_collection(sources, config, cache=folder / "cache")
+    if collection.descriptors.shape != (PHOTOS, 125**2, WIDTH):
+        sys.exit(f"features: expected {PHOTOS} photos at stride 2, got {tuple(collection.descriptors.shape)}")
+    if len(list((folder / "cache").iterdir())) != PHOTOS:
+        sys.exit(f"features: expected {PHOTOS - 1} answers from the cache and a new one")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(time.monotonic() - started, peak, len(matches))
 
 
 def main() -> None:
     """Run the package's tests, then the cases, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--stride-2", type=int, metavar="THREADS", help="Only the memory run, in this process.")
+    parser.add_argument("--draw-stride-2", type=Path, metavar="FOLDER", help="Only draw what the memory run reads.")
+    parser.add_argument("--run-stride-2", type=Path, metavar="FOLDER", help="Only the memory run, in this process.")
     parser.add_argument("--skip-stride-2", action="store_true", help="All but the memory run, which takes minutes.")
     arguments = parser.parse_args()
-    if arguments.stride_2 is not None:
-        _run_stride_2(arguments.stride_2)
+    torch.set_num_threads(arguments.threads)
+    if folder := arguments.draw_stride_2 or arguments.run_stride_2:
+        _keep_one_block()
+        (_draw_stride_2 if arguments.draw_stride_2 else _run_stride_2)(folder)
         return
     tests = [sys.executable, "-m", "pytest", "-q", "packages/asic-features/tests"]
     if subprocess.run(tests, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
         sys.exit("features: the tests are red, nothing was measured")
-    torch.set_num_threads(arguments.threads)
     cases = [clusters(), surroundings(), saliency(), pair_stage(), *choice_of_pairs()]
     if data := os.environ.get("ASIC_REAL_DATA"):
         cases.append(twenty_birds(Path(data)))

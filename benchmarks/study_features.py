@@ -35,6 +35,15 @@ LEAST_KEYPOINTS = 3
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default: block 8 key, stride 8": {},
+    "`--log-bin`": {"log_bin": True},
+    "`--components 64`": {"components": 64},
+    "`--components 64 --log-bin`": {"components": 64, "log_bin": True},
+    "`--candidates all`": {"candidates": "all"},
+    "`--masks none`": {"masks": "none"},
+    "`--least-support 1`": {"least_support": 1},
+    "`--least-support 2`": {"least_support": 2},
+    "`--suppress-px 12`": {"suppress_px": 12.0},
+    "`--least-support 1 --suppress-px 12`": {"least_support": 1, "suppress_px": 12.0},
     "block 8 query": {"facet": "query"},
     "block 8 value": {"facet": "value"},
     "block 8 token": {"facet": "token"},
@@ -46,15 +55,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "block 8, keys and values": {"facet": ("key", "value")},
     "stride 16": {"stride": 16},
     "stride 4": {"stride": 4},
-    "`--log-bin`": {"log_bin": True},
-    "`--components 64`": {"components": 64},
-    "`--components 64 --log-bin`": {"components": 64, "log_bin": True},
-    "`--candidates all`": {"candidates": "all"},
-    "`--masks none`": {"masks": "none"},
-    "`--least-support 1`": {"least_support": 1},
-    "`--least-support 2`": {"least_support": 2},
-    "`--suppress-px 12`": {"suppress_px": 12.0},
-    "`--least-support 1 --suppress-px 12`": {"least_support": 1, "suppress_px": 12.0},
     "`--mirror-test`": {"mirror_test": True},
 }
 

@@ -266,7 +266,10 @@ def _weight_free(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGri
     saliency = functional.grid_sample(contrast[:, None], points.expand(len(contrast), 1, -1, -1), align_corners=False)[
         :, 0, 0
     ]
-    masks = _masks(prepared, config, grid, saliency, None)
+    masks = _given_masks(prepared, config)
+    if masks is None:
+        shared = config.masks == "cosegment"
+        masks = saliency_masks(prepared.images, prepared.inside, saliency, grid, shared=shared)
     report("masks", 1, 1)
     descriptors = _describe_gradients(prepared.images, masks, grid, report)
     mirrored = _describe_gradients(prepared.images.flip(2), masks.flip(2), grid, report) if config.mirror_test else None
@@ -290,11 +293,19 @@ def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGr
 def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, describer: Describer) -> _Described:
     descriptors, attention, part_tokens = describer.describe(prepared.images)
     saliency = attention_saliency(attention, describer.network.blank_attention(config.size).cpu())
-    shared = config.masks == "cosegment" and len(descriptors) > 1
-    thinned, thin_grid = _thin(descriptors, grid)
-    thin_saliency, _ = _thin(saliency, grid)
-    recurring = recurrence(thinned, thin_grid) if shared else None
-    masks = _masks(prepared, config, thin_grid, thin_saliency, thinned, recurring)
+    masks = _given_masks(prepared, config)
+    if masks is None:
+        thinned, thin_grid = _thin(descriptors, grid)
+        shared = config.masks == "cosegment"
+        masks = saliency_masks(
+            prepared.images,
+            prepared.inside,
+            _thin(saliency, grid)[0],
+            thin_grid,
+            descriptors=thinned,
+            recurring=recurrence(thinned, thin_grid) if shared and len(descriptors) > 1 else None,
+            shared=shared,
+        )
     mirrored = describer.describe(prepared.images.flip(2))[0] if config.mirror_test else None
     augmented = None
     if config.parts is not None:
@@ -307,24 +318,6 @@ def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, d
     return _Described(saliency, masks, descriptors, mirrored, part_tokens, augmented)
 
 
-def _masks(
-    prepared: PreparedPhotos,
-    config: FeatureConfig,
-    grid: TokenGrid,
-    saliency: torch.Tensor,
-    descriptors: torch.Tensor | None,
-    recurring: torch.Tensor | None = None,
-) -> torch.Tensor:
-    if prepared.user_masks is not None:
-        return prepared.user_masks
-    if config.masks == "none":
-        return prepared.inside
-    return saliency_masks(
-        prepared.images,
-        prepared.inside,
-        saliency,
-        grid,
-        descriptors=descriptors,
-        recurring=recurring,
-        shared=config.masks == "cosegment",
-    )
+def _given_masks(prepared: PreparedPhotos, config: FeatureConfig) -> torch.Tensor | None:
+    """The user's masks, or all of every photo; None where masks are to be found."""
+    return prepared.inside if config.masks == "none" else prepared.user_masks
