@@ -208,3 +208,10 @@ def test_arguments_that_do_not_fit_are_refused():
         warp_bilinear(image, points.double())
     with pytest.raises(ValueError, match="padding must be border or zeros, got 'reflect'"):
         warp_bilinear(image, points, padding="reflect")
+
+
+def test_a_large_field_is_resized_one_axis_after_the_other():
+    # Joined, the two matrices would take 600^4 numbers, which no machine has.
+    points = torch.rand(1, 600, 600, 2) * 2 - 1
+    image = torch.rand(1, 3, 3)
+    torch.testing.assert_close(warp_bilinear(image, points, size_hw=(600, 600)), warp_bilinear(image, points))

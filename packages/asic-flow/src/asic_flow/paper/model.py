@@ -130,7 +130,8 @@ class PaperModel(nn.Module):
 
     def _paint(self, flow: Tensor, size_hw: tuple[int, int], channels: slice) -> Tensor:
         """(B, C, h, w): the canonical image as photos' flows show it."""
-        return warp_bilinear(self.canonical[channels].contiguous(), flow.contiguous(), size_hw=size_hw)
+        other = None if flow.shape[1:3] == size_hw else size_hw
+        return warp_bilinear(self.canonical[channels].contiguous(), flow.contiguous(), size_hw=other)
 
 
 def total_loss(found: dict[str, Tensor], config: PaperConfig) -> Tensor:

@@ -19,7 +19,8 @@ def resize_points(points: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Return a field of points (B, h, w, 2) resized bilinearly with corners aligned."""
     down = resize_matrix(points.shape[1], size_hw[0], points)
     across = resize_matrix(points.shape[2], size_hw[1], points)
-    return torch.einsum("yi,xj,bijc->byxc", down, across, points)
+    # One axis after the other: all three at once would first join the matrices, (size_out * size_in)^2 numbers.
+    return torch.einsum("xj,byjc->byxc", across, torch.einsum("yi,bijc->byjc", down, points))
 
 
 def place_points(points: Tensor, affine: Tensor | None, size_hw: tuple[int, int] | None) -> Tensor:
