@@ -402,6 +402,7 @@ def test_pairs_may_be_chosen(root: Path, tmp_path: Path) -> None:
     drawn = read_benchmarks("json", replace(request, random_pairs=7, seed=3))["own"]
     assert len(drawn.pairs) == 7
     assert drawn.pairs.tolist() == random_pairs(5, 7, 3).tolist()
+    assert len(read_benchmarks("json", replace(request, random_pairs=1, seed=0))["own"].pairs) == 1
     unseeded = read_benchmarks("json", replace(request, random_pairs=7))["own"]
     assert unseeded.pairs.tolist() == random_pairs(5, 7, 0).tolist()
     (tmp_path / "pairs.txt").write_text("creature/003.png creature/001.png\n")

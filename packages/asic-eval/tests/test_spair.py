@@ -66,6 +66,11 @@ def test_one_pair(tmp_path: Path) -> None:
     assert benchmark.look_alike is None
 
 
+def test_a_size_may_lack_its_depth(tmp_path: Path) -> None:
+    write_pair(tmp_path, pair_document(src_imsize=[500, 333]))
+    assert read_spair(tmp_path, "lynx").images[0].size_hw == (333, 500)
+
+
 def test_the_highest_id(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document(kps_ids=["0", "999"]))
     assert len(read_spair(tmp_path, "lynx").keypoint_names) == 1000
