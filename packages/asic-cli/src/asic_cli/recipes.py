@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from asic_flow.config import AlignmentConfig
     from asic_flow.matches import MatchSet
     from asic_flow.paper.config import PaperConfig
+    from asic_flow.train import Round
 
 Preset = Literal["fast", "paper", "paper-small"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -104,21 +105,30 @@ def make_alignment(
         CheckpointError: The folder's checkpoint is damaged or was made with other settings.
     """
     from asic_flow.alignment import Alignment
-    from asic_flow.held_out import held_out_share
+    from asic_flow.held_out import agreeing_share, held_out_share
     from asic_flow.run_log import RunLog
+    from asic_flow.train import describe_maps, fit, held_out_matches, normalised_matches
 
     if recipe.paper is None:
         log = RunLog(folder)
 
-        def tell(stage: str, done: int, total: int) -> None:
-            log.write({"stage": stage, "done": done, "total": total})
-            progress(stage, done, total)
+        held = normalised_matches(collection, matches, held_out_matches(collection, matches))
 
-        alignment = Alignment.fit(collection, matches, recipe.alignment, progress=tell)
+        def tell(one: Round) -> None:
+            weight = one.matches.weight
+            log.write(
+                {
+                    "round": one.number,
+                    "matches": len(weight),
+                    "residual": float((one.distances(one.matches) * weight).sum() / weight.sum().clamp_min(1e-12)),
+                    "held_out": agreeing_share(one.distances(held), held),
+                }
+            )
+
+        fitted = fit(collection, matches, recipe.alignment, progress=progress, observe=tell)
     else:
         from asic_flow.paper.checkpoint import CHECKPOINT_FILE
         from asic_flow.paper.training import Training
-        from asic_flow.train import describe_maps
 
         if fresh:
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -128,7 +138,7 @@ def make_alignment(
         log = RunLog(folder, after_step=training.step)
         found = training.run(progress=progress, log=log.write)
         fitted = describe_maps(collection, matches, found.maps, found.mirrored, found.support, recipe.alignment)
-        alignment = Alignment.of(collection, fitted, recipe.alignment)
+    alignment = Alignment.of(collection, fitted, recipe.alignment)
     log.write(
         {
             "stage": "done",

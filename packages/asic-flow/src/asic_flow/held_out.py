@@ -26,12 +26,13 @@ def match_distances(maps: Tensor, matches: NormalisedMatches) -> Tensor:
     return distances
 
 
-def agreeing_share(maps: Tensor, matches: NormalisedMatches) -> float:
+def agreeing_share(distances: Tensor, matches: NormalisedMatches) -> float:
     """The share of matches, by weight, whose ends lie within 0.1 canonical distance; 0 where there is no match."""
-    near = match_distances(maps, matches) < WITHIN
+    near = distances < WITHIN
     return float((near * matches.weight).sum() / matches.weight.sum().clamp_min(1e-12))
 
 
 def held_out_share(collection: ImageCollection, matches: MatchSet, maps: Tensor) -> float:
     """`agreeing_share` of the held-out matches on the foreground, under (N, H, W, 2) maps in the canonical gauge."""
-    return agreeing_share(maps, normalised_matches(collection, matches, held_out_matches(collection, matches)))
+    held = normalised_matches(collection, matches, held_out_matches(collection, matches))
+    return agreeing_share(match_distances(maps, held), held)

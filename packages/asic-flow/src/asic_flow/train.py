@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,25 @@ Progress = Callable[[str, int, int], None]
 def stay_silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that reports nothing."""
     del stage, done, total
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of re-matching and fitting ended with.
+
+    Attributes:
+        number: From 1.
+        matches: What the maps were fitted to.
+        distances: Takes matches to the (M,) canonical distances between their ends under the round's maps.
+    """
+
+    number: int
+    matches: NormalisedMatches
+    distances: Callable[[NormalisedMatches], Tensor]
+
+
+Observe = Callable[[Round], None]
+"""Called after every round."""
 
 
 class AlignmentError(ValueError):
@@ -77,6 +97,7 @@ def fit(
     config: AlignmentConfig,
     *,
     progress: Progress = stay_silent,
+    observe: Observe | None = None,
 ) -> FittedMaps:
     """Aligns a collection.
 
@@ -85,6 +106,7 @@ def fit(
         matches: Matches of its pairs; only those with both ends on the foreground are used.
         config: Settings.
         progress: Told of every stage and round.
+        observe: Shown what every round ended with.
 
     Raises:
         AlignmentError: Fewer than two photos, no foreground, or no match with both ends on it.
@@ -122,6 +144,8 @@ def fit(
         coefficients = remove_drift(coefficients, reference, points, grid)
         placed = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
         descriptors = consensus(raw, placed, config.consensus_power)
+        if observe is not None:
+            observe(Round(round_index + 1, guided, partial(_distances, grid, coefficients)))
     progress("rounds", config.rounds, config.rounds)
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
     joined, confidence = _describe(collection, foreground, centred, pairs, canonical, config)
@@ -165,6 +189,13 @@ def describe_maps(
     pairs = torch.from_numpy(matches.pairs).long()
     described = _describe(collection, foreground, _centred(collection, foreground), pairs, canonical, config)
     return FittedMaps(maps, SecondMaps.none(collection.size_hw), mirrored, support, foreground, *described)
+
+
+def _distances(grid: SplineGrid, coefficients: Tensor, matches: NormalisedMatches) -> Tensor:
+    ends = ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
+    a, b = (SplinePoints.prepare(grid, image, points.float()).canonical(coefficients) for image, points in ends)
+    distances: Tensor = torch.linalg.vector_norm(a - b, dim=1)
+    return distances
 
 
 def _describe(

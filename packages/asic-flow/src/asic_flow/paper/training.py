@@ -242,7 +242,7 @@ class Training:
         """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
         flows = self.averaged.maps(self.data.images, self.collection.size_hw)
         maps = Gauge.of(flows, self.collection.foreground()).apply(flows)
-        score = agreeing_share(maps, self.held_out)
+        score = agreeing_share(match_distances(maps, self.held_out), self.held_out)
         if score > self.best_score:
             self.best_score, self.stale = score, 0
             self.best = {name: value.clone() for name, value in self.averaged.state_dict().items()}
