@@ -109,6 +109,10 @@ def test_a_full_disk_is_told_and_loses_nothing(commands, photos, collection, cle
     assert (full.code, "disk is full" in full.err) == (3, True), full.err
     assert not (run / "config.json").exists()
     assert commands.run("train", out, "--out", run).code == 0
+    done = tree(out), tree(run)
+    for command in (("features", photos, "--out", out, *SMALL, "--fresh"), ("train", out, "--out", run, "--fresh")):
+        assert commands.run(*command, largest_file=20_000).code == 3
+    assert (tree(out), tree(run)) == done
     assert (tree(photos), tree(collection)) == before
 
 

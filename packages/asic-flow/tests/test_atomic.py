@@ -39,6 +39,39 @@ def test_a_failure_before_the_rename_leaves_the_old_content_and_no_litter(
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_files_that_belong_together_come_together(tmp_path: Path) -> None:
+    (tmp_path / "old.bin").write_bytes(b"1")
+    atomic.write_together({tmp_path / "a" / "x.bin": b"x"}, (tmp_path / "index", b"i"), [tmp_path / "old.bin"])
+    assert {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    } == {
+        "a/x.bin": b"x",
+        "index": b"i",
+    }
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_disk_that_fills_up_leaves_all_of_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    names = ("a.bin", "b.bin", "index")
+    for name in names:
+        (tmp_path / name).write_bytes(b"old")
+    calls = []
+
+    def fill(_: int) -> None:
+        calls.append(1)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.write_together(
+            {tmp_path / "a.bin": b"new", tmp_path / "b.bin": b"new"}, (tmp_path / "index", b"new"), [tmp_path / "a.bin"]
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(names, b"old")
+
+
 def test_sweep_removes_what_a_killed_writer_left_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / f"{atomic.TEMPORARY_PREFIX}x").write_bytes(b"half")
     (tmp_path / "kept").write_bytes(b"whole")

@@ -96,10 +96,17 @@ def test_photos_of_one_stem_and_hostile_names_stay_apart(tmp_path: Path, drawn: 
     assert len(list((tmp_path / "c" / "images").iterdir())) == len(names)
 
 
-def test_pictures_of_an_earlier_collection_go(folder: Path, drawn: DrawnCollection) -> None:
-    (folder / "images" / "999-old.png").write_bytes(b"old")
-    save_collection(folder, drawn.collection, drawn.matches)
-    assert not (folder / "images" / "999-old.png").exists()
+def test_files_of_an_earlier_collection_go_and_nobody_elses(folder: Path) -> None:
+    collection, matches = load_collection(folder)
+    renamed = dataclasses.replace(collection.photos[0], path="renamed.png")
+    changed = dataclasses.replace(collection, photos=(renamed, *collection.photos[1:]))
+    save_collection(folder, changed, matches, {"truth.json": b"{}"})
+    (folder / "mine.txt").write_bytes(b"kept")
+    assert min(path.name for path in (folder / "images").iterdir()) == "000-renamed.png"
+    assert len(list((folder / "masks").iterdir())) == len(collection)
+    save_collection(folder, collection, matches)
+    assert not (folder / "truth.json").exists()
+    assert (folder / "mine.txt").exists()
 
 
 @pytest.mark.parametrize(

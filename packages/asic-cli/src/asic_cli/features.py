@@ -19,7 +19,7 @@ from asic_cli.errors import PHOTOS_SKIPPED, InputError, MachineError, explain_os
 from asic_cli.folder import LOCK_FILE, check_ownership, default_folder, differences, refuse_other_settings, writing
 from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig
 from asic_cli.photo_sets import LEAST_PHOTOS, DataSet, PhotoSet, Selection, find_photos
-from asic_cli.truth import TruthError, read_truth, remove_truth, truth_sha256, write_truth
+from asic_cli.truth import TRUTH_FILE, TruthError, read_truth, truth_file, truth_sha256
 from asic_cli.versions import installed_version
 from asic_features.backbones import Facet
 from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig, PartStages, one_or_several
@@ -259,13 +259,8 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
             settings=collection.settings | _settings(kept, config),
             photos=tuple(replace(photo, box_xyxy=photos.boxes.get(photo.path)) for photo in collection.photos),
         )
-        # From here to the end of the writing there is no index, so nothing half-written is taken for finished.
-        (folder / INDEX_FILE).unlink(missing_ok=True)
-        if kept.truth is None:
-            remove_truth(folder)
-        else:
-            write_truth(folder, kept.truth)
-        save_collection(folder, collection, matches)
+        beside = {} if kept.truth is None else {TRUTH_FILE: truth_file(kept.truth)}
+        save_collection(folder, collection, matches, beside)
         clear_cache(folder / _CACHE)
     skipped = _missing(photos, kept)
     return Prepared(folder, skipped, False, collection, matches, time.monotonic() - started)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asic_cli.errors import InputError
-from asic_flow import atomic
 
 if TYPE_CHECKING:
     from asic_eval import KeypointBenchmark
@@ -77,18 +76,8 @@ def one_image_each(truth: KeypointBenchmark, *, same_points: bool = False) -> Ke
 
 
 def truth_sha256(truth: KeypointBenchmark) -> str:
-    """The sha256 of what `write_truth` writes."""
-    return hashlib.sha256(_to_bytes(truth)).hexdigest()
-
-
-def write_truth(folder: Path, truth: KeypointBenchmark) -> None:
-    """Writes a collection's truth, whole or not at all."""
-    atomic.write_bytes(folder / TRUTH_FILE, _to_bytes(truth))
-
-
-def remove_truth(folder: Path) -> None:
-    """Removes the truth of an earlier collection."""
-    (folder / TRUTH_FILE).unlink(missing_ok=True)
+    """The sha256 of `truth_file`."""
+    return hashlib.sha256(truth_file(truth)).hexdigest()
 
 
 def read_truth(folder: Path, collection: ImageCollection) -> KeypointBenchmark | None:
@@ -114,5 +103,6 @@ def read_truth(folder: Path, collection: ImageCollection) -> KeypointBenchmark |
     return KeypointBenchmark.from_json(parse_json(data.decode(), str(path)).value, file=str(path))
 
 
-def _to_bytes(truth: KeypointBenchmark) -> bytes:
+def truth_file(truth: KeypointBenchmark) -> bytes:
+    """The content of `truth.json`."""
     return json.dumps(truth.to_json(), allow_nan=False).encode()

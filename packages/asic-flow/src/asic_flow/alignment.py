@@ -6,8 +6,6 @@ last and names the sha256 of the two others.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,15 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
-from asic_flow import atomic
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, read_photo
 from asic_flow.config import AlignmentConfig
 from asic_flow.grid import pixel_to_norm
+from asic_flow.indexed_folder import IndexedFolder
 from asic_flow.kernels import CanonicalIndex
 from asic_flow.matches import MatchSet
 from asic_flow.sides import SecondMaps
@@ -43,6 +40,9 @@ _QUERIES_AT_ONCE = 2048
 
 class RunError(ValueError):
     """A run folder that cannot be used; the message names the file and the field."""
+
+
+_FOLDER = IndexedFolder(INDEX_FILE, "asic-run", FORMAT_VERSION, "asic train", RunError)
 
 
 @dataclass(frozen=True)
@@ -223,10 +223,8 @@ class Alignment:
             extra: JSON values kept in `config.json` beside the settings: the collection's path and identity, say.
 
         Raises:
-            OSError: The folder cannot be written, or the disk is full.
+            OSError: The folder cannot be written, or the disk is full; what it held before is still there.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / INDEX_FILE).unlink(missing_ok=True)
         contents = {
             "canonical_maps.safetensors": {
                 "maps": self.maps,
@@ -242,25 +240,19 @@ class Alignment:
                 "token": self.token,
             },
         }
-        digests = {
-            name: atomic.write_bytes(
-                folder / name, save({key: value.contiguous().numpy() for key, value in arrays.items()})
-            )
+        files = {
+            name: save({key: value.contiguous().numpy() for key, value in arrays.items()})
             for name, arrays in contents.items()
         }
         document = {
-            "format": "asic-run",
-            "version": FORMAT_VERSION,
             "alignment": asdict(self.config),
             "grid": asdict(self.grid),
             "photos": [asdict(photo) for photo in self.photos],
             "mirrored": self.mirrored.tolist(),
             "support": [round(value, 6) for value in self.support.tolist()],
-            "sha256": digests,
             **extra,
         }
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        atomic.write_bytes(folder / INDEX_FILE, text.encode("utf-8", "surrogateescape"))
+        _FOLDER.write(folder, document, files)
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:
@@ -279,8 +271,8 @@ class Alignment:
             photos = tuple(read_photo(record) for record in document["photos"])
             mirrored = torch.tensor(document["mirrored"], dtype=torch.bool)
             support = torch.tensor(document["support"], dtype=torch.float32)
-            maps = _arrays(folder, "canonical_maps.safetensors", document["sha256"])
-            consensus = _arrays(folder, "consensus.safetensors", document["sha256"])
+            maps = _tensors(folder, "canonical_maps.safetensors", document["sha256"])
+            consensus = _tensors(folder, "consensus.safetensors", document["sha256"])
             alignment = cls(
                 photos=photos,
                 maps=maps["maps"],
@@ -444,31 +436,8 @@ def read_run_index(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: No index, or none that this version reads.
     """
-    path = folder / INDEX_FILE
-    try:
-        document = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder}: no {INDEX_FILE}; is this what `asic train` wrote?") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(document, dict) or document.get("format") != "asic-run":
-        raise RunError(f"{path}, field 'format': expected 'asic-run'")
-    if document.get("version") != FORMAT_VERSION:
-        raise RunError(
-            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; "
-            "run `asic train` again"
-        )
-    return document
+    return _FOLDER.read_index(folder)
 
 
-def _arrays(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
-    try:
-        data = (folder / name).read_bytes()
-    except OSError as error:
-        raise RunError(f"{folder / name}: {error.strerror}; run `asic train` again") from error
-    if hashlib.sha256(data).hexdigest() != digests[name]:
-        raise RunError(f"{folder / name}: the content is not what was recorded (sha256); run `asic train` again")
-    try:
-        return {key: torch.from_numpy(value) for key, value in load(data).items()}
-    except SafetensorError as error:
-        raise RunError(f"{folder / name}: {error}") from error
+def _tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(value) for key, value in _FOLDER.read_arrays(folder, name, digests).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".asic-tmp-"
@@ -23,7 +24,48 @@ def write_bytes(path: Path, data: bytes) -> str:
     Raises:
         OSError: The folder is missing or not writable, or the disk is full. `path` is then as it was.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    temporary = _stage(path, data)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_together(contents: Mapping[Path, bytes], index: tuple[Path, bytes], stale: Sequence[Path] = ()) -> None:
+    """Writes files that belong together, and the index that says so.
+
+    Everything is flushed to temporary files first. Then the old index goes, the files take their places, and the new
+    index comes last: whoever finds an index finds all that it names.
+
+    Args:
+        contents: Files and their whole contents; their folders are created where missing.
+        index: The index and its content.
+        stale: Files to remove with the old index.
+
+    Raises:
+        OSError: A folder is not writable, or the disk is full. Every file is then as it was.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, data in [*contents.items(), index]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged[path] = _stage(path, data)
+        index[0].unlink(missing_ok=True)
+        for path in stale:
+            path.unlink(missing_ok=True)
+        for path, temporary in staged.items():
+            temporary.replace(path)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _stage(path: Path, data: bytes) -> Path:
+    """Writes a temporary file beside `path`, flushed to disk."""
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
@@ -31,11 +73,10 @@ def write_bytes(path: Path, data: bytes) -> str:
             # mkstemp makes the file private; a file that others may read is what the umask says.
             os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
-        Path(temporary).replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    return hashlib.sha256(data).hexdigest()
+    return temporary
 
 
 def sweep(folder: Path) -> None:

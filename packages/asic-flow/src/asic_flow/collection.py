@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,10 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from asic_flow import atomic
+from asic_flow.indexed_folder import IndexedFolder
 from asic_flow.matches import MatchSet
 
 FORMAT_VERSION = 1
@@ -34,6 +32,9 @@ FOREGROUND_THRESHOLD = 128
 
 class CollectionError(ValueError):
     """A collection folder that cannot be used; the message names the file and the field."""
+
+
+_FOLDER = IndexedFolder(INDEX_FILE, "asic-collection", FORMAT_VERSION, "asic features", CollectionError)
 
 
 @dataclass(frozen=True)
@@ -157,26 +158,26 @@ def foreground_tokens(masks: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
     return masks[:, xy[:, 1].clamp(0, height - 1), xy[:, 0].clamp(0, width - 1)] >= FOREGROUND_THRESHOLD
 
 
-def save_collection(folder: Path, collection: ImageCollection, matches: MatchSet) -> str:
-    """Writes a collection folder; the index comes last, so an interrupted write leaves no index.
+def save_collection(
+    folder: Path, collection: ImageCollection, matches: MatchSet, beside: Mapping[str, bytes] | None = None
+) -> str:
+    """Writes a collection folder; see `IndexedFolder.write`.
 
     Args:
-        folder: Created where missing. Pictures of an earlier collection that this one lacks are removed.
+        folder: Created where missing. Files of an earlier collection that this one lacks are removed.
         collection: What to write.
         matches: Its matches.
+        beside: Further files by name, which belong to the collection.
 
     Returns:
         The collection's identity: the sha256 of `collection.json`.
 
     Raises:
-        OSError: The folder cannot be written, or the disk is full.
+        OSError: The folder cannot be written, or the disk is full; what it held before is still there.
     """
-    (folder / INDEX_FILE).unlink(missing_ok=True)
     pictures = {"images": collection.images, "masks": collection.masks}
     if collection.parts is not None:
         pictures["parts"] = collection.parts
-    for name in pictures:
-        (folder / name).mkdir(parents=True, exist_ok=True)
     stems = [f"{index:03d}-{_safe_stem(photo.path)}.png" for index, photo in enumerate(collection.photos)]
     contents = {
         "descriptors.safetensors": save({"descriptors": collection.descriptors.cpu().contiguous().numpy()}),
@@ -185,21 +186,12 @@ def save_collection(folder: Path, collection: ImageCollection, matches: MatchSet
     }
     for name, tensor in pictures.items():
         contents |= {f"{name}/{stem}": _png(tensor[index].cpu().numpy()) for index, stem in enumerate(stems)}
-    for name in ("images", "masks", "parts"):
-        for stale in (folder / name).glob("*.png"):
-            if f"{name}/{stale.name}" not in contents:
-                stale.unlink()
-    digests = {name: atomic.write_bytes(folder / name, data) for name, data in contents.items()}
-    index_document = {
-        "format": "asic-collection",
-        "version": FORMAT_VERSION,
+    document = {
         "settings": collection.settings,
         "grid": asdict(collection.grid),
         "photos": [{**asdict(photo), "picture": stem} for photo, stem in zip(collection.photos, stems, strict=True)],
-        "sha256": digests,
     }
-    text = json.dumps(index_document, indent=1, ensure_ascii=False, allow_nan=False)
-    return atomic.write_bytes(folder / INDEX_FILE, text.encode("utf-8", "surrogateescape"))
+    return _FOLDER.write(folder, document, contents | dict(beside or {}))
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -208,23 +200,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         CollectionError: No index, or none that this version reads.
     """
-    path = folder / INDEX_FILE
-    try:
-        document = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
-    except FileNotFoundError:
-        raise CollectionError(f"{folder}: no {INDEX_FILE}; is this what `asic features` wrote?") from None
-    except NotADirectoryError:
-        raise CollectionError(f"{folder}: expected a folder that `asic features` wrote") from None
-    except (ValueError, RecursionError) as error:
-        raise CollectionError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(document, dict) or document.get("format") != "asic-collection":
-        raise CollectionError(f"{path}, field 'format': expected 'asic-collection'")
-    if document.get("version") != FORMAT_VERSION:
-        raise CollectionError(
-            f"{path}, field 'version': expected {FORMAT_VERSION}, got {document.get('version')!r}; "
-            "run `asic features` again"
-        )
-    return document
+    return _FOLDER.read_index(folder)
 
 
 def identity(folder: Path) -> str:
@@ -256,7 +232,10 @@ def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
     except (KeyError, TypeError, ValueError) as error:
         raise CollectionError(f"{path}: malformed field: {error!r}") from error
     try:
-        matches = MatchSet.from_arrays(_tensors(folder, "matches.safetensors", digests))
+        descriptors, saliency = (
+            _FOLDER.read_arrays(folder, f"{name}.safetensors", digests)[name] for name in ("descriptors", "saliency")
+        )
+        matches = MatchSet.from_arrays(_FOLDER.read_arrays(folder, "matches.safetensors", digests))
         images = np.stack([_pixels(folder, f"images/{name}", digests) for name in pictures])
         masks = np.stack([_pixels(folder, f"masks/{name}", digests) for name in pictures])
         parts = None
@@ -266,8 +245,8 @@ def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:
             photos=photos,
             images=torch.from_numpy(images),
             masks=torch.from_numpy(masks),
-            descriptors=torch.from_numpy(_tensors(folder, "descriptors.safetensors", digests)["descriptors"]),
-            saliency=torch.from_numpy(_tensors(folder, "saliency.safetensors", digests)["saliency"]),
+            descriptors=torch.from_numpy(descriptors),
+            saliency=torch.from_numpy(saliency),
             grid=grid,
             settings=settings,
             parts=parts,
@@ -302,31 +281,9 @@ def read_photo(record: Mapping[str, Any]) -> Photo:
     )
 
 
-def _checked_bytes(folder: Path, name: str, digests: Mapping[str, str]) -> bytes:
-    path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise CollectionError(f"{folder / INDEX_FILE}: expected a name inside the folder, got {name!r}")
-    if name not in digests:
-        raise CollectionError(f"{folder / INDEX_FILE}, field 'sha256': {name!r} is not recorded")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CollectionError(f"{path}: {error.strerror}; run `asic features` again") from error
-    if hashlib.sha256(data).hexdigest() != digests[name]:
-        raise CollectionError(f"{path}: the content is not what was recorded (sha256); run `asic features` again")
-    return data
-
-
-def _tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    try:
-        return load(_checked_bytes(folder, name, digests))
-    except SafetensorError as error:
-        raise CollectionError(f"{folder / name}: {error}") from error
-
-
 def _pixels(folder: Path, name: str, digests: Mapping[str, str]) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(_checked_bytes(folder, name, digests)), formats=("PNG",)) as picture:
+        with Image.open(io.BytesIO(_FOLDER.read_file(folder, name, digests)), formats=("PNG",)) as picture:
             return np.asarray(picture)
     except (OSError, SyntaxError) as error:
         raise CollectionError(f"{folder / name}: {error}") from error
