@@ -223,3 +223,14 @@ def test_weights_of_another_network_are_refused(random_vit: Path, tmp_path: Path
     (tmp_path / "noise.safetensors").write_bytes(bytes(range(200)))
     with pytest.raises(WeightsError, match="cannot be read"):
         VisionTransformer(BACKBONES["vit_tiny_p16"], tmp_path / "noise.safetensors", stride=16)
+
+
+def test_perceptrons_widen_some_tokens_at_a_time(random_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = VisionTransformer(BACKBONES["vit_tiny_p16"], random_vit, stride=8)
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = network(images, [(11, "token")]).facets[0]
+    widths = []
+    network.model.blocks[0].mlp.fc1.register_forward_hook(lambda _, __, out: widths.append(out.shape[1]))
+    monkeypatch.setattr("asic_features.descriptors._WIDENED_TOKENS", 20)
+    torch.testing.assert_close(network(images, [(11, "token")]).facets[0], whole, atol=1e-5, rtol=1e-4)
+    assert widths == [20, 20, 10]

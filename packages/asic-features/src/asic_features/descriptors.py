@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from asic_features.weights import WeightsError
 from asic_flow.collection import TokenGrid
 
 _NOISE_SPREAD = 30.0  # grey levels
+# A block's perceptron, which looks at each token by itself, widens no more than so many at once.
+_WIDENED_TOKENS = 4096
 _NESTING_KEYS = ("state_dict", "model", "teacher")
 
 
@@ -80,6 +83,8 @@ class VisionTransformer:
                 f"weights file {weights} does not fit {backbone.name}: it lacks {', '.join(sorted(missing)[:3])}"
             )
         model.patch_embed.proj.stride = (stride, stride)
+        for block in model.blocks:
+            block.mlp.forward = partial(_by_chunks, block.mlp.forward)
         self.model = model.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
         self._mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
@@ -177,6 +182,12 @@ class VisionTransformer:
             half = getattr(attention, "rotate_half", False)
             key = torch.cat([key[:, :, :prefix], apply_rot_embed_cat(key[:, :, prefix:], rope, half=half)], dim=2)
         return cls_attention(query[:, :, 0], key, prefix=prefix, heads=self.backbone.saliency_heads)
+
+
+def _by_chunks(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    if x.shape[1] <= _WIDENED_TOKENS:
+        return forward(x)
+    return torch.cat([forward(tokens) for tokens in x.split(_WIDENED_TOKENS, dim=1)], dim=1)
 
 
 def _add_positions(model: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
