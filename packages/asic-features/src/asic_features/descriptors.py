@@ -187,7 +187,7 @@ class VisionTransformer:
 def _by_chunks(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     if x.shape[1] <= _WIDENED_TOKENS:
         return forward(x)
-    return torch.cat([forward(tokens) for tokens in x.split(_WIDENED_TOKENS, dim=1)], dim=1)
+    return torch.cat([forward(tokens) for tokens in torch.split(x, _WIDENED_TOKENS, dim=1)], dim=1)
 
 
 def _add_positions(model: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

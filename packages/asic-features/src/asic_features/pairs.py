@@ -67,7 +67,7 @@ def summarise(descriptors: torch.Tensor, foreground: torch.Tensor) -> torch.Tens
     weight = torch.where(weight.sum(dim=1, keepdim=True) > 0, weight, torch.ones_like(weight))
     means = torch.zeros(len(descriptors), descriptors.shape[-1], device=descriptors.device)
     # Some tokens at a time: large single-precision copies, one a photo, fragment the heap by as much as they take.
-    for tokens, share in zip(descriptors.split(_CHUNK, dim=1), weight.split(_CHUNK, dim=1), strict=True):
+    for tokens, share in zip(torch.split(descriptors, _CHUNK, 1), torch.split(weight, _CHUNK, 1), strict=True):
         for row, (one, part) in enumerate(zip(tokens, share, strict=True)):
             means[row] += part @ one.float()
     means /= weight.sum(dim=1, keepdim=True)
