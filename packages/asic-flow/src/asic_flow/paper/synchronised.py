@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import FunctionCtx
 
 
 def world_size() -> int:
@@ -34,7 +34,7 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(signal)
         values = signal.float()
         moments = torch.stack((values.mean((0, 2, 3)), values.square().mean((0, 2, 3))))
-        mean, square = (all_reduce(moments) / world).unbind()  # type: ignore[no-untyped-call]
+        mean, square = (_Total.apply(moments) / world).unbind()
         variance = (square - mean.square()).clamp_min(0)
         count = world * signal.numel() // signal.shape[1]
         with torch.no_grad():
@@ -47,6 +47,22 @@ class BatchNorm(nn.BatchNorm2d):
         scale = self.weight * torch.rsqrt(variance + self.eps)
         out: Tensor = values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
         return out.to(signal.dtype)
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all processes; every process's loss depends on it, so gradients are summed likewise."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:  # noqa: ARG004 - nothing to keep
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # noqa: ARG004
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total
 
 
 @torch.no_grad()
