@@ -19,7 +19,7 @@ from asic_flow.collection import TokenGrid
 
 _NOISE_SPREAD = 30.0  # grey levels
 # A block's perceptron, which looks at each token by itself, widens no more than so many at once.
-_WIDENED_TOKENS = 4096
+_WIDENED_TOKENS = 8192
 _NESTING_KEYS = ("state_dict", "model", "teacher")
 
 
