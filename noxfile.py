@@ -11,7 +11,18 @@ import nox
 nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "interpret", "compile", "eval_alone", "readme", "build"]
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests",
+    "interpret",
+    "compile",
+    "eval_alone",
+    "readme",
+    "browser",
+    "notebook",
+    "build",
+]
 
 PACKAGES = ("asic-eval", "asic-flow", "asic-features", "asic-cli")
 SOURCES = [f"packages/{name}/src" for name in PACKAGES]

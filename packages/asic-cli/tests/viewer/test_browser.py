@@ -62,6 +62,18 @@ def _settle(page: Any) -> None:
     page.evaluate("new Promise((done) => setTimeout(() => requestAnimationFrame(done), 150))")
 
 
+def _when_changed(page: Any, photo: int, before: Any) -> Any:
+    """A tile's pixels once they have changed and stand still, however busy the machine."""
+    last = before
+    for _ in range(100):
+        page.wait_for_timeout(200)
+        now = _pixels(page, photo)
+        if (now != before).any() and (now == last).all():
+            return now
+        last = now
+    return last
+
+
 def _marked(page: Any) -> list[dict[str, float]]:
     """What the tiles say of the marked place, in the photos' own pixels."""
     records = page.eval_on_selector_all(_TILES, "tiles => tiles.map(({ dataset }) => ({ ...dataset }))")
@@ -275,9 +287,9 @@ def test_parts_have_the_colours_of_their_labels(browser: Any, opened: Any, run: 
     collection = replace(run.collection, parts=parts, images=torch.full_like(run.collection.images, 100))
     write_report(tmp_path / "r.html", title="", **{**vars(run), "collection": collection}, summary={})
     with opened(browser, tmp_path / "r.html") as page:
+        before = _pixels(page, 1)
         page.select_option("#overlay", "parts")
-        _settle(page)
-        shown = _pixels(page, 1)
+        shown = _when_changed(page, 1, before)
         for label, colour in ((1, (230, 80, 70)), (3, (250, 190, 50))):
             expected = 100 + 0.62 * (np.array(colour) - 100)
             assert np.abs(shown[parts[1].numpy() == label] - expected).max() <= 3
@@ -295,9 +307,9 @@ def test_places_that_come_home_have_no_cycle_error(browser: Any, opened: Any, ru
     changed = {**vars(run), "collection": collection, "alignment": alignment}
     write_report(tmp_path / "r.html", title="", **changed, summary={})
     with opened(browser, tmp_path / "r.html") as page:
+        before = _pixels(page, 0)
         page.select_option("#overlay", "cycle")
-        page.wait_for_timeout(1500)
-        shown, inside = _pixels(page, 0), foreground[0].numpy()
+        shown, inside = _when_changed(page, 0, before), foreground[0].numpy()
         dark = 100 + 0.72 * (np.array([68, 20, 84]) - 100)
         home, away = inside.copy(), inside.copy()
         home[:, :116], away[:, 80:] = False, False
@@ -310,12 +322,12 @@ def test_places_that_come_home_have_no_cycle_error(browser: Any, opened: Any, ru
 def test_overlays_change_the_photos_and_leave(page: Any) -> None:
     plain = _pixels(page, 1)
     for overlay in ("mask", "wheel", "grid", "confidence", "saliency", "cycle"):
+        before = _pixels(page, 1)
         page.select_option("#overlay", overlay)
-        page.wait_for_timeout(1500 if overlay == "cycle" else 150)
-        assert np.abs(_pixels(page, 1) - plain).mean() > 5
+        assert np.abs(_when_changed(page, 1, before) - plain).mean() > 5
+    before = _pixels(page, 1)
     page.select_option("#overlay", "none")
-    _settle(page)
-    np.testing.assert_array_equal(_pixels(page, 1), plain)
+    np.testing.assert_array_equal(_when_changed(page, 1, before), plain)
 
 
 def test_lines_of_a_chosen_pair_follow_the_threshold(page: Any) -> None:
@@ -453,22 +465,19 @@ def test_truth_that_does_not_fit_is_refused(page: Any, tmp_path: Path, content: 
     page.locator("#truth-message", has_text=reason).wait_for(timeout=5000)
 
 
-def test_average_of_chosen_photos(page: Any, run: Any) -> None:
+def test_average_of_chosen_photos(page: Any) -> None:
     whole = _pixels(page, -1)
     page.click("#average-none")
     page.locator(".chosen input").nth(2).check()
-    page.wait_for_timeout(600)
-    alone = _pixels(page, -1)
+    alone = _when_changed(page, -1, whole)
+    before = _pixels(page, 2)
     page.fill("#morph", "1")
-    page.wait_for_timeout(600)
-    photo = _pixels(page, 2)
+    photo = _when_changed(page, 2, before)
     shown = photo.any(2) & alone.any(2)
     assert shown.sum() > 1000
     assert np.median(np.abs(photo - alone)[shown]) == 0
     page.click("#average-all")
-    page.wait_for_timeout(300)
-    np.testing.assert_array_equal(_pixels(page, -1), whole)
-    del run
+    np.testing.assert_array_equal(_when_changed(page, -1, alone), whole)
 
 
 def test_a_tile_is_saved_as_it_is_shown(page: Any, tmp_path: Path) -> None:
