@@ -24,7 +24,7 @@ def summary(demo: Path) -> dict:
 
 
 def test_the_shape_of_a_summary_with_truth(summary) -> None:
-    assert summary["default"] == DEFAULT_METHOD
+    assert (summary["default"], summary["preset"], summary["seed"]) == (DEFAULT_METHOD, "fast", 0)
     assert summary["protocol"].startswith("spair-official")
     assert "all 90 2-cycles, all 720 3-cycles" in summary["protocol"]
     assert list(summary["methods"]) == METHODS
@@ -92,7 +92,7 @@ def test_a_folder_of_photos_has_no_pck(asic, run) -> None:
 def test_a_collection_alone_has_its_baselines(asic, demo, tmp_path) -> None:
     copied = shutil.copytree(demo / "collection", tmp_path / "x")
     result = asic("eval", "x", "--json")
-    assert (result.json["default"], result.json["alignment"]) == (None, None)
+    assert [result.json[key] for key in ("default", "alignment", "preset", "seed")] == [None] * 4
     assert list(result.json["methods"]) == METHODS[:3]
     assert result.json["methods"]["box_copy"]["pck"]["0.10"]["per_point"] > 0
     assert not (copied / "report.html").exists()

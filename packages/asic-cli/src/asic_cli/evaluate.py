@@ -58,7 +58,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is scored; a collection alone has no alignment."""
+    """What is scored; a collection alone has no alignment, and was made by no preset and seed."""
 
     name: str
     identity: str
@@ -66,6 +66,8 @@ class _Subject:
     collection: ImageCollection
     matches: MatchSet
     alignment: Alignment | None
+    preset: str | None = None
+    seed: int | None = None
 
 
 def score_folder(folder: Path, seed: int) -> dict[str, Any]:
@@ -102,6 +104,8 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
             "version": 1,
             "protocol": scorer.describe(),
             "default": _default() if subject.alignment is not None else None,
+            "preset": subject.preset,
+            "seed": subject.seed,
             "collection": {
                 "identity": subject.identity,
                 "benchmark": None if truth is None else truth.name,
@@ -127,8 +131,19 @@ def _load_collection(folder: Path) -> _Subject:
 
 
 def _load_run(folder: Path) -> _Subject:
-    run = load_run(folder)
-    return _Subject(run.title, run.identity, run.collection_folder, run.collection, run.matches, run.alignment)
+    from asic_flow.alignment import read_run_index
+
+    run, made = load_run(folder), read_run_index(folder)
+    return _Subject(
+        run.title,
+        run.identity,
+        run.collection_folder,
+        run.collection,
+        run.matches,
+        run.alignment,
+        made.get("preset"),
+        made.get("seed"),
+    )
 
 
 def _scorer(subject: _Subject, truth: KeypointBenchmark | None, seed: int) -> KeypointScorer | FolderScorer:
