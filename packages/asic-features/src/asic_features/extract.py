@@ -291,8 +291,10 @@ def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGr
 
 
 def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, describer: Describer) -> _Described:
+    # First of all, while there are no descriptors in memory yet.
+    blank = describer.network.blank_attention(config.size).cpu()
     descriptors, attention, part_tokens = describer.describe(prepared.images)
-    saliency = attention_saliency(attention, describer.network.blank_attention(config.size).cpu())
+    saliency = attention_saliency(attention, blank)
     masks = _given_masks(prepared, config)
     if masks is None:
         thinned, thin_grid = _thin(descriptors, grid)
