@@ -169,7 +169,8 @@ def _cell(found: list[dict[str, float]]) -> str:
 def write_page(runs: list[dict[str, Any]], where: str) -> None:
     """Puts the table between the page's markers."""
     text = PAGE.read_text()
-    start, end = text.index(MARKERS[0]) + len(MARKERS[0]), text.index(MARKERS[1])
+    start = text.index(MARKERS[0]) + len(MARKERS[0])
+    end = text.index(MARKERS[1], start)
     atomic.write_bytes(PAGE, f"{text[:start]}{where}\n\n{table(runs)}{text[end:]}".encode())
 
 
