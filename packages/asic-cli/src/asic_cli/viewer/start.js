@@ -22,7 +22,9 @@ async function start() {
     const viewer = new Viewer(maps, tiles, paint, frames);
     viewer.drawAll();
     for (const id of ["tools", "pin-tools", "truth-tools"]) byId(id).hidden = false;
-    for (const kind of ["saliency", "parts"]) byId("overlay").querySelector(`[value=${kind}]`).hidden = !(kind in data.photos[0]);
+    for (const kind of ["saliency", "parts"]) {
+      if (!(kind in data.photos[0])) byId("overlay").querySelector(`[value=${kind}]`).remove();
+    }
     byId("viewer").classList.add("live");
     frames.add("lines", () => {
       const lines = new PairLines(maps, images, wheel);
