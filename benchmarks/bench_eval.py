@@ -6,22 +6,16 @@ are timed.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from harness import RESULTS, ROOT, Case, Provider, Result, device_name, measure
+from harness import Case, Provider, measure, record, require_green
 from numpy.typing import NDArray
 
 from asic_eval import ImageKeypoints, KeypointBenchmark, cycle_pck, pck
@@ -223,31 +217,12 @@ def reading(folder: Path) -> Case:
 
 def main() -> None:
     """Run the package's tests, then the cases, and write the result file."""
-    tests = [sys.executable, "-m", "pytest", "-q", "packages/asic-eval/tests"]
-    if subprocess.run(tests, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
-        sys.exit("eval: the tests are red, nothing was measured")
+    require_green("packages/asic-eval/tests")
     torch.set_num_threads(1)
     device = torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        results = [measure(case, device) for case in (scoring(), cycles(), reading(Path(folder)))]
-    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
-    libraries = {"python": platform.python_version()}
-    libraries |= {name: importlib.metadata.version(name) for name in ("numpy", "torch", "torchmetrics")}
-    version, name = importlib.metadata.version("asic-eval"), device_name(device)
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    file = RESULTS / version / f"eval--{slug}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    result = Result("eval", version, name, 1, commit, libraries, results)
-    file.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    print(file.relative_to(ROOT))
-    for case in results:
-        print(case.name)
-        for measured in case.measurements:
-            print(
-                f"  {measured.provider:45} {measured.median_s * 1e3:10.1f} ms  x {measured.ratio_to_floor:6.2f}"
-                f"  {measured.peak_extra_mb:7.0f} MB"
-            )
+        cases = [measure(case, device) for case in (scoring(), cycles(), reading(Path(folder)))]
+    record("eval", "asic-eval", device, 1, cases)
 
 
 if __name__ == "__main__":

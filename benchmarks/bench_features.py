@@ -6,23 +6,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import os
-import platform
-import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from harness import RESULTS, ROOT, Case, Provider, Result, device_name, measure
+from harness import Case, Provider, measure, record, require_green
 from PIL import Image
 from torch.nn import functional
 
@@ -292,33 +288,14 @@ def main() -> None:
         _keep_two_blocks()
         (_draw_stride_2 if arguments.draw_stride_2 else _run_stride_2)(folder)
         return
-    tests = [sys.executable, "-m", "pytest", "-q", "packages/asic-features/tests"]
-    if subprocess.run(tests, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
-        sys.exit("features: the tests are red, nothing was measured")
+    require_green("packages/asic-features/tests")
     cases = [clusters(), surroundings(), saliency(), pair_stage(), *choice_of_pairs()]
     if data := os.environ.get("ASIC_REAL_DATA"):
         cases.append(twenty_birds(Path(data)))
     if not arguments.skip_stride_2:
         cases.append(stride_2())
-    results = [measure(case, torch.device("cpu")) for case in cases]
-    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
-    libraries = {"python": platform.python_version()}
-    libraries |= {name: importlib.metadata.version(name) for name in ("numpy", "torch", "timm", "scikit-learn")}
-    version, name = importlib.metadata.version("asic-features"), device_name(torch.device("cpu"))
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    file = RESULTS / version / f"features--{slug}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    result = Result("features", version, name, arguments.threads, commit, libraries, results)
-    file.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    print(file.relative_to(ROOT))
-    for case in results:
-        print(case.name)
-        for measured in case.measurements:
-            print(
-                f"  {measured.provider:45} {measured.median_s * 1e3:10.1f} ms  x {measured.ratio_to_floor:8.4f}"
-                f"  {measured.peak_extra_mb:7.0f} MB  {measured.quality}"
-            )
+    device = torch.device("cpu")
+    record("features", "asic-features", device, arguments.threads, [measure(case, device) for case in cases])
 
 
 if __name__ == "__main__":

@@ -26,10 +26,20 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
-KERNELS = ROOT / "packages" / "asic-flow" / "src" / "asic_flow" / "kernels"
 SCHEMA = 1
 LEAST = 0.02
-LIBRARIES = ("torch", "triton", "numpy", "scipy", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12", "pykeops")
+LIBRARIES = (
+    "torch",
+    "triton",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torchmetrics",
+    "faiss-cpu",
+    "faiss-gpu-cu12",
+    "pykeops",
+)
 
 
 @dataclass(frozen=True)
@@ -213,25 +223,21 @@ def _libraries() -> dict[str, str]:
 def _commit() -> str:
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "--", str(KERNELS)], check=True, capture_output=True)
+    changed = subprocess.run([*git, "status", "--porcelain", "--", "packages"], check=True, capture_output=True)
     return commit + ("+changes" if changed.stdout else "")
 
 
-def main(operation: str, make_cases: Callable[[torch.device], list[Case]]) -> None:
-    """Run the tests, then the cases on the device asked for, and write the result file."""
-    parser = argparse.ArgumentParser(description=f"Benchmark {operation} against its peers.")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    tests = [sys.executable, "-m", "pytest", "-q", f"packages/asic-flow/tests/kernels/test_{operation}.py"]
-    if subprocess.run(tests, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
-        sys.exit(f"{operation}: the tests are red, nothing was measured")
-    torch.set_num_threads(arguments.threads)
-    cases = [measure(case, device) for case in make_cases(device)]
-    version = importlib.metadata.version("asic-flow")
-    name = device_name(device)
-    result = Result(operation, version, name, arguments.threads, _commit(), _libraries(), cases)
+def require_green(tests: str) -> None:
+    """Run tests, and stop where one is red: what is wrong is not measured."""
+    command = [sys.executable, "-m", "pytest", "-q", tests]
+    if subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
+        sys.exit(f"{tests}: red, nothing was measured")
+
+
+def record(operation: str, package: str, device: torch.device, threads: int, cases: list[CaseResult]) -> None:
+    """Write measured cases to the result file of the package's version and the device, and print them."""
+    version, name = importlib.metadata.version(package), device_name(device)
+    result = Result(operation, version, name, threads, _commit(), _libraries(), cases)
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     file = RESULTS / version / f"{operation}--{slug}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -241,6 +247,19 @@ def main(operation: str, make_cases: Callable[[torch.device], list[Case]]) -> No
         print(case.name)
         for measured in case.measurements:
             print(
-                f"  {measured.provider:45} {measured.median_s * 1e3:10.3f} ms  x {measured.ratio_to_floor:6.2f}"
+                f"  {measured.provider:45} {measured.median_s * 1e3:10.3f} ms  x {measured.ratio_to_floor:8.4f}"
                 f"  {measured.peak_extra_mb:7.0f} MB  {measured.quality}"
             )
+
+
+def main(operation: str, make_cases: Callable[[torch.device], list[Case]]) -> None:
+    """Run the tests, then the cases on the device asked for, and write the result file."""
+    parser = argparse.ArgumentParser(description=f"Benchmark {operation} against its peers.")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    require_green(f"packages/asic-flow/tests/kernels/test_{operation}.py")
+    torch.set_num_threads(arguments.threads)
+    cases = [measure(case, device) for case in make_cases(device)]
+    record(operation, "asic-flow", device, arguments.threads, cases)
