@@ -8,6 +8,7 @@ from harness import Case, Provider, main
 from asic_flow.kernels import CanonicalIndex
 
 SIDE = 256
+SHORT = 51  # repeats of what takes milliseconds: seconds in all, so that a moment of the machine does not decide
 
 
 def maps_of(num_photos: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,6 +52,7 @@ def cases(device: torch.device) -> list[Case]:
             Provider("cdist to the foreground", lambda: foreground_alone(keypoints, *one)),
             Provider("CanonicalIndex.nearest", lambda: index.nearest(keypoints), True),
         ],
+        repeats=SHORT,
     )
     preparation = Case(
         "preparing one photo",
@@ -61,6 +63,7 @@ def cases(device: torch.device) -> list[Case]:
             Provider("floor: a copy of the map", lambda: one[0].clone()),
             Provider("CanonicalIndex", lambda: CanonicalIndex(*one), True),
         ],
+        repeats=SHORT,
     )
     whole = Case(
         "4,096 points in 30 photos of 65,536 pixels, prepared",
