@@ -67,10 +67,11 @@ def demo(
         say(f"$ asic features {printable(photos)} --dataset spair --category {CATEGORY} --out {printable(collection)}")
         found = find_photos(photos, Selection("spair", category=CATEGORY))
         prepare(found, FeatureConfig(device=choose_device(device)), collection, fresh=fresh, skip_bad=False)
-        say(f"$ asic train {printable(collection)} --out {printable(run)}")
-        align(collection, run, preset="fast", seed=0, fresh=fresh)
-        say(f"$ asic eval {printable(run)}")
-        summary = score_folder(run, seed=0)
+        seeded = f" --seed {seed}" if seed else ""
+        say(f"$ asic train {printable(collection)} --out {printable(run)}{seeded}")
+        align(collection, run, preset="fast", seed=seed, fresh=fresh)
+        say(f"$ asic eval {printable(run)}{seeded}")
+        summary = score_folder(run, seed=seed)
     if as_json:
         write_json(summary)
         return
