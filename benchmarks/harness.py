@@ -182,8 +182,10 @@ def measure(case: Case, device: torch.device) -> CaseResult:
     medians = {name: statistics.median(values) for name, values in times.items()}
     measurements = []
     for provider in case.providers:
-        low, *_, high = statistics.quantiles(times[provider.name], n=5, method="inclusive")
         median = medians[provider.name]
+        low, high = median, median
+        if case.repeats > 1:
+            low, *_, high = statistics.quantiles(times[provider.name], n=5, method="inclusive")
         measurements.append(
             Measurement(
                 provider.name,
