@@ -13,11 +13,10 @@ from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import fit_photo, render_maps
-from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
 from asic_flow.sides import SecondMaps
 from asic_flow.spline import SplineGrid
-from asic_flow.tokens import ForegroundTokens, held_out_tokens
+from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens, thinning
 from asic_flow.train import AlignmentError, FittedMaps
 
 
@@ -89,7 +88,7 @@ def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCo
         one = take_photos(added, slice(index, index + 1))
         foreground = ForegroundTokens.of(one)
         held = held_out_tokens(joined)[len(collection) + index][None]
-        fitting = ForegroundTokens.of(one, _step(joined, alignment.config), without=held)
+        fitting = ForegroundTokens.of(one, thinning(joined, alignment.config.tokens_per_image), without=held)
         if not len(fitting.image):
             raise AlignmentError(f"{one.photos[0].path}: no foreground; give a mask that shows the object")
         result = _append(result, _place(one, foreground, fitting, known, mean, alignment.config))
@@ -114,22 +113,19 @@ class _KnownTokens:
     def of(cls, alignment: Alignment, joined: ImageCollection) -> _KnownTokens:
         """Takes the tokens from an alignment, thinned as a fit thins them, without those held out."""
         count = len(alignment)
-        chosen = ForegroundTokens.of(joined, _step(joined, alignment.config), without=held_out_tokens(joined))
+        chosen = ForegroundTokens.of(
+            joined, thinning(joined, alignment.config.tokens_per_image), without=held_out_tokens(joined)
+        )
         kept = torch.zeros(len(joined), len(joined.grid.centres_px()), dtype=torch.bool)
         kept[chosen.image, chosen.token] = True
         rows = torch.nonzero(kept[alignment.token_image, alignment.token])[:, 0]
         image, token = alignment.token_image[rows], alignment.token[rows]
-        centres = pixel_to_norm(torch.from_numpy(joined.grid.centres_px()), joined.size_hw)
-        at_tokens = warp_bilinear(alignment.maps.permute(0, 3, 1, 2), centres.expand(count, -1, -1))
+        at_tokens = warp_bilinear(alignment.maps.permute(0, 3, 1, 2), centres_norm(joined).expand(count, -1, -1))
         canonical = at_tokens.transpose(1, 2)[image, token]
         photos = [torch.nonzero(image == photo)[:, 0] for photo in range(count)]
         if not len(rows):
             raise AlignmentError("no photo of the alignment has foreground; there is nothing to place others by")
         return cls(alignment.descriptors[rows].float(), canonical, [mine for mine in photos if len(mine)])
-
-
-def _step(collection: ImageCollection, config: AlignmentConfig) -> int:
-    return max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
 
 
 def _place(

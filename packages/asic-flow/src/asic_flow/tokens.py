@@ -57,3 +57,8 @@ def held_out_tokens(collection: ImageCollection) -> Tensor:
 def centres_norm(collection: ImageCollection) -> Tensor:
     """(T, 2): the tokens' centres in [-1, 1]."""
     return pixel_to_norm(torch.from_numpy(collection.grid.centres_px()), collection.size_hw)
+
+
+def thinning(collection: ImageCollection, tokens_per_image: int) -> int:
+    """The step along rows and columns that keeps at least so many tokens of a photo's grid."""
+    return max(1, int((len(collection.grid.centres_px()) / tokens_per_image) ** 0.5))

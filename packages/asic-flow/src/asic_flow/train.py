@@ -21,7 +21,7 @@ from asic_flow.matches import MatchSet
 from asic_flow.partners import consensus, find_partners
 from asic_flow.sides import SecondMaps, fit_second_maps
 from asic_flow.spline import SplineGrid
-from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens
+from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens, thinning
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -123,7 +123,7 @@ def fit(
     coarse = align_coarsely(first, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
     progress("coarse", 1, 1)
 
-    step = max(1, int((len(collection.grid.centres_px()) / config.tokens_per_image) ** 0.5))
+    step = thinning(collection, config.tokens_per_image)
     tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
     centred = _centred(collection, foreground)
     raw = centred[_rows(foreground, tokens, collection)]
