@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from asic_eval import AnnotationError
-from asic_eval.benchmarks.coco import STANFORD_EXTRA_KEYPOINTS, read_coco_keypoints, read_stanford_dogs
+from asic_eval.benchmarks.coco import (
+    STANFORD_EXTRA_KEYPOINTS,
+    decode_run_lengths,
+    read_coco_keypoints,
+    read_stanford_dogs,
+    read_stanford_dogs_masks,
+)
+from asic_eval.fields import Field
 
 
 def annotation(image: int, points: list[float], box: list[float], category: int = 7) -> dict[str, Any]:
@@ -147,6 +154,41 @@ def test_stanford_extra(tmp_path: Path) -> None:
     assert [image.name for image in one.images] == ["n2-b/y.jpg"]
 
 
+def test_stanford_extra_sides_may_be_strings(tmp_path: Path) -> None:
+    write(tmp_path, [dog("x.jpg", img_width="360", img_height="296")], "StanfordExtra_v12.json")
+    assert read_stanford_dogs(tmp_path).images[0].size_hw == (296, 360)
+    write(tmp_path, [dog("x.jpg", img_width="wide")], "StanfordExtra_v12.json")
+    with pytest.raises(AnnotationError, match=r"\[0\]\.img_width: expected a whole number from 1, got 'wide'"):
+        read_stanford_dogs(tmp_path)
+
+
+def test_stanford_extra_outlines(tmp_path: Path) -> None:
+    # Runs of 5, 2, 2, 2 and 1 + 0 pixels down the columns of 4 x 3: the fourth is written as 2 - 2, the last as 1 - 2.
+    outline = {"img_width": 3, "img_height": 4, "seg": "5220O"}
+    write(tmp_path, [dog("n1-a/x.jpg", **outline), dog("n2-b/y.jpg", **outline)], "StanfordExtra_v12.json")
+    found = dict(read_stanford_dogs_masks(tmp_path))
+    assert list(found) == ["n1-a/x.jpg", "n2-b/y.jpg"]
+    assert found["n1-a/x.jpg"].astype(int).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0]]
+    assert [name for name, _ in read_stanford_dogs_masks(tmp_path, breed="n2-b")] == ["n2-b/y.jpg"]
+
+
+def test_long_runs_take_several_characters() -> None:
+    # 1,000 = 8 + 31 * 32, whose second group would be negative by its fifth bit, so that a third one follows.
+    field = Field("Xo01", "f.json", "seg")
+    assert decode_run_lengths(field, (7, 143)).sum() == 1
+
+
+@pytest.mark.parametrize("code", ["5", "522", "52!", "X", "oooooooo0", "5O8", "\u00e9"])
+def test_broken_run_lengths_are_told(code: str) -> None:
+    with pytest.raises(AnnotationError, match=r"f\.json: seg: expected run lengths"):
+        decode_run_lengths(Field(code, "f.json", "seg"), (4, 3))
+
+
+def test_enormous_masks_are_not_made() -> None:
+    with pytest.raises(AnnotationError, match="run lengths of 400000000 pixels in all, at most 200000000"):
+        decode_run_lengths(Field("PPQ_m;", "f.json", "seg"), (20_000, 20_000))
+
+
 def test_stanford_extra_names_have_sides() -> None:
     assert len(set(STANFORD_EXTRA_KEYPOINTS)) == 24
     assert STANFORD_EXTRA_KEYPOINTS[0] == "left front paw"
@@ -171,3 +213,10 @@ def test_the_genuine_dogs(real_data: Path) -> None:
     assert len(benchmark.pairs) == 600
     assert benchmark.images[0].name == "n02087394-Rhodesian_ridgeback/n02087394_10591.jpg"
     assert benchmark.images[0].box_xyxy == (7, 13, 356, 292)
+    masks = dict(read_stanford_dogs_masks(real_data / "stanford_dogs"))
+    for image in benchmark.images:
+        assert masks[image.name].shape == image.size_hw
+        rows, columns = masks[image.name].nonzero()
+        left, top, right, bottom = image.box_xyxy or (0, 0, 0, 0)
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.subtract(extent, (left, top, right, bottom))).max() <= 0.12 * max(image.size_hw)

@@ -5,6 +5,7 @@ Lin et al., "Microsoft COCO", 2014, and cocodataset.org/#format-data; Biggs et a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,7 @@ STANFORD_EXTRA_KEYPOINTS = (
     "withers",
     "throat",
 )
+_MOST_PIXELS = 200_000_000
 _STANFORD_EXTRA_FILES = ("StanfordExtra_v12.json", "StanfordExtra_v1.json", "StanfordExtra_sample.json")
 
 
@@ -112,7 +114,7 @@ def read_stanford_dogs(root: Path, *, breed: str | None = None) -> KeypointBench
         name = entry.key("img_path").relative_path()
         if breed is not None and not name.startswith(f"{breed}/"):
             continue
-        size = (entry.key("img_height").integer(1, 10**6), entry.key("img_width").integer(1, 10**6))
+        size = _size_hw(entry)
         joints = np.array([joint.numbers(3) for joint in entry.key("joints").array(len(STANFORD_EXTRA_KEYPOINTS))])
         visible = joints[:, 2] > 0
         points = np.where(visible[:, None], joints[:, :2], np.nan)
@@ -120,6 +122,71 @@ def read_stanford_dogs(root: Path, *, breed: str | None = None) -> KeypointBench
     mirror = mirror_from_names(STANFORD_EXTRA_KEYPOINTS)
     title = "stanford_dogs" if breed is None else f"stanford_dogs/{breed}"
     return KeypointBenchmark(title, STANFORD_EXTRA_KEYPOINTS, tuple(images), all_pairs(len(images)), mirror)
+
+
+def read_stanford_dogs_masks(root: Path, *, breed: str | None = None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Reads StanfordExtra's outlines, dog by dog.
+
+    Args:
+        root: As in `read_stanford_dogs`.
+        breed: As in `read_stanford_dogs`.
+
+    Yields:
+        An image's name and its dog, (H, W) truth values.
+
+    Raises:
+        AnnotationError: The file is missing or malformed.
+    """
+    for entry in read_json(_stanford_extra_file(root)).array():
+        name = entry.key("img_path").relative_path()
+        if breed is None or name.startswith(f"{breed}/"):
+            yield name, decode_run_lengths(entry.key("seg"), _size_hw(entry))
+
+
+def decode_run_lengths(field: Field, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """COCO's compressed run lengths: column by column, background first.
+
+    A length is written in groups of five bits, the lowest first, as characters from '0' on; a sixth bit says that
+    another group follows, and the fifth bit of the last group is its sign. From the fourth length on what
+    is written is the difference to the length before the last.
+
+    Args:
+        field: The string.
+        size_hw: Height and width of the image.
+
+    Returns:
+        (H, W) truth values.
+
+    Raises:
+        AnnotationError: The string is cut off, has other characters, or its lengths do not fill the image.
+    """
+    pixels = size_hw[0] * size_hw[1]
+    lengths: list[int] = []
+    value = shift = 0
+    for character in field.text().encode():
+        group = character - ord("0")
+        if not 0 <= group < 64 or shift > 30:
+            raise field.error("run lengths in COCO's compressed form")
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        value -= (1 << shift) if group & 16 else 0
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    if shift or min(lengths) < 0 or sum(lengths) != pixels or pixels > _MOST_PIXELS:
+        raise field.error(f"run lengths of {pixels} pixels in all, at most {_MOST_PIXELS}")
+    shown = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(shown, lengths).reshape(size_hw[::-1]).T
+
+
+def _size_hw(entry: Field) -> tuple[int, int]:
+    # Some releases write widths and heights as strings.
+    height, width = (entry.key(name) for name in ("img_height", "img_width"))
+    sides = [
+        side.parsed_integer(1) if isinstance(side.value, str) else side.integer(1, 10**6) for side in (height, width)
+    ]
+    return sides[0], sides[1]
 
 
 def _stanford_extra_file(root: Path) -> Path:
