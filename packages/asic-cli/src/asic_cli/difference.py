@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asic_cli.travel import Travel
 from asic_flow.alignment import Alignment
 from asic_flow.grid import pixel_to_norm
-from asic_flow.kernels import CanonicalIndex, warp_bilinear
+from asic_flow.kernels import warp_bilinear
 
 GRID_SIDE = 32
 
@@ -53,11 +54,12 @@ def in_frame_of(alignment: Alignment, frame: Alignment) -> Alignment:
     ).float()
     norm = pixel_to_norm(points, alignment.size_hw)
     inside = (norm.abs() <= 1).all(-1)
-    maps = warp_bilinear(alignment.maps.permute(0, 3, 1, 2).contiguous(), norm).permute(0, 2, 3, 1)
+    second = alignment.second
     return replace(
         alignment,
         photos=frame.photos,
-        maps=maps.contiguous(),
+        maps=_moved(alignment.maps, norm),
+        second=replace(second, maps=_moved(second.maps, norm[second.photo])),
         confidence=warp_bilinear(alignment.confidence[:, None].contiguous(), norm)[:, 0] * inside,
         foreground=(warp_bilinear(alignment.foreground[:, None].float(), norm)[:, 0] > 0.5) & inside,
     )
@@ -73,15 +75,21 @@ def compare_answers(first: Alignment, second: Alignment) -> Difference:
     count, (height, width) = len(first), first.size_hw
     rows = ((torch.arange(GRID_SIDE) + 0.5) * height / GRID_SIDE).long()
     columns = ((torch.arange(GRID_SIDE) + 0.5) * width / GRID_SIDE).long()
-    indices = [CanonicalIndex(run.maps, run.foreground) for run in (first, second)]
+    runs = Travel(first), Travel(second)
     by_place = torch.full((count, GRID_SIDE, GRID_SIDE), torch.nan)
     for photo in range(count):
         shown = first.foreground[photo][rows][:, columns]
-        answers = [
-            index.nearest(run.maps[photo][rows][:, columns][shown]).points_px
-            for run, index in zip((first, second), indices, strict=True)
-        ]
-        apart = (answers[0] - answers[1]).norm(dim=-1) / max(height, width)
-        apart[photo] = torch.nan
+        apart = torch.full((count, int(shown.sum())), torch.nan)
+        for other in set(range(count)) - {photo}:
+            answers = []
+            for travel in runs:
+                here, there = travel.between(photo, other)
+                answers.append(travel.find(travel.map(here)[rows][:, columns][shown], there).points_px[0])
+            apart[other] = (answers[0] - answers[1]).norm(dim=-1) / max(height, width)
         by_place[photo][shown] = apart.nanmedian(0).values
     return Difference(by_place, by_place.flatten(1).nanmean(1))
+
+
+def _moved(maps: Tensor, norm: Tensor) -> Tensor:
+    """(N, H, W, 2) maps read at normalised points."""
+    return warp_bilinear(maps.permute(0, 3, 1, 2).contiguous(), norm).permute(0, 2, 3, 1).contiguous()

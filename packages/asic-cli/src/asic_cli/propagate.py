@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, max_pool2d
 
+from asic_cli.travel import Travel
 from asic_flow.alignment import Alignment
 from asic_flow.grid import pixel_to_norm
-from asic_flow.kernels import CanonicalIndex, warp_bilinear
+from asic_flow.kernels import warp_bilinear
 
 Blend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -42,7 +43,7 @@ class _Field:
 
 
 class Propagation:
-    """Carries a layer from one photo to the others by their canonical maps.
+    """Carries a layer from one photo to the others by canonical maps, left and right kept apart as `Travel` does.
 
     Args:
         alignment: The maps.
@@ -62,7 +63,7 @@ class Propagation:
         self._source = source
         self._layer = layer
         self._least = least_confidence
-        self._index = CanonicalIndex(alignment.maps[[source]], alignment.foreground[[source]])
+        self._travel = Travel(alignment)
 
     def onto(self, target: int, photo: NDArray[np.uint8], blend: Blend) -> NDArray[np.uint8]:
         """(H, W, 3) uint8: a photo with the layer on it.
@@ -85,14 +86,15 @@ class Propagation:
     def _field(self, target: int) -> _Field:
         alignment = self._alignment
         height, width = alignment.size_hw
-        found = self._index.nearest(alignment.maps[target].reshape(-1, 2), max_distance=_VISIBLE_DISTANCE)
+        here, there = self._travel.between(self._source, target)
+        found = self._travel.find(self._travel.map(there).reshape(-1, 2), here, _VISIBLE_DISTANCE)
         source_px = found.points_px[0].reshape(height, width, 2)
         distance = found.distance[0].reshape(height, width)
         foreground = alignment.foreground[target].float()
         column, row = source_px.round().long().unbind(-1)
-        there = alignment.confidence[self._source][row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        at_source = alignment.confidence[self._source][row.clamp(0, height - 1), column.clamp(0, width - 1)]
         scale = alignment.config.residual_scale**2
-        sure = (there * _spread(alignment.confidence[target], foreground)).clamp_min(0).sqrt()
+        sure = (at_source * _spread(alignment.confidence[target], foreground)).clamp_min(0).sqrt()
         sure = sure * scale / (scale + distance.square()) * (distance <= _VISIBLE_DISTANCE)
         opacity = ((sure - self._least) / max(self._least, 1e-6)).clamp(0, 1)
         return _Field(source_px, opacity, foreground)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from asic_cli.viewer.canonical import open_window, wheel_colours
+from asic_cli.viewer.glide import Glide
 from asic_cli.viewer.pictures import average
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
@@ -40,6 +41,7 @@ class Stage:
         foreground: (N, S, S) bool.
         canonical: (N, S, S, 2) canonical xy of every pixel.
         confidence: (N, S, S).
+        mirrored: (N,) bool.
         tile_scale: Pixels a unit of canonical space.
         tile_centre: (2,) canonical xy shown in the middle of a tile.
         wheel_radius: Canonical distance at which the colour wheel is fully saturated.
@@ -49,6 +51,7 @@ class Stage:
     foreground: Tensor
     canonical: Tensor
     confidence: Tensor
+    mirrored: Tensor
     tile_scale: float
     tile_centre: Tensor
     wheel_radius: float
@@ -85,6 +88,7 @@ def set_up(collection: ImageCollection, alignment: Alignment, side: int, limit: 
         foreground=shrink(alignment.foreground[chosen][:, None].float())[:, 0] > 0.5,
         canonical=shrink(alignment.maps[chosen].permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous(),
         confidence=shrink(alignment.confidence[chosen][:, None])[:, 0],
+        mirrored=alignment.mirrored[chosen],
         tile_scale=(side - 1) / max(right - left, bottom - top),
         tile_centre=torch.tensor([(left + right) / 2, (top + bottom) / 2]),
         wheel_radius=window.wheel_radius,
@@ -97,13 +101,14 @@ def morph(stage: Stage, frames: int) -> Iterator[Frame]:
     Yields:
         (H, W, 3) uint8.
     """
+    glide = Glide.fit(stage.to_tile(stage.canonical), stage.foreground, stage.mirrored)
     drawn: dict[float, Frame] = {}
     for number in range(frames):
         away = 1 - abs(2 * number / frames - 1)
         share = round(_ease(min(max((away - _HELD) / (1 - 2 * _HELD), 0), 1)), 6)
         # There and back are the same pictures.
         if share not in drawn:
-            drawn[share] = _sheet(_glide(stage, share))
+            drawn[share] = _sheet(_on_the_way(stage, glide, share))
         yield drawn[share]
 
 
@@ -114,7 +119,8 @@ def tour(stage: Stage, frames: int) -> Iterator[Frame]:
         (H, W, 3) uint8.
     """
     index = CanonicalIndex(stage.canonical, stage.foreground)
-    middle = _average(*_moved(stage, stage.foreground, 1.0))
+    glide = Glide.fit(stage.to_tile(stage.canonical), stage.foreground, stage.mirrored)
+    middle = _average(*_moved(stage, glide, stage.foreground, 1.0))
     canvas = torch.cat((stage.images, middle[None]))
     path = _path(_stops(stage), frames)
     for number in range(frames):
@@ -122,24 +128,36 @@ def tour(stage: Stage, frames: int) -> Iterator[Frame]:
         yield _sheet(_marked(stage, index, canvas, trail))
 
 
-def _glide(stage: Stage, share: float) -> Tensor:
+def _on_the_way(stage: Stage, glide: Glide, share: float) -> Tensor:
     """(N + 1, 3, S, S) tiles on paper, `share` of the way to canonical space, and the average of the objects."""
-    colour, seen = _moved(stage, stage.foreground, share)
-    below = torch.full_like(colour, _PAPER)
-    if share < _BACKGROUND_FADES_BY:
-        behind, there = _moved(stage, torch.ones_like(stage.foreground), share)
-        strength = (1 - share / _BACKGROUND_FADES_BY) * there
-        below = below * (1 - strength) + behind * strength
-    tiles = below * (1 - seen) + colour * seen
-    return torch.cat((tiles, _average(colour, seen)[None]))
+    everywhere = torch.ones_like(stage.foreground)
+    colour, seen = _moved(stage, glide, stage.foreground, share)
+    tiles = torch.full_like(colour, _PAPER)
+    behind = max(1 - share / _BACKGROUND_FADES_BY, 0.0)
+    if behind > 0:
+        around, there = _moved(stage, glide, everywhere, share)
+        tiles = torch.lerp(tiles, around, behind * there)
+    tiles = torch.lerp(tiles, colour, seen)
+    crossed = glide.crossed(share)
+    if crossed == 1 or not bool(stage.mirrored.any()):
+        return torch.cat((tiles, _average(colour, seen)[None]))
+    # A mirrored photo stays where it is while its mirror image fades in over it.
+    home = stage.foreground[:, None].float()
+    staying = torch.full_like(colour, _PAPER).lerp(stage.images, home + behind * (1 - home))
+    staying = torch.lerp(torch.full_like(colour, _PAPER), staying, min(1.0, 2 - 2 * crossed))
+    crossing = torch.lerp(staying, colour, min(1.0, 2 * crossed) * seen)
+    still = stage.mirrored[:, None, None, None]
+    before = _average(torch.where(still, stage.images, colour), torch.where(still, home, seen))
+    average = torch.lerp(before, _average(colour, seen), crossed)
+    return torch.cat((torch.where(still, crossing, tiles), average[None]))
 
 
-def _moved(stage: Stage, pixels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+def _moved(stage: Stage, glide: Glide, pixels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """(N, 3, S, S) colours and (N, 1, S, S) presence of some pixels of each photo, moved a share of the way."""
     count, side = len(stage.images), stage.images.shape[-1]
     axis = torch.arange(side, dtype=torch.float32)
     home = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    places = (1 - share) * home + share * stage.to_tile(stage.canonical)
+    places = glide.places(stage.to_tile(stage.canonical), share)
     # Gaps are closed and edges soften on the way; a photo that has not moved is shown as it is.
     moving = min(4 * share, 1.0)
     # A look-up steps half a pixel towards what is asked for, so the neighbour of a shown pixel is half a pixel off.
@@ -148,7 +166,7 @@ def _moved(stage: Stage, pixels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     points = pixel_to_norm(found.points_px.reshape(count, side, side, 2), (side, side))
     seen = found.visible.reshape(count, 1, side, side).float()
     soft = avg_pool2d(seen, 3, 1, 1, count_include_pad=False)
-    return warp_bilinear(stage.images, points), torch.lerp(seen, soft, moving)
+    return warp_bilinear(stage.images, points.nan_to_num()), torch.lerp(seen, soft, moving)
 
 
 def _average(colour: Tensor, seen: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from asic_eval import KeypointBenchmark
@@ -22,6 +23,7 @@ from asic_features.images import list_photos
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
+from asic_flow.sides import SecondMaps
 
 BROWSER = os.environ.get("ASIC_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
 DEMANDED = "ASIC_BROWSER" in os.environ
@@ -29,13 +31,14 @@ HAS_DRIVER = importlib.util.find_spec("playwright") is not None
 
 _ARGUMENTS = (
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
 )
+_WITHOUT_WEBGL = ("--disable-gpu", "--disable-3d-apis")
+_WEBGL_IN_SOFTWARE = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 _TIME_FRAMES = """
     window.frameTimes = [];
     const ask = window.requestAnimationFrame.bind(window);
@@ -75,6 +78,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(collection, matches, Alignment.fit(collection, matches), drawn.benchmark)
 
 
+@pytest.fixture(scope="session")
+def two_sided(run: Run) -> Run:
+    """The same, as if photos 1 and 3 showed both sides of their creature."""
+    alignment = run.alignment
+    second = SecondMaps(
+        photo=torch.tensor([1, 3]),
+        maps=alignment.maps[[1, 3]] * torch.tensor([-1.0, 1.0]) + 0.05 * torch.sin(alignment.maps[[1, 3]].flip(-1)),
+        symmetry=torch.tensor([0.95, 0.9]),
+    )
+    mirrored = torch.tensor([False, True, False, False, True])
+    return replace(run, alignment=replace(alignment, second=second, mirrored=mirrored))
+
+
 @pytest.fixture
 def summary() -> dict[str, Any]:
     """A summary of a collection with keypoints, each score a different number."""
@@ -103,16 +119,30 @@ def summary() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium. Without it or its driver tests are skipped; a set ASIC_BROWSER names it and makes that a failure."""
+def driver() -> Iterator[Any]:
+    """What drives Chromium. Without either tests are skipped; a set ASIC_BROWSER names it and makes that a failure."""
     if not (BROWSER and HAS_DRIVER) and not DEMANDED:
         pytest.skip("needs chromium and playwright")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=list(_ARGUMENTS))
-        yield browser
-        browser.close()
+        yield driver.chromium
+
+
+@pytest.fixture(scope="session")
+def browser(driver: Any) -> Iterator[Any]:
+    """Chromium without WebGL, so that everything is drawn on 2-D canvases."""
+    browser = driver.launch(executable_path=BROWSER, args=[*_ARGUMENTS, *_WITHOUT_WEBGL])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def webgl_browser(driver: Any) -> Iterator[Any]:
+    """Chromium with WebGL2, by SwiftShader."""
+    browser = driver.launch(executable_path=BROWSER, args=[*_ARGUMENTS, *_WEBGL_IN_SOFTWARE])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

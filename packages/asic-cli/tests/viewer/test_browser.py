@@ -19,6 +19,8 @@ from PIL import Image
 
 from asic_cli.breakdown import break_down
 from asic_cli.report import write_report
+from asic_cli.travel import Travel
+from asic_cli.viewer.glide import Glide
 from asic_eval import get_protocol
 from asic_eval.benchmarks.spair import read_spair
 from asic_flow.matches import MatchSet
@@ -110,6 +112,71 @@ def test_hover_marks_what_transfer_says(page: Any, run: Any, source: int) -> Non
             worst = max(worst, float(error))
             assert place["confidence"] == pytest.approx(truth.confidence[0], abs=0.05)
     assert worst < 0.1
+
+
+def _carried(travel: Travel, source: int, point_px: Any, target: int) -> tuple[Any, float]:
+    """(2,) model pixel of a target that a source's pixel is carried to, and the canonical distance that remains."""
+    here, there = travel.between(source, target)
+    canonical = travel.canonical(torch.tensor(np.array([point_px]), dtype=torch.float32), torch.tensor([here]))
+    found = travel.find(canonical, there)
+    return found.points_px[0, 0].numpy(), float(found.distance)
+
+
+def test_places_travel_on_maps_that_keep_left_and_right_apart(
+    browser: Any, opened: Any, two_sided: Any, tmp_path: Path
+) -> None:
+    write_report(tmp_path / "r.html", title="", **vars(two_sided), summary={})
+    photos, own, travel = two_sided.collection.photos, two_sided.alignment, Travel(two_sided.alignment)
+    with opened(browser, tmp_path / "r.html") as page:
+        exchanged = 0
+        for source in (0, 1, 3, 4):
+            for point in _inside(two_sided, source, seed=source, count=4):
+                page.mouse.move(*_screen(page, two_sided, source, point))
+                _settle(page)
+                marked = [(place["x"], place["y"]) for place in _marked(page)]
+                here = photos[source].to_model(np.array(marked[source]))
+                for target in set(range(len(photos))) - {source}:
+                    shown = photos[target].to_model(np.array(marked[target]))
+                    found, _ = _carried(travel, source, here, target)
+                    assert np.hypot(*(shown - found)) < 1
+                    straight = own.transfer([marked[source]], source, target, "canonical").points_image[0]
+                    exchanged += np.hypot(*(photos[target].to_model(straight) - found)) > 10
+        assert exchanged > 10
+
+
+def test_paint_travels_on_maps_that_keep_left_and_right_apart(
+    browser: Any, opened: Any, two_sided: Any, tmp_path: Path
+) -> None:
+    white = replace(two_sided.collection, images=torch.full_like(two_sided.collection.images, 255))
+    write_report(tmp_path / "r.html", title="", **{**vars(two_sided), "collection": white}, summary={})
+    travel = Travel(two_sided.alignment)
+    with opened(browser, tmp_path / "r.html") as page:
+        page.check("input[name=tool][value=brush]")
+        page.evaluate("document.getElementById('brush-size').value = 3")
+        seen = 0
+        for source, colour in ((0, "#00a000"), (3, "#c00000"), (1, "#0000b0")):
+            others = sorted(set(range(5)) - {source})
+            # A place that all others show as well.
+            point = min(
+                _inside(two_sided, source, seed=1, count=60),
+                key=lambda point: sum(_carried(travel, source, point, target)[1] for target in others),
+            )
+            page.evaluate(f"document.getElementById('colour').value = '{colour}'")
+            page.mouse.click(*_screen(page, two_sided, source, point))
+            _settle(page)
+            paint = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+            for target in others:
+                (x, y), apart = _carried(travel, source, point, target)
+                if apart < 1e-3:
+                    seen += 1
+                    assert np.abs(_pixels(page, target)[round(y), round(x)] - paint).max() <= 6
+        # Photos 0 and 1, 1 and 3, and 3 and 4 reach each other by second maps only.
+        assert seen >= 8
+        for _ in range(3):
+            page.click("#undo")
+        _settle(page)
+        for target in range(5):
+            assert _pixels(page, target).min() >= 253
 
 
 def test_canonical_tile_marks_all_photos(page: Any, run: Any) -> None:
@@ -278,6 +345,73 @@ def test_morph_ends_in_the_canonical_frame(page: Any, run: Any) -> None:
     found = run.collection.photos[2].to_model(np.array([marked["x"], marked["y"]]))
     assert np.hypot(*(found - point)) < 1.5
     assert (_pixels(page, 2)[round(y), round(x)] > 0).any()
+
+
+@pytest.mark.parametrize("photo", range(5))
+def test_marks_glide_along(page: Any, run: Any, photo: int) -> None:
+    """Well on the way, a place is marked where `Glide` takes it, on mirrored photos as well."""
+    left, top, right, bottom = page.evaluate("JSON.parse(document.getElementById('viewer-data').textContent).box")
+    scale = min(255 / (right - left), 255 / (bottom - top))
+    tiles = (run.alignment.maps - torch.tensor([left + right, top + bottom]) / 2) * scale + 127.5
+    places = Glide.fit(tiles, run.alignment.foreground, run.alignment.mirrored).places(tiles, 0.7)
+    page.fill("#morph", "0.7")
+    for point in _inside(run, photo, seed=4, count=30):
+        x, y = places[photo, point[1], point[0]].tolist()
+        if 5 < x < 250 and 5 < y < 250:
+            break
+    page.mouse.move(*_screen(page, run, photo, (x, y)))
+    _settle(page)
+    transform = page.locator(f"{_TILES[:-1]}='{photo}'] .cross").get_attribute("transform")
+    assert [float(value) for value in transform[10:-1].split()] == pytest.approx([x, y], abs=1.5)
+
+
+def _shown(page: Any, photo: int) -> Any:
+    """A tile as it is on screen, without what is marked on it."""
+    page.add_style_tag(content=".picture svg, .picture output { visibility: hidden; }")
+    picture = page.locator(f"{_TILES[:-1]}='{photo}'] .picture")
+    return np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("RGB")).astype(int)
+
+
+def test_webgl_shows_and_saves_what_the_canvas_does(
+    browser: Any, webgl_browser: Any, opened: Any, report: Path, run: Any, tmp_path: Path
+) -> None:
+    shown, saved = [], []
+    for one in (browser, webgl_browser):
+        with opened(one, report) as page:
+            page.check("input[name=tool][value=brush]")
+            page.mouse.click(*_screen(page, run, 0, _inside(run, 0, seed=2, count=1)[0]))
+            page.check("input[name=tool][value=look]")
+            for share in ("0.15", "0.6"):
+                page.fill("#morph", share)
+                page.wait_for_timeout(400)
+                shown += [_shown(page, photo) for photo in range(5)]
+            assert page.locator(".gliding").count() == (one is webgl_browser)
+            with page.expect_download() as download:
+                page.locator(".tile .save").nth(3).click()
+            download.value.save_as(tmp_path / "saved.png")
+            saved.append(np.asarray(Image.open(tmp_path / "saved.png")).astype(int))
+            page.fill("#morph", "0")
+            page.wait_for_timeout(300)
+            shown += [_shown(page, photo) for photo in range(5)]
+    np.testing.assert_array_equal(*saved)
+    for flat, drawn in zip(shown[:15], shown[15:], strict=True):
+        # Edges differ: they are soft in one and hard in the other.
+        assert np.median(np.abs(flat - drawn).max(2)) <= 3
+        assert np.abs(flat - drawn).mean() < 8
+
+
+def test_without_webgl_from_some_moment_on_the_canvas_goes_on(webgl_browser: Any, opened: Any, report: Path) -> None:
+    with opened(webgl_browser, report) as page:
+        before = _pixels(page, 2)
+        page.fill("#morph", "0.5")
+        page.wait_for_timeout(200)
+        np.testing.assert_array_equal(_pixels(page, 2), before)
+        page.evaluate(
+            "document.querySelector('.stage').getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"
+        )
+        page.locator(".stage").wait_for(state="detached")
+        assert (_when_changed(page, 2, before) != before).any()
+        assert page.locator(".gliding").count() == 0
 
 
 def test_parts_have_the_colours_of_their_labels(browser: Any, opened: Any, run: Any, tmp_path: Path) -> None:

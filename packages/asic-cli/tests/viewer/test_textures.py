@@ -24,9 +24,14 @@ def _numbers(text: str, kind: str) -> Any:
 
 def test_map_comes_back_within_a_tenth_of_a_pixel(run: Any, document: Any) -> None:
     height, width = run.alignment.size_hw
-    for canonical, photo in zip(run.alignment.maps, document["photos"], strict=True):
-        steps = _numbers(photo["map"], "<u2").reshape(MAP_SIDE, MAP_SIDE, 2).astype(np.float64)
-        low, high = np.array(photo["low"]), np.array(photo["high"])
+    second = zip(run.alignment.second.photo.tolist(), run.alignment.second.maps, strict=True)
+    textures = [
+        (photo["map"], canonical) for photo, canonical in zip(document["photos"], run.alignment.maps, strict=True)
+    ]
+    textures += [(document["photos"][photo]["second"], canonical) for photo, canonical in second]
+    for texture, canonical in textures:
+        steps = _numbers(texture["texels"], "<u2").reshape(MAP_SIDE, MAP_SIDE, 2).astype(np.float64)
+        low, high = np.array(texture["low"]), np.array(texture["high"])
         texels = torch.from_numpy(low + steps / 65535 * (high - low)).permute(2, 0, 1)[None]
         restored = interpolate(texels, (height, width), mode="bilinear", align_corners=True)[0].permute(1, 2, 0)
         pixel = (canonical[:, 1:] - canonical[:, :-1]).norm(dim=-1).median()

@@ -38,11 +38,12 @@ class CycleErrors {
 
   // The mean over the partners, in shares of the frame's width.
   errorAt(x, y) {
-    const canonical = this.map.canonicalAt([x, y]);
     let total = 0;
     for (const partner of this.partners) {
-      const there = partner.search.nearest(canonical);
-      const home = this.map.search.nearest(partner.canonicalAt([there.x, there.y]));
+      const [from, to] = mapsBetween(this.map, partner);
+      const there = to.search.nearest(from.canonicalAt([x, y]));
+      const [outward, homeward] = mapsBetween(partner, this.map);
+      const home = homeward.search.nearest(outward.canonicalAt([there.x, there.y]));
       total += Math.hypot(home.x - x, home.y - y);
     }
     return this.partners.length === 0 ? NaN : total / this.partners.length / WIDTH;

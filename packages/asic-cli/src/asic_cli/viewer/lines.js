@@ -58,11 +58,12 @@ class PairLines {
     const pair = data.pairs.find(([a, b]) => (swapped ? a === second && b === first : a === first && b === second));
     if (pair === undefined) return [];
     const bytes = bytesOf(pair[2]);
+    const maps = mapsBetween(this.maps[first], this.maps[second]);
     const point = (at) => [(bytes[at] * (WIDTH - 1)) / 255, (bytes[at + 1] * (HEIGHT - 1)) / 255];
     return Array.from({ length: bytes.length / 5 }, (_, i) => {
       const ends = [point(5 * i), point(5 * i + 2)];
       if (swapped) ends.reverse();
-      const canonical = ends.map((end, place) => this.maps[place === 0 ? first : second].canonicalAt(end));
+      const canonical = ends.map((end, place) => maps[place].canonicalAt(end));
       const apart = Math.hypot(canonical[0][0] - canonical[1][0], canonical[0][1] - canonical[1][1]);
       const middle = [0, 1].map((k) => (canonical[0][k] + canonical[1][k]) / 2);
       return { ends, middle, score: bytes[5 * i + 4] / 255, agrees: apart <= AGREES_WITHIN };

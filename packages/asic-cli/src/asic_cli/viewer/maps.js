@@ -18,27 +18,12 @@ function shortsOf(base64) {
   return shorts;
 }
 
-class PhotoMap {
-  constructor(record, residualScale = data.residualScale) {
-    this.residualScale = residualScale;
-    this.path = record.path;
-    this.size = record.size;
-    this.scale = record.scale;
-    this.offset = record.offset;
-    this.mask = readMask(record.mask);
-    this.canonical = readMap(record);
-    this.confidenceTexels = bytesOf(record.confidence);
-    this.saliencyTokens = record.saliency === undefined ? null : bytesOf(record.saliency);
-    this.parts = record.parts === undefined ? null : readParts(record.parts);
-    this.search = new CanonicalSearch(this.canonical, this.mask);
-  }
-
-  toImage([x, y]) {
-    return [(x - this.offset[0]) / this.scale[0], (y - this.offset[1]) / this.scale[1]];
-  }
-
-  toModel([x, y]) {
-    return [x * this.scale[0] + this.offset[0], y * this.scale[1] + this.offset[1]];
+// Where every pixel of a photo lies in canonical space.
+class CanonicalMap {
+  constructor(texture, mask) {
+    this.mask = mask;
+    this.canonical = readMap(texture);
+    this.search = new CanonicalSearch(this.canonical, mask);
   }
 
   // Canonical position of a point, bilinear between pixels, border replicated.
@@ -68,6 +53,33 @@ class PhotoMap {
       (right[0] - left[0]) / across, (right[1] - left[1]) / across,
       (below[0] - above[0]) / along, (below[1] - above[1]) / along,
     ];
+  }
+}
+
+// A photo with its own map and, where it shows both sides of its object, a second one of the other mirror flag.
+class PhotoMap extends CanonicalMap {
+  constructor(record, residualScale = data.residualScale) {
+    super(record.map, readMask(record.mask));
+    this.residualScale = residualScale;
+    this.path = record.path;
+    this.size = record.size;
+    this.scale = record.scale;
+    this.offset = record.offset;
+    this.mirrored = record.mirrored;
+    this.glide = record.glide;
+    this.second = record.second === undefined ? null : new CanonicalMap(record.second, this.mask);
+    this.symmetry = record.symmetry ?? 0;
+    this.confidenceTexels = bytesOf(record.confidence);
+    this.saliencyTokens = record.saliency === undefined ? null : bytesOf(record.saliency);
+    this.parts = record.parts === undefined ? null : readParts(record.parts);
+  }
+
+  toImage([x, y]) {
+    return [(x - this.offset[0]) / this.scale[0], (y - this.offset[1]) / this.scale[1]];
+  }
+
+  toModel([x, y]) {
+    return [x * this.scale[0] + this.offset[0], y * this.scale[1] + this.offset[1]];
   }
 
   // Bilinear between pixels; pixels off the foreground count as nothing.
@@ -109,15 +121,29 @@ class PhotoMap {
     return ((1 - down) * above + down * below) / 255;
   }
 
-  // Where this photo shows a canonical point: {x, y, confidence}, or null without any foreground.
+  // Where this photo shows a canonical point by one of its maps: {x, y, confidence}, or null without any foreground.
   // `sourceConfidence` is that of the point where it comes from.
-  find(canonical, sourceConfidence) {
-    const found = this.search.nearest(canonical);
+  find(canonical, sourceConfidence, map = this) {
+    const found = map.search.nearest(canonical);
     if (found === null) return null;
     const scale = this.residualScale ** 2;
     const agreement = Math.sqrt(sourceConfidence * this.confidenceAt([found.x, found.y]));
     return { x: found.x, y: found.y, confidence: (agreement * scale) / (scale + found.distance ** 2) };
   }
+}
+
+// The maps by which places travel from a photo to another: both mirrored or both not, wherever there are such.
+// The one place for this rule here; asic_flow.sides.SecondMaps.choose is its model. Canonical space knows no sides.
+function mapsBetween(source, target) {
+  if (source === CANONICAL_FRAME || target === CANONICAL_FRAME || source.mirrored === target.mirrored) return [source, target];
+  if (source.second === null && target.second === null) return [source, target];
+  return source.symmetry >= target.symmetry ? [source.second, target] : [source, target.second];
+}
+
+// Where a point of one frame, a photo or canonical space, shows in another: {x, y, confidence} or null.
+function carry(source, target, point) {
+  const [from, to] = mapsBetween(source, target);
+  return target.find(from.canonicalAt(point), source.confidenceAt(point), to);
 }
 
 function readMask(base64) {
@@ -143,11 +169,11 @@ function readParts({ lengths, labels }) {
 }
 
 // The texture, bilinear, at every pixel.
-function readMap(record) {
-  const texels = shortsOf(record.map);
+function readMap(texture) {
+  const texels = shortsOf(texture.texels);
   const side = data.mapSide;
   const values = new Float32Array(2 * HEIGHT * WIDTH);
-  const step = [0, 1].map((k) => (record.high[k] - record.low[k]) / 65535);
+  const step = [0, 1].map((k) => (texture.high[k] - texture.low[k]) / 65535);
   for (let row = 0; row < HEIGHT; row++) {
     const y = (row * (side - 1)) / (HEIGHT - 1);
     const top = Math.min(Math.floor(y), side - 2);
@@ -160,7 +186,7 @@ function readMap(record) {
       for (let k = 0; k < 2; k++) {
         const above = (1 - right) * texels[first + k] + right * texels[first + 2 + k];
         const below = (1 - right) * texels[first + 2 * side + k] + right * texels[first + 2 * side + 2 + k];
-        values[2 * (row * WIDTH + column) + k] = record.low[k] + step[k] * ((1 - down) * above + down * below);
+        values[2 * (row * WIDTH + column) + k] = texture.low[k] + step[k] * ((1 - down) * above + down * below);
       }
     }
   }

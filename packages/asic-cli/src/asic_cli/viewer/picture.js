@@ -1,8 +1,6 @@
 // The pixels of one tile: the photo, an overlay, what is painted, and all of it on its way to canonical space.
 
-const BACKGROUND_FADES_BY = 0.35;
 const GRID_CELLS = 6; // A unit of canonical space.
-const MESH_CELL = 4;
 const PART_COLOURS = [[230, 80, 70], [60, 150, 235], [250, 190, 50], [80, 190, 110], [170, 100, 220], [240, 130, 190], [60, 200, 200], [150, 110, 80]];
 const RAMP = [[68, 20, 84], [38, 130, 142], [250, 228, 60]];
 
@@ -13,6 +11,7 @@ class Picture {
     this.context = canvas.getContext("2d");
     this.wheel = wheel;
     this.paint = paint;
+    this.glide = new Glide(map);
     this.base = new Uint8ClampedArray(source.data);
     this.shown = new ImageData(new Uint8ClampedArray(source.data), WIDTH, HEIGHT);
   }
@@ -24,124 +23,139 @@ class Picture {
       for (let pixel = 0; pixel < this.map.mask.length; pixel++) colour(this, pixel, 4 * pixel);
     }
     this.shown.data.set(this.base);
-    if (!this.paint.empty) this.repaintAll();
+    if (this.paint.sheets.length > 0) this.repaintAll();
   }
 
-  // Paints anew what lies in a canonical rectangle.
-  repaint([left, top, right, bottom]) {
-    this.map.search.within(left, top, right, bottom, (pixel) => this.repaintPixel(pixel));
+  // Paints anew what lies in rectangles of sheets.
+  repaint(changes) {
+    const readings = this.paint.readingsOf(this.map);
+    for (const { sheet, box } of changes) {
+      for (const { map } of readings.filter((reading) => reading.sheet === sheet)) {
+        map.search.within(...box, (pixel) => this.repaintPixel(pixel, readings));
+      }
+    }
   }
 
   repaintAll() {
+    const readings = this.paint.readingsOf(this.map);
     const { mask } = this.map;
-    for (let pixel = 0; pixel < mask.length; pixel++) if (mask[pixel]) this.repaintPixel(pixel);
+    for (let pixel = 0; pixel < mask.length; pixel++) if (mask[pixel]) this.repaintPixel(pixel, readings);
   }
 
-  repaintPixel(pixel) {
-    const { canonical } = this.map;
-    const from = this.paint.at(canonical[2 * pixel], canonical[2 * pixel + 1]);
-    const share = from < 0 ? 0 : this.paint.pixels[from + 3] / 255;
-    for (let k = 0; k < 3; k++) {
-      const painted = share === 0 ? 0 : this.paint.pixels[from + k];
-      this.shown.data[4 * pixel + k] = (1 - share) * this.base[4 * pixel + k] + share * painted;
+  repaintPixel(pixel, readings) {
+    const [to, { data: shown }] = [4 * pixel, this.shown];
+    for (let k = 0; k < 3; k++) shown[to + k] = this.base[to + k];
+    for (const { sheet, map } of readings) {
+      const from = sheet.at(map.canonical[2 * pixel], map.canonical[2 * pixel + 1]);
+      const share = from < 0 ? 0 : sheet.pixels[from + 3] / 255;
+      if (share > 0) mix(shown, to, share, sheet.pixels[from], sheet.pixels[from + 1], sheet.pixels[from + 2]);
     }
   }
 
-  // Shows the photo a share `morph` of the way to canonical space. `cell` is the side of the mesh's squares in pixels.
-  draw(morph, cell) {
-    if (morph === 0) {
+  // Shows the photo a share of the way to canonical space.
+  draw(share) {
+    if (share === 0) {
       this.context.putImageData(this.shown, 0, 0);
       return;
     }
+    const places = new Float32Array(2 * MESH_POINTS);
+    this.glide.mesh(share, places);
     const out = new ImageData(WIDTH, HEIGHT);
-    const mesh = this.mesh(morph, cell);
-    const background = Math.max(0, 1 - morph / BACKGROUND_FADES_BY);
-    if (background > 0) this.rasterise(mesh, out, 0, 255 * background);
-    this.rasterise(mesh, out, 1, 255);
-    this.context.putImageData(out, 0, 0);
-  }
-
-  mesh(morph, cell) {
-    const columns = Math.ceil((WIDTH - 1) / cell) + 1;
-    const rows = Math.ceil((HEIGHT - 1) / cell) + 1;
-    const points = new Float32Array(2 * rows * columns);
-    for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < columns; column++) {
-        const x = Math.min(column * cell, WIDTH - 1);
-        const y = Math.min(row * cell, HEIGHT - 1);
-        const pixel = y * WIDTH + x;
-        const [tileX, tileY] = canonicalToTile([this.map.canonical[2 * pixel], this.map.canonical[2 * pixel + 1]]);
-        points[2 * (row * columns + column)] = (1 - morph) * x + morph * tileX;
-        points[2 * (row * columns + column) + 1] = (1 - morph) * y + morph * tileY;
-      }
+    for (const { moved, kind, opacity } of glideParts(this.map.mirrored, share)) {
+      const part = moved ? this.rasterise(places, kind, this.shown.data) : this.cutOut(kind);
+      layOver(out.data, part, opacity);
     }
-    return { points, columns, rows, cell };
+    this.context.putImageData(out, 0, 0);
   }
 
   // Adds the object in canonical space, without overlay and paint, to sums of its colours and of how often it shows.
   addTo(sums) {
-    const out = new ImageData(WIDTH, HEIGHT);
-    this.rasterise(this.mesh(1, MESH_CELL), out, 1, 255, this.source.data);
+    const places = new Float32Array(2 * MESH_POINTS);
+    this.glide.mesh(1, places);
+    const part = this.rasterise(places, 1, this.source.data);
     for (let at = 0; at < sums.length; at += 4) {
-      if (out.data[at + 3] === 0) continue;
-      for (let k = 0; k < 3; k++) sums[at + k] += out.data[at + k];
+      if (part[at + 3] === 0) continue;
+      for (let k = 0; k < 3; k++) sums[at + k] += part[at + k];
       sums[at + 3]++;
     }
   }
 
-  // Draws the mesh's pixels of one kind, foreground (1) or background (0).
-  rasterise({ points, columns, rows, cell }, out, kind, alpha, from = this.shown.data) {
-    for (let row = 0; row + 1 < rows; row++) {
-      for (let column = 0; column + 1 < columns; column++) {
-        const corner = row * columns + column;
-        const left = column * cell;
-        const top = row * cell;
-        const right = Math.min(left + cell, WIDTH - 1);
-        const bottom = Math.min(top + cell, HEIGHT - 1);
-        if (!this.touches(left, top, right, bottom, kind)) continue;
-        const a = [points[2 * corner], points[2 * corner + 1], left, top];
-        const b = [points[2 * corner + 2], points[2 * corner + 3], right, top];
-        const c = [points[2 * (corner + columns)], points[2 * (corner + columns) + 1], left, bottom];
-        const d = [points[2 * (corner + columns) + 2], points[2 * (corner + columns) + 3], right, bottom];
-        this.triangle(a, b, c, out, kind, alpha, from);
-        this.triangle(b, d, c, out, kind, alpha, from);
-      }
-    }
+  // Pixels of one kind where they are.
+  cutOut(kind) {
+    const part = new Uint8ClampedArray(this.shown.data);
+    for (let pixel = 0; pixel < this.map.mask.length; pixel++) if (this.map.mask[pixel] !== kind) part[4 * pixel + 3] = 0;
+    return part;
   }
 
-  touches(left, top, right, bottom, kind) {
-    const { mask } = this.map;
-    for (let y = top; y <= bottom; y++) {
-      for (let x = left; x <= right; x++) if (mask[y * WIDTH + x] === kind) return true;
+  // Pixels of one kind, object (1) or not (0), where the mesh takes them.
+  rasterise(places, kind, from) {
+    const out = new Uint8ClampedArray(4 * WIDTH * HEIGHT);
+    for (const corner of this.cellsOf(kind)) {
+      const [a, b, c, d] = [corner, corner + 1, corner + MESH_COLUMNS, corner + MESH_COLUMNS + 1];
+      this.triangle(places, a, b, c, kind, from, out);
+      this.triangle(places, d, c, b, kind, from, out);
+    }
+    return out;
+  }
+
+  // The cells, by their first corners, that hold pixels of one kind.
+  cellsOf(kind) {
+    this.cells ??= [0, 1].map((one) => {
+      const cells = [];
+      for (let corner = 0; corner < MESH_POINTS - MESH_COLUMNS; corner++) {
+        if ((corner + 1) % MESH_COLUMNS !== 0 && this.holds(corner, one)) cells.push(corner);
+      }
+      return cells;
+    });
+    return this.cells[kind];
+  }
+
+  holds(corner, kind) {
+    const last = corner + MESH_COLUMNS + 1;
+    for (let y = MESH_HOME[2 * corner + 1]; y <= MESH_HOME[2 * last + 1]; y++) {
+      for (let x = MESH_HOME[2 * corner]; x <= MESH_HOME[2 * last]; x++) if (this.map.mask[y * WIDTH + x] === kind) return true;
     }
     return false;
   }
 
-  // Corners are [x, y on screen, x, y in the photo].
-  triangle(a, b, c, out, kind, alpha, from) {
-    const area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]);
+  // A right-angled triangle of the mesh: its corner, the next one in x and the next one in y.
+  triangle(places, corner, inX, inY, kind, from, out) {
+    const [x0, y0] = [places[2 * corner], places[2 * corner + 1]];
+    const [x1, y1, x2, y2] = [places[2 * inX], places[2 * inX + 1], places[2 * inY], places[2 * inY + 1]];
+    const area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0);
     if (Math.abs(area) < 1e-6) return;
+    const lastX = Math.min(WIDTH - 1, Math.floor(Math.max(x0, x1, x2)));
+    const lastY = Math.min(HEIGHT - 1, Math.floor(Math.max(y0, y1, y2)));
+    const firstX = Math.max(0, Math.ceil(Math.min(x0, x1, x2)));
+    const homeX = MESH_HOME[2 * corner];
+    const homeY = MESH_HOME[2 * corner + 1];
+    const [width, height] = [MESH_HOME[2 * inX] - homeX, MESH_HOME[2 * inY + 1] - homeY];
     const { mask } = this.map;
-    const firstX = Math.max(0, Math.ceil(Math.min(a[0], b[0], c[0])));
-    const lastX = Math.min(WIDTH - 1, Math.floor(Math.max(a[0], b[0], c[0])));
-    const firstY = Math.max(0, Math.ceil(Math.min(a[1], b[1], c[1])));
-    const lastY = Math.min(HEIGHT - 1, Math.floor(Math.max(a[1], b[1], c[1])));
-    for (let y = firstY; y <= lastY; y++) {
+    for (let y = Math.max(0, Math.ceil(Math.min(y0, y1, y2))); y <= lastY; y++) {
       for (let x = firstX; x <= lastX; x++) {
-        const toB = ((x - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (y - a[1])) / area;
-        const toC = ((b[0] - a[0]) * (y - a[1]) - (x - a[0]) * (b[1] - a[1])) / area;
-        if (toB < -1e-4 || toC < -1e-4 || toB + toC > 1.0001) continue;
-        const photoX = Math.round(a[2] + toB * (b[2] - a[2]) + toC * (c[2] - a[2]));
-        const photoY = Math.round(a[3] + toB * (b[3] - a[3]) + toC * (c[3] - a[3]));
-        const pixel = photoY * WIDTH + photoX;
+        const across = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area;
+        const along = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area;
+        if (across < -1e-4 || along < -1e-4 || across + along > 1.0001) continue;
+        const pixel = Math.round(homeY + along * height) * WIDTH + Math.round(homeX + across * width);
         if (mask[pixel] !== kind) continue;
         const to = 4 * (y * WIDTH + x);
-        out.data[to] = from[4 * pixel];
-        out.data[to + 1] = from[4 * pixel + 1];
-        out.data[to + 2] = from[4 * pixel + 2];
-        out.data[to + 3] = alpha;
+        out[to] = from[4 * pixel];
+        out[to + 1] = from[4 * pixel + 1];
+        out[to + 2] = from[4 * pixel + 2];
+        out[to + 3] = 255;
       }
     }
+  }
+}
+
+// Lays cut-out pixels over others.
+function layOver(below, part, opacity) {
+  for (let at = 0; at < part.length; at += 4) {
+    if (part[at + 3] === 0) continue;
+    const under = (below[at + 3] / 255) * (1 - opacity);
+    const share = opacity / (opacity + under);
+    mix(below, at, share, part[at], part[at + 1], part[at + 2]);
+    below[at + 3] = 255 * (opacity + under);
   }
 }
 
@@ -239,9 +253,11 @@ class AveragePicture {
     if (this.chosen !== null) context.drawImage(this.chosen, 0, 0);
     else context.drawImage(this.image, left + 0.5 - pixel / 2, top + 0.5 - pixel / 2, width, height);
     if (this.overlay === "wheel") this.tint();
-    const [x, y] = canonicalToTile([this.paint.left, this.paint.top]);
-    const side = (PAINT_SIDE / this.paint.scale) * TILE_SCALE;
-    context.drawImage(this.paint.context.canvas, x + 0.5, y + 0.5, side, side);
+    for (const sheet of this.paint.ownSheets) {
+      const [x, y] = canonicalToTile([sheet.left, sheet.top]);
+      const side = (PAINT_SIDE / sheet.scale) * TILE_SCALE;
+      context.drawImage(sheet.canvas, x + 0.5, y + 0.5, side, side);
+    }
   }
 
   tint() {

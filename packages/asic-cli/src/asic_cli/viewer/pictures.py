@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from asic_cli.travel import Travel
 from asic_cli.viewer.canonical import CanonicalWindow, needed_photos, wheel_colours
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
@@ -133,12 +134,13 @@ def lines_of_pairs(matches: MatchSet, alignment: Alignment, radius: float, count
     and the median one, so that they promise no more than the collection holds.
     """
     counts = np.diff(matches.offsets)
+    travel = Travel(alignment)
+    chosen_maps = alignment.second.choose(
+        alignment.mirrored, *(torch.from_numpy(np.repeat(photo, counts)).long() for photo in matches.pairs.T)
+    )
     canonical = [
-        alignment.to_canonical(_image_points(alignment, ends, photo), photo)
-        for ends, photo in (
-            (matches.xy_a, np.repeat(matches.pairs[:, 0], counts)),
-            (matches.xy_b, np.repeat(matches.pairs[:, 1], counts)),
-        )
+        travel.canonical(torch.from_numpy(ends), number).numpy()
+        for ends, number in zip((matches.xy_a, matches.xy_b), chosen_maps, strict=True)
     ]
     agrees = np.hypot(*(canonical[0] - canonical[1]).T) <= _INLIER_DISTANCE
     agreeing = np.add.reduceat(np.append(agrees, False), matches.offsets[:-1]) * (counts > 0)
@@ -155,7 +157,7 @@ def lines_of_pairs(matches: MatchSet, alignment: Alignment, radius: float, count
 
 
 def _lines(
-    matches: MatchSet, pair: int, canonical: list[NDArray[np.float64]], agrees: NDArray[np.bool_], radius: float
+    matches: MatchSet, pair: int, canonical: list[NDArray[np.float32]], agrees: NDArray[np.bool_], radius: float
 ) -> PairLines:
     rows = np.arange(matches.offsets[pair], matches.offsets[pair + 1])
     # Evenly down the scores rather than the top: a picture of the best alone would flatter.
@@ -171,10 +173,3 @@ def _lines(
         num_agreeing=int(agrees[rows].sum()),
         num_matches=len(rows),
     )
-
-
-def _image_points(alignment: Alignment, ends_px: NDArray[np.float32], photo: NDArray[np.int32]) -> NDArray[np.float64]:
-    scale = np.array([record.scale_xy for record in alignment.photos]).reshape(-1, 2)[photo]
-    offset = np.array([record.offset_xy for record in alignment.photos]).reshape(-1, 2)[photo]
-    points: NDArray[np.float64] = (ends_px - offset) / scale
-    return points

@@ -17,7 +17,7 @@ function placesOf(maps, pin) {
   const canonical = frame.canonicalAt(pin.point);
   const confidence = frame.confidenceAt(pin.point);
   const places = maps.map((map, index) =>
-    index === pin.tile ? { x: pin.point[0], y: pin.point[1], confidence } : map.find(canonical, confidence),
+    index === pin.tile ? { x: pin.point[0], y: pin.point[1], confidence } : carry(frame, map, pin.point),
   );
   return { canonical, confidence, places };
 }

@@ -6,9 +6,9 @@ async function start() {
   const average = byId("average");
   await Promise.all([...images, average, byId("wheel")].map((image) => image.decode()));
   const wheel = new ColourWheel(byId("wheel"));
-  const paint = new PaintLayer();
   const frames = new FrameQueue();
   const maps = [];
+  const paint = new Paint(maps);
   const tiles = [canonicalTile(average, wheel, paint)];
   data.photos.forEach((record, index) => {
     frames.add(record, () => { maps[index] = new PhotoMap(record); });
@@ -30,6 +30,7 @@ async function start() {
       const lines = new PairLines(maps, images, wheel);
       listWorst(maps, images, (miss) => lines.show(miss));
     });
+    frames.addLate("stage", () => viewer.openStage());
     frames.finished().then(() => { byId("viewer").dataset.ready = "true"; });
   });
 }

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from asic_cli.viewer.canonical import CanonicalWindow
+from asic_cli.viewer.glide import Glide
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
@@ -37,10 +38,12 @@ def viewer_data(
     """The data block of the page: JSON in ASCII that is safe inside a script element.
 
     Numbers in textures are little-endian. A map has 128 x 128 texels whose outermost centres are the centres of the
-    photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. Confidence has
-    64 x 64 texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background
-    first. A match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1.
-    Saliency has 8 bits a token, parts are run lengths with their labels; `truth` is taken as it is.
+    photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. A photo that
+    shows both sides has a second such map and how well that fits, its symmetry. Confidence has 64 x 64 texels of 8
+    bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background first. A match is five
+    bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1. Saliency has 8 bits a token, parts
+    are run lengths with their labels; `glide` is that of `Glide`, in pixels of the photo and of the canonical tile;
+    `truth` is taken as it is.
     """
     document = map_data(alignment) | {
         "box": [round(edge, 6) for edge in window.box_xyxy],
@@ -49,7 +52,14 @@ def viewer_data(
         "truth": truth,
         "tokens": asdict(collection.grid),
     }
+    glide = _glide(alignment, window)
     for index, record in enumerate(document["photos"]):
+        record["glide"] = {
+            "start": glide.start[index].tolist(),
+            "end": glide.end[index].tolist(),
+            "turn": float(glide.turn[index]),
+            "growth": float(glide.growth[index]),
+        }
         record["saliency"] = _base64((collection.saliency[index].numpy() * 255).clip(0, 255).round().astype(np.uint8))
         if collection.parts is not None:
             record["parts"] = _labels(collection.parts[index].numpy())
@@ -73,20 +83,35 @@ def to_script_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
+def _glide(alignment: Alignment, window: CanonicalWindow) -> Glide:
+    """How photos glide into the window, as the canonical tile shows it."""
+    height, width = alignment.size_hw
+    left, top, right, bottom = window.box_xyxy
+    scale = min((width - 1) / (right - left), (height - 1) / (bottom - top))
+    centre, middle = torch.tensor([left + right, top + bottom]) / 2, torch.tensor([width - 1, height - 1]) / 2
+    return Glide.fit((alignment.maps - centre) * scale + middle, alignment.foreground, alignment.mirrored)
+
+
 def _photo(alignment: Alignment, index: int) -> dict[str, Any]:
-    photo = alignment.photos[index]
-    steps, low, high = quantise(alignment.maps[index])
-    return {
+    photo, second = alignment.photos[index], alignment.second
+    record: dict[str, Any] = {
         "path": photo.path,
         "size": list(photo.size_hw),
         "scale": list(photo.scale_xy),
         "offset": list(photo.offset_xy),
-        "low": low,
-        "high": high,
-        "map": _base64(steps),
+        "map": _map(alignment.maps[index]),
+        "mirrored": bool(alignment.mirrored[index]),
         "confidence": _base64(_confidence(alignment.confidence[index], alignment.foreground[index])),
         "mask": _base64(run_lengths(alignment.foreground[index].numpy())),
     }
+    for row in torch.nonzero(second.photo == index)[:, 0].tolist():
+        record |= {"second": _map(second.maps[row]), "symmetry": float(second.symmetry[row])}
+    return record
+
+
+def _map(canonical: Tensor) -> dict[str, Any]:
+    steps, low, high = quantise(canonical)
+    return {"texels": _base64(steps), "low": low, "high": high}
 
 
 def quantise(canonical: Tensor) -> tuple[NDArray[np.uint16], list[float], list[float]]:

@@ -36,31 +36,12 @@ class Tile {
 
   // Where a point of the photo is shown, a share `morph` of the way to canonical space.
   shownAt(point, morph) {
-    if (this.index < 0 || morph === 0) return point;
-    const canonical = canonicalToTile(this.map.canonicalAt(point));
-    return point.map((value, k) => (1 - morph) * value + morph * canonical[k]);
+    return this.index < 0 || morph === 0 ? point : this.picture.glide.shownAt(this.map, point, morph);
   }
 
-  // The photo's point that is shown at a place: while it glides, the foreground pixel shown nearest.
+  // The photo's point that is shown at a place.
   photoPoint(place, morph) {
-    if (this.index < 0 || morph === 0) return place;
-    let best = place;
-    let least = Infinity;
-    const { mask, canonical } = this.map;
-    for (let pixel = 0; pixel < mask.length; pixel++) {
-      if (!mask[pixel]) continue;
-      const x = pixel % WIDTH;
-      const y = (pixel - x) / WIDTH;
-      const tileX = (canonical[2 * pixel] - BOX_CENTRE[0]) * TILE_SCALE + (WIDTH - 1) / 2;
-      const tileY = (canonical[2 * pixel + 1] - BOX_CENTRE[1]) * TILE_SCALE + (HEIGHT - 1) / 2;
-      const squared =
-        ((1 - morph) * x + morph * tileX - place[0]) ** 2 + ((1 - morph) * y + morph * tileY - place[1]) ** 2;
-      if (squared < least) {
-        least = squared;
-        best = [x, y];
-      }
-    }
-    return best;
+    return this.index < 0 || morph === 0 ? place : this.picture.glide.pixelAt(this.map, place, morph);
   }
 
   // Marks a place, or nothing for null, and says in the photo's own pixels where it is.

@@ -15,6 +15,7 @@ class Viewer {
     this.lastPoint = null;
     this.stampImage = null;
     this.overlay = "none";
+    this.stage = null;
     const photos = tiles.filter(({ index }) => index >= 0);
     this.average = new ChosenAverage(photos, tiles[0], frames, (tile) => this.draw(tile));
     this.truth = new TruthErrors(maps, photos, this);
@@ -54,7 +55,7 @@ class Viewer {
     if (this.tool === "look") {
       this.dragged = this.pinNear(tile, place) ?? this.addPin(tile.index, point);
     } else {
-      this.paint.remember();
+      this.paint.remember(this.paint.layerOf(tile.map).sheets);
       this.lastPoint = point;
       this.apply(tile, [point]);
     }
@@ -102,11 +103,10 @@ class Viewer {
       for (const tile of this.tiles) tile.showCross(null, this.morph, false);
       return;
     }
-    const canonical = source.map.canonicalAt(point);
-    const confidence = source.map.confidenceAt(point);
+    const here = { x: point[0], y: point[1], confidence: source.map.confidenceAt(point) };
     for (const tile of this.tiles) {
       const isSource = tile === source;
-      const place = isSource ? { x: point[0], y: point[1], confidence } : tile.map.find(canonical, confidence);
+      const place = isSource ? here : carry(source.map, tile.map, point);
       tile.showCross(place, this.morph, isSource);
     }
   }
@@ -191,8 +191,8 @@ class Viewer {
     const { radius } = this;
     const draw = this.tool === "brush" ? brush(byId("colour").value, radius) : this.stamp(radius);
     for (const point of points) {
-      const changed = this.paint.drawAt(tile.map, point, 2 * radius, draw);
-      for (const { picture } of this.tiles) picture.repaint(changed);
+      const changes = this.paint.drawAt(tile.map, point, 2 * radius, draw);
+      for (const { picture } of this.tiles) picture.repaint(changes);
     }
     this.drawAll();
   }
@@ -204,11 +204,34 @@ class Viewer {
 
   // Drawing
 
+  // Lets WebGL2 draw photos on their way, where there is any.
+  openStage() {
+    const photos = this.tiles.filter(({ index }) => index >= 0);
+    try {
+      this.stage = new WebglStage(document.querySelector("#viewer .tiles"), photos);
+    } catch {
+      return;
+    }
+    for (const tile of photos) this.frames.addLate([tile], () => this.stage?.take(tile));
+    this.stage.canvas.addEventListener("webglcontextlost", () => {
+      this.stage.close();
+      this.stage = null;
+      this.drawAll();
+    });
+  }
+
   // Tiles that the reader sees come first.
   draw(tile) {
     tile.stale = true;
+    if (this.stage !== null && tile.index >= 0) {
+      this.stage.renew(tile);
+      if (this.morph > 0) {
+        this.frames.add(this.stage, () => this.stage?.show(this.morph));
+        return;
+      }
+    }
     const job = () => {
-      tile.picture.draw(this.morph, MESH_CELL);
+      tile.picture.draw(this.morph);
       tile.stale = false;
     };
     if (tile.inView) this.frames.add(tile, job);
@@ -249,9 +272,27 @@ class Viewer {
 
   setMorph(share) {
     this.morph = share;
-    this.showPins();
-    this.truth.show();
-    this.drawAll();
+    this.frames.add("marks", () => {
+      this.showPins();
+      this.truth.show();
+    });
+    if (this.stage === null) {
+      this.drawAll();
+      return;
+    }
+    this.frames.add(this.stage, () => this.stage?.show(share));
+    if (share === 0) for (const tile of this.tiles) if (tile.stale) this.draw(tile);
+  }
+
+  // Waits until tiles hold on their own canvases what is shown of them.
+  async settle(tiles) {
+    if (this.stage !== null && this.morph > 0) {
+      for (const tile of tiles) {
+        tile.stale = true;
+        this.frames.add(tile, () => tile.picture.draw(this.morph));
+      }
+    }
+    await this.frames.finished();
   }
 
   // Controls
@@ -262,7 +303,6 @@ class Viewer {
     on("morph", "input", (event) => this.setMorph(Number(event.target.value)));
     on("undo", "click", () => this.paint.undo() && this.repaintAll());
     on("clear", "click", () => {
-      this.paint.remember();
       this.paint.clear();
       this.repaintAll();
     });
@@ -312,7 +352,7 @@ class Viewer {
   offerPicture(tile) {
     const options = { type: "button", className: "save", textContent: "↓", title: "Save as PNG", ariaLabel: `Save ${tile.name}` };
     htmlElement("button", options, tile.figure.querySelector("figcaption")).addEventListener("click", async () => {
-      await this.frames.finished();
+      await this.settle([tile]);
       offerFile(this.fileName(tile), await pngOf(tile.canvas));
     });
   }
@@ -324,7 +364,7 @@ class Viewer {
   }
 
   async savePhotos() {
-    await this.frames.finished();
+    await this.settle(this.tiles);
     const files = await Promise.all(
       this.tiles.map(async (tile) => (
         { name: this.fileName(tile), bytes: new Uint8Array(await (await pngOf(tile.canvas)).arrayBuffer()) }
