@@ -133,7 +133,14 @@ def make_alignment(
         if fresh:
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         training = Training(
-            collection, matches, recipe.paper, seed=seed, device=device, folder=folder, identity=identity
+            collection,
+            matches,
+            recipe.paper,
+            alignment=recipe.alignment,
+            seed=seed,
+            device=device,
+            folder=folder,
+            identity=identity,
         )
         log = RunLog(folder, after_step=training.step)
         found = training.run(progress=progress, log=log.write)

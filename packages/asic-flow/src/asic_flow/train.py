@@ -125,7 +125,7 @@ def fit(
 
     step = thinning(collection, config.tokens_per_image)
     tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
-    centred = _centred(collection, foreground)
+    centred = centred_descriptors(collection, foreground)
     raw = centred[_rows(foreground, tokens, collection)]
     pairs = torch.from_numpy(matches.pairs).long()
     grid = SplineGrid(config.cells)
@@ -187,7 +187,7 @@ def describe_maps(
     at_tokens = warp_bilinear(maps.permute(0, 3, 1, 2), centres_norm(collection).expand(len(collection), -1, -1))
     canonical = at_tokens.transpose(1, 2)[foreground.image, foreground.token]
     pairs = torch.from_numpy(matches.pairs).long()
-    described = _describe(collection, foreground, _centred(collection, foreground), pairs, canonical, config)
+    described = _describe(collection, foreground, centred_descriptors(collection, foreground), pairs, canonical, config)
     return FittedMaps(maps, SecondMaps.none(collection.size_hw), mirrored, support, foreground, *described)
 
 
@@ -215,7 +215,7 @@ def _describe(
     return consensus(raw, found, config.consensus_power), confidence
 
 
-def _centred(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:
+def centred_descriptors(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:
     """(F, D) float32: descriptors less the mean of all tokens of the collection, unit length."""
     mean = collection.descriptors.float().mean((0, 1))
     return torch.nn.functional.normalize(collection.descriptors[tokens.image, tokens.token].float() - mean, dim=1)

@@ -33,6 +33,8 @@ def test_a_restart_starts_lower_and_lasts_twice_as_long() -> None:
         ("photos_per_step", 1, "photos_per_step must be at least 2"),
         ("side", 100, "side must be a multiple of 16"),
         ("head", "half", "head must be 'full' or 'quarter'"),
+        ("start", "anywhere", "start must be 'identity' or 'coarse', got 'anywhere'"),
+        ("rematch_every", -1, "rematch_every must be at least 0"),
         ("width", 0.0, "width must be above 0"),
         ("temperature", -1.0, "temperature must be above 0"),
         ("bend", 1.5, "bend must lie between 0 and 1"),

@@ -10,6 +10,7 @@ import torch
 
 from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.export import export_onnx
+from asic_flow.paper.placement import Placement
 from asic_flow.paper.training import Training
 
 if TYPE_CHECKING:
@@ -33,6 +34,6 @@ def test_the_exported_network_says_what_the_run_says(drawn: DrawnCollection, tmp
     for photos in (images, images[:1]):
         (places,) = session.run(["places"], {"images": photos.numpy()})
         with torch.no_grad():
-            flows = found.model.maps(photos, (8, 8))
+            flows = found.model.maps(photos, Placement.identity(len(photos)), (8, 8))
         np.testing.assert_allclose(places, found.gauge.apply(flows).numpy(), atol=1e-4)
     assert [file.name for file in tmp_path.iterdir()] == ["flow.onnx"]

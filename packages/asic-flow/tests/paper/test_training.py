@@ -23,6 +23,7 @@ from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import draw_batch
 from asic_flow.paper.model import total_loss
 from asic_flow.paper.network import identity_grid
+from asic_flow.paper.placement import Placement
 from asic_flow.paper.training import DivergedError, Gauge, Training
 from asic_flow.train import AlignmentError, describe_maps
 
@@ -111,8 +112,11 @@ class _Interrupted(BaseException):
     pass
 
 
-def test_going_on_ends_as_if_never_stopped_to_the_bit(drawn: DrawnCollection, tmp_path: Path) -> None:
-    whole = training(drawn)
+@pytest.mark.parametrize("changes", [{}, {"start": "coarse", "rematch_every": 2}], ids=["published", "rematched"])
+def test_going_on_ends_as_if_never_stopped_to_the_bit(
+    drawn: DrawnCollection, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole = training(drawn, **changes)
     expected = whole.run()
 
     def interrupt(stage: str, done: int, total: int) -> None:
@@ -121,15 +125,15 @@ def test_going_on_ends_as_if_never_stopped_to_the_bit(drawn: DrawnCollection, tm
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
-        training(drawn, tmp_path).run(progress=interrupt, save_seconds=0)
+        training(drawn, tmp_path, **changes).run(progress=interrupt, save_seconds=0)
     torch.rand(3)
-    resumed = training(drawn, tmp_path)
+    resumed = training(drawn, tmp_path, **changes)
     assert resumed.step == 3
     found = resumed.run(save_seconds=0)
     assert same(state(resumed), state(whole))
     assert torch.equal(found.maps, expected.maps)
     assert found.score == expected.score
-    again = training(drawn, tmp_path)
+    again = training(drawn, tmp_path, **changes)
     assert again.ended
     assert torch.equal(again.run().maps, expected.maps)
 
@@ -190,8 +194,22 @@ def test_the_best_scored_weights_are_kept(drawn: DrawnCollection) -> None:
 
 def test_it_starts_from_the_identity(drawn: DrawnCollection) -> None:
     made = training(drawn)
-    places = made.averaged.maps(made.data.images, (32, 32))
+    places = made.averaged.maps(made.data.images, made.data.placement, (32, 32))
     assert torch.equal(places, identity_grid((32, 32), torch.device("cpu")).expand_as(places))
+
+
+def test_a_coarse_start_is_aligned_before_the_first_step(drawn: DrawnCollection) -> None:
+    scores = {start: training(drawn, start=start)._score() for start in ("identity", "coarse")}
+    assert scores["coarse"] > 0.5 > scores["identity"]
+
+
+def test_matches_are_made_again_when_it_is_time(drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for start, expected in (("identity", [2, 4]), ("coarse", [0, 2, 4])):
+        made = training(drawn, start=start, rematch_every=2)
+        steps: list[int] = []
+        monkeypatch.setattr(made, "_rematch", lambda steps=steps, made=made: steps.append(made.step))
+        made.run()
+        assert steps == expected
 
 
 def test_weights_and_statistics_are_averaged_over_steps(drawn: DrawnCollection) -> None:
@@ -240,7 +258,8 @@ def test_a_map_depends_on_its_photo_alone(drawn: DrawnCollection) -> None:
     for _ in range(3):
         made.advance()
     size = drawn.collection.size_hw
-    together, alone = made.averaged.maps(made.data.images, size), made.averaged.maps(made.data.images[2:3], size)
+    together = made.averaged.maps(made.data.images, made.data.placement, size)
+    alone = made.averaged.maps(made.data.images[2:3], Placement.identity(1), size)
     torch.testing.assert_close(together[2:3], alone, atol=1e-5, rtol=0)
     assert made.model.training
 

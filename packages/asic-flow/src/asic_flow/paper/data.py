@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +15,12 @@ from asic_flow.grid import norm_to_pixel
 from asic_flow.kernels import warp_bilinear
 from asic_flow.paper.augment import Augmentation
 from asic_flow.paper.config import PaperConfig
-from asic_flow.paper.network import identity_grid
+from asic_flow.paper.placement import Placement
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What steps read, made once.
+    """What steps read, made once. All of it is in the network's frame, [-1, 1].
 
     Attributes:
         images: (N, 3, S, S) float32 in [0, 1], the network's side S, on the device.
@@ -28,8 +29,9 @@ class TrainingData:
             unit variance on the object.
         target_masks: (N, S/2, S/2) float32 on the device.
         parts: (N, h, w) int64 on the device, the flow's size, 0 for no part; None where the collection has none.
+        placement: of the photos in the frame.
         rows: of each pair of photos that has matches, first below second, its rows of the two below.
-        points_a: (M, 2) float32 xy in [-1, 1] of the first ends, on the CPU.
+        points_a: (M, 2) float32 xy of the first ends, on the CPU.
         points_b: (M, 2) of the second ends.
     """
 
@@ -38,40 +40,46 @@ class TrainingData:
     targets: Tensor
     target_masks: Tensor
     parts: Tensor | None
+    placement: Placement
     rows: dict[tuple[int, int], tuple[int, int]]
     points_a: Tensor
     points_b: Tensor
 
     @classmethod
     def prepare(
-        cls, collection: ImageCollection, matches: NormalisedMatches, config: PaperConfig, device: torch.device
+        cls,
+        collection: ImageCollection,
+        matches: NormalisedMatches,
+        placement: Placement,
+        config: PaperConfig,
+        device: torch.device,
     ) -> TrainingData:
-        """Resizes photos and masks, and finds the components; `matches` are those that may be fitted."""
-        images = collection.images.permute(0, 3, 1, 2).float() / 255
-        foreground = collection.foreground()[:, None].float()
+        """Places and resizes photos and masks, and finds the components; `matches` are those that may be fitted."""
+        seen = placement.pixels_seen(collection.size_hw)
+        images = warp_bilinear(collection.images.permute(0, 3, 1, 2).float() / 255, seen)
+        foreground = warp_bilinear(collection.foreground()[:, None].float(), seen, padding="zeros")
         side, half = config.side, config.side // 2
         small = _resized(images, half)
         components = _components(collection, config.components)
-        placed = (norm_to_pixel(identity_grid((half, half), torch.device("cpu")), collection.size_hw)) - (
-            collection.grid.first
-        )
+        placed = norm_to_pixel(placement.pixels_seen((half, half)), collection.size_hw) - collection.grid.first
         last = torch.tensor([collection.grid.cols - 1, collection.grid.rows - 1]).clamp_min(1)
         at_token = placed / collection.grid.stride / last * 2 - 1
-        described = warp_bilinear(components, at_token.expand(len(collection), -1, -1, -1))
-        first, second = matches.image_a.tolist(), matches.image_b.tolist()
-        rows: dict[tuple[int, int], tuple[int, int]] = {}
-        for row, pair in enumerate(zip(first, second, strict=True)):
-            rows[pair] = (rows.get(pair, (row, row))[0], row + 1)
+        described = warp_bilinear(components, at_token)
         return cls(
             images=_resized(images, side).to(device),
             masks=(_resized(foreground, side)[:, 0] >= 0.5).float().to(device),
             targets=torch.cat((small * 2 - 1, described), 1).to(device),
             target_masks=(_resized(foreground, half)[:, 0] >= 0.5).float().to(device),
-            parts=None if collection.parts is None else _nearest(collection.parts, config.field_side).long().to(device),
-            rows=rows,
-            points_a=matches.points_a.float(),
-            points_b=matches.points_b.float(),
+            parts=None
+            if collection.parts is None
+            else _parts(collection.parts, placement, config.field_side).to(device),
+            placement=placement,
+            **_filed(matches, placement),
         )
+
+    def with_matches(self, matches: NormalisedMatches) -> TrainingData:
+        """The same photos with other matches."""
+        return replace(self, **_filed(matches, self.placement))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +172,26 @@ def _components(collection: ImageCollection, count: int) -> Tensor:
     return limited.reshape(len(collection), kept, collection.grid.rows, collection.grid.cols)
 
 
-def _nearest(labels: Tensor, side: int) -> Tensor:
-    """(N, side, side): (N, H, W) labels of the pixels nearest to those of a field with corners aligned."""
-    row, column = (torch.linspace(0, length - 1, side).round().long() for length in labels.shape[1:])
-    return labels[:, row[:, None], column]
+def _filed(matches: NormalisedMatches, placement: Placement) -> dict[str, Any]:
+    """Matches in the frame, and which rows are those of which pair."""
+    rows: dict[tuple[int, int], tuple[int, int]] = {}
+    for row, pair in enumerate(zip(matches.image_a.tolist(), matches.image_b.tolist(), strict=True)):
+        rows[pair] = (rows.get(pair, (row, row))[0], row + 1)
+    return {
+        "rows": rows,
+        "points_a": placement.apply(matches.points_a.float(), matches.image_a),
+        "points_b": placement.apply(matches.points_b.float(), matches.image_b),
+    }
+
+
+def _parts(labels: Tensor, placement: Placement, side: int) -> Tensor:
+    """(N, side, side) int64: the (N, H, W) labels of the pixels nearest to what a field's pixels show; 0 outside."""
+    height, width = labels.shape[1:]
+    seen = norm_to_pixel(placement.pixels_seen((side, side)), (height, width)).round().long()
+    column, row = seen.unbind(-1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    photo = torch.arange(len(labels))[:, None, None]
+    return labels[photo, row.clamp(0, height - 1), column.clamp(0, width - 1)].long() * inside
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

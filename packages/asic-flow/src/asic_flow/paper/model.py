@@ -12,6 +12,7 @@ from asic_flow.paper.augment import bend_points, recolour, spline_basis
 from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.data import Batch, TrainingData
 from asic_flow.paper.network import FlowNetwork, flow_of, identity_grid
+from asic_flow.paper.placement import Placement
 from asic_flow.paper.synchronised import average
 
 _PHOTOS_AT_ONCE = 8
@@ -107,13 +108,20 @@ class PaperModel(nn.Module):
         return found
 
     @torch.no_grad()
-    def maps(self, images: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        """(N, H, W, 2) canonical xy of every pixel of (N, 3, S, S) images in [0, 1], in evaluation mode, on the CPU."""
+    def maps(self, images: Tensor, placement: Placement, size_hw: tuple[int, int]) -> Tensor:
+        """(N, H, W, 2) canonical xy of every pixel of photos, in evaluation mode, on the CPU.
+
+        Args:
+            images: (N, 3, S, S) in [0, 1], as `placement` puts the photos into the frame.
+            placement: Theirs.
+            size_hw: H and W.
+        """
         was_training = self.training
         self.eval()
-        chunks = [flow_of(self.displace(chunk)) for chunk in torch.split(images, _PHOTOS_AT_ONCE)]
+        moved = torch.cat([self.displace(chunk).cpu() for chunk in torch.split(images, _PHOTOS_AT_ONCE)])
         self.train(was_training)
-        return torch.cat([_spread(chunk, size_hw).cpu() for chunk in chunks])
+        places = placement.places_of_pixels(size_hw)
+        return places + warp_bilinear(moved, places).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def _move_centroids(self, flow: Tensor, labels: Tensor) -> None:

@@ -12,20 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asic_flow.coarse import CANONICAL_RADIUS, geman_mcclure
+from asic_flow.coarse import CANONICAL_RADIUS, NormalisedMatches, geman_mcclure
 from asic_flow.collection import ImageCollection
+from asic_flow.config import AlignmentConfig
 from asic_flow.held_out import WITHIN, agreeing_share, match_distances
 from asic_flow.matches import MatchSet
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
 from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.data import TrainingData, draw_batch
 from asic_flow.paper.model import PaperModel, total_loss
+from asic_flow.paper.placement import Placement
+from asic_flow.paper.rematching import rematch
 from asic_flow.paper.synchronised import average, average_gradients, rank, world_size
 from asic_flow.train import AlignmentError, Progress, held_out_matches, normalised_matches, stay_silent
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one record a step that is worth a line of the log."""
 
+_ALIGNMENT = AlignmentConfig()
 _SAVE_SECONDS = 30.0
 _LOG_EVERY = 10
 
@@ -93,6 +97,7 @@ class Training:
         matches: MatchSet,
         config: PaperConfig,
         *,
+        alignment: AlignmentConfig = _ALIGNMENT,
         seed: int = 0,
         device: str = "cpu",
         folder: Path | None = None,
@@ -104,6 +109,7 @@ class Training:
             collection: Two photos or more with descriptors and masks.
             matches: Of its pairs; the held-out tenth scores the maps, the others train them.
             config: Settings.
+            alignment: Settings of the coarse stage and of re-matching, where `config` asks for them.
             seed: Of weights and draws; nothing else touches either.
             device: A torch device.
             folder: Where the checkpoint is kept; None keeps none.
@@ -119,10 +125,16 @@ class Training:
         fitting = normalised_matches(collection, matches, ~held)
         if not len(fitting.image_a):
             raise AlignmentError("no two photos match on their foreground; are they of one kind of object?")
-        self.collection, self.config = collection, config
+        self.collection, self.config, self.alignment = collection, config, alignment
         self.device = torch.device(device)
         self.fitting, self.held_out = fitting, normalised_matches(collection, matches, held)
-        self.data = TrainingData.prepare(collection, fitting, config, self.device)
+        self.pairs = torch.from_numpy(matches.pairs).long()
+        self.rematched: NormalisedMatches | None = None
+        if config.start == "coarse":
+            placement = Placement.coarse(collection, fitting, alignment.coarse_scales)
+        else:
+            placement = Placement.identity(len(collection))
+        self.data = TrainingData.prepare(collection, fitting, placement, config, self.device)
         self.model = PaperModel(config, self.data.targets.shape[1], _num_parts(collection), seed).to(self.device)
         if self.device.type == "cuda":
             self.model.network.to(memory_format=torch.channels_last)
@@ -135,7 +147,13 @@ class Training:
         self.best: dict[str, Tensor] = {}
         self.best_score, self.stale = -1.0, 0
         self.path = None if folder is None else folder / CHECKPOINT_FILE
-        settings = {"config": asdict(config), "seed": seed, "device": self.device.type, "world": world_size()}
+        settings = {
+            "config": asdict(config),
+            "alignment": asdict(alignment),
+            "seed": seed,
+            "device": self.device.type,
+            "world": world_size(),
+        }
         self.settings = as_json({**settings, **(identity or {})})
         if self.path is not None and self.path.exists():
             self._restore(Checkpoint.load(self.path))
@@ -165,6 +183,8 @@ class Training:
         saved = time.monotonic()
         while not self.ended:
             progress("steps", self.step, self.config.steps)
+            if self._rematches_now():
+                self._rematch()
             losses = self.advance()
             scored = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
             record = {"step": self.step, "learning_rate": self.config.learning_rate_at(self.step - 1)}
@@ -208,6 +228,7 @@ class Training:
             for index, state in self.optimiser.state_dict()["state"].items()
             for name, value in state.items()
         }
+        rematched = {} if self.rematched is None else vars(self.rematched)
         Checkpoint(
             self.step,
             self.settings,
@@ -217,6 +238,7 @@ class Training:
                 **pack("averaged", self.averaged.state_dict()),
                 **pack("best", self.best),
                 **pack("adam", moments),
+                **pack("rematched", rematched),
                 "generator": self.generator.get_state(),
             },
         ).save(self.path)
@@ -225,7 +247,7 @@ class Training:
         """The maps of the best scored weights."""
         if self.best:
             self.averaged.load_state_dict(self.best)
-        flows = self.averaged.maps(self.data.images, self.collection.size_hw)
+        flows = self.averaged.maps(self.data.images, self.data.placement, self.collection.size_hw)
         gauge = Gauge.of(flows, self.collection.foreground())
         maps = gauge.apply(flows)
         match = self.fitting
@@ -240,7 +262,7 @@ class Training:
 
     def _score(self) -> float:
         """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
-        flows = self.averaged.maps(self.data.images, self.collection.size_hw)
+        flows = self.averaged.maps(self.data.images, self.data.placement, self.collection.size_hw)
         maps = Gauge.of(flows, self.collection.foreground()).apply(flows)
         score = agreeing_share(match_distances(maps, self.held_out), self.held_out)
         if score > self.best_score:
@@ -249,6 +271,23 @@ class Training:
         else:
             self.stale += 1
         return score
+
+    def _rematches_now(self) -> bool:
+        """Maps that start from nowhere are no guide at the first step."""
+        every = self.config.rematch_every
+        return every > 0 and self.step % every == 0 and (self.step > 0 or self.config.start == "coarse")
+
+    def _rematch(self) -> None:
+        flows = self.averaged.maps(self.data.images, self.data.placement, self.collection.size_hw)
+        maps = Gauge.of(flows, self.collection.foreground()).apply(flows)
+        found = rematch(self.collection, maps, self.pairs, self.alignment)
+        # Maps that let no two tokens be partners are worse guides than none.
+        if len(found.weight):
+            self._take_matches(found)
+
+    def _take_matches(self, found: NormalisedMatches) -> None:
+        self.rematched = found
+        self.data = self.data.with_matches(found)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -277,6 +316,8 @@ class Training:
             groups = self.optimiser.state_dict()["param_groups"]
             self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
             self.generator.set_state(stored.tensors["generator"])
+            if rematched := unpack("rematched", stored.tensors):
+                self._take_matches(NormalisedMatches(**rematched))
             self.best_score, self.stale = float(stored.progress["best_score"]), int(stored.progress["stale"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
