@@ -29,12 +29,10 @@ POINTERS = {
     "match_cosine": {
         "p_starts": "*i64",
         "p_pairs": "*i64",
+        "p_ends": "*i64",
         "p_keys": "*i64",
-        "p_row_keys": "*i64",
-        "p_column_keys": "*i64",
+        "p_settled": "*i64",
         "p_index": "*i64",
-        "p_index_a": "*i64",
-        "p_index_b": "*i64",
     },
     "nearest_canonical": {
         "p_pixel": "*i64",
@@ -45,7 +43,7 @@ POINTERS = {
     },
     "contrast_points": {"p_valid": "*u8"},
 }
-FLOATS = ("sigma", "radius", "inverse_temperature")
+FLOATS = ("sigma", "radius", "inverse_temperature", "weight")
 
 
 class Variant(NamedTuple):
@@ -93,11 +91,11 @@ def _matching() -> list[Variant]:
     for top_k in (1, 5, 16):
         slots = {"TOP_K": top_k, "SLOTS": triton.next_power_of_2(top_k)}
         variants.append(Variant("match_cosine", "rank_kernel", 192, {**constants, **slots}, options))
-    constants, options = _split(module.SCORE)
-    variants.extend(
-        Variant("match_cosine", "score_kernel", 112, constants, options, (("p_descriptors", dtype),))
-        for dtype in ("*fp16", "*bf16", "*fp32")
-    )
+    constants, options = _split(module.SETTLE)
+    for dtype, way, absent in (("*fp16", "resident", ()), ("*bf16", "packed", ("p_points",)), ("*fp32", "exact", ())):
+        slots = {**constants, "SLOTS": module.WAYS[way]["SLOTS"]}
+        types = (("p_descriptors", dtype),)
+        variants.append(Variant("match_cosine", "settle_kernel", 128, slots, options, types, absent))
     return variants
 
 

@@ -2,7 +2,8 @@
 """Cosine matching in Triton: one pass over score tiles gives the best partner of every row and every column.
 
 A program owns a block of columns of one pair and walks tiles of rows. A row's best meets the other programs' in a
-64-bit maximum, which no order changes, so results are bit-stable. See the README for the packing and its precision.
+64-bit minimum, which no order changes, so results are bit-stable. In half precision those are candidates, a few a
+row, which a second kernel scores in float32. See the README for the packing and its precision.
 """
 
 from __future__ import annotations
@@ -18,64 +19,80 @@ from torch import Tensor
 
 from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
 
-# Half precision: a key is the score's upper 25 bits and a 7-bit lane or tile number, hence 128 of each at most.
+# Half precision: a packed score has a 7-bit lane or tile number, hence 128 of each at most; lanes (of a row's columns,
+# of a column's rows) are dealt to SLOTS classes by turns, neighbours to different ones, and each has a candidate.
 # The block of columns stays in shared memory where it fits beside two tiles of rows (Hopper: 227 KB), for then a tile
 # costs its rows alone; from 128 columns and rows that are read again, the second-level cache could not keep up.
 WAYS: dict[str, dict[str, int]] = {
-    "resident": {"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 4, "num_stages": 2},
-    "packed": {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 3},
-    "exact": {"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2},
+    "resident": {"BLOCK_M": 64, "BLOCK_N": 128, "SLOTS": 4, "num_warps": 4, "num_stages": 2},
+    "packed": {"BLOCK_M": 128, "BLOCK_N": 128, "SLOTS": 4, "num_warps": 8, "num_stages": 3},
+    "exact": {"BLOCK_M": 64, "BLOCK_N": 128, "SLOTS": 1, "num_warps": 8, "num_stages": 2},
 }
 RESIDENT_WIDTH = 416
 RANK = {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
-SCORE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
+SETTLE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
 TILES_A_PART = 128
 WIDTH_MULTIPLE = 32
 # Keys of one launch, 8 bytes each: pairs are taken in groups that fit.
 KEYS_A_LAUNCH = 1 << 24
 
-# The lower half of a key holds the complement of an index.
-COMPLEMENT = 0x7FFFFFFF
+# Half precision measures from a little beyond the highest score that the rounding of unit rows allows: near the best
+# the distance is small, and small numbers have fine steps.
+FAR = tl.constexpr(1 + 2.0**-9)
+# What a candidate may lack of the best, by half-precision scores, to be scored again: 30 times their usual error.
+MARGIN = tl.constexpr(2.0**-11)
+UNANSWERED = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
 
 @triton.jit
-def _ordered(score):
-    """Turn a float32 into an int32 of the same order."""
-    bits = score.to(tl.int32, bitcast=True)
+def _falling(score):
+    """Turn a float32 into an int32 that falls as it rises."""
+    bits = (-score).to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 @triton.jit
 def _key(order, index):
-    """Join an order and an index so that the greatest key is the highest order, the lowest index among equals."""
-    return (order.to(tl.int64) << 32) | (index ^ 0x7FFFFFFF).to(tl.int64)
+    """Join an order and an index so that the least key is the least order, the lowest index among equals."""
+    return (order.to(tl.int64) << 32) | index.to(tl.int64)
 
 
 @triton.jit
-def _pack(score, scale, best, o_n, i_tile):
-    """Row maxima [BLOCK_M] with their lane in the lowest seven bits, and the lanes' own best with its tile there.
+def _distance(key):
+    """Distance from `FAR` that a key of half precision holds."""
+    return ((key >> 32).to(tl.int32) << 7).to(tl.float32, bitcast=True)
 
-    In [2, 4) a float's bits have its order.
+
+@triton.jit
+def _put_packed_rows(
+    p_row_key, score, scale, best, o_m, o_n, i_tile, tile_row, num_rows, first_column, num_columns, SLOTS: tl.constexpr
+):
+    """Meet the other column blocks' best of a tile of rows; return the lanes' own best, with the tile's number.
+
+    The bits of a positive float have its order, and leave the lowest seven to a number.
     """
-    packed = (score * scale + 3.0).to(tl.int32, bitcast=True) & -128
-    return tl.max(packed | (127 - o_n)[None, :], 1), tl.maximum(best, packed | (127 - i_tile))
+    packed = (score * -scale + FAR).to(tl.int32, bitcast=True) & -128
+    # of shape [BLOCK_M, SLOTS]
+    top = tl.min(tl.reshape(packed | o_n[None, :], [score.shape[0], score.shape[1] // SLOTS, SLOTS]), 1)
+    key = _key(top >> 7, tl.minimum(first_column + (top & 127), num_columns - 1))
+    o_keys = (tile_row + o_m)[:, None] * SLOTS + tl.arange(0, SLOTS)[None, :]
+    tl.atomic_min(p_row_key + o_keys, key, mask=(tile_row + o_m < num_rows)[:, None], sem="relaxed")
+    return tl.minimum(best, packed | i_tile)
 
 
 @triton.jit
-def _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns):
-    """Meet the other column blocks' best of a tile of rows."""
-    key = _key(top >> 7, tl.minimum(first_column + 127 - (top & 127), num_columns - 1))
-    tl.atomic_max(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
-
-
-@triton.jit
-def _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns):
-    """Reduce the lanes' own best over a tile's rows, and meet the other parts' best of these columns."""
-    top = tl.max(best, 0)
-    lane = tl.min(tl.where(best == top[None, :], o_m[:, None], best.shape[0] - 1), 0)
-    row = first_row + (127 - (top & 127)) * best.shape[0] + lane
-    key = _key(top >> 7, tl.minimum(row, num_rows - 1))
-    tl.atomic_max(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
+def _put_packed_columns(
+    p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns, SLOTS: tl.constexpr
+):
+    """Reduce the lanes' own best over each class of a tile's rows, and meet the other parts' best of these columns."""
+    best = tl.reshape(best, [best.shape[0] // SLOTS, SLOTS, best.shape[1]])
+    lanes = tl.reshape(o_m, [best.shape[0], SLOTS])
+    # of shape [SLOTS, BLOCK_N]
+    top = tl.min(best, 0)
+    lane = tl.min(tl.where(best == top[None, :, :], lanes[:, :, None], o_m.shape[0] - 1), 0)
+    key = _key(top >> 7, tl.minimum(first_row + (top & 127) * o_m.shape[0] + lane, num_rows - 1))
+    o_keys = (first_column + o_n)[None, :] * SLOTS + tl.arange(0, SLOTS)[:, None]
+    tl.atomic_min(p_column_key + o_keys, key, mask=(first_column + o_n < num_columns)[None, :], sem="relaxed")
 
 
 @triton.jit
@@ -98,9 +115,8 @@ def match_kernel(
     p_columns,
     p_starts,
     p_pairs,
+    p_ends,
     p_keys,
-    p_row_keys,
-    p_column_keys,
     p_scale,
     column_blocks,
     parts,
@@ -110,12 +126,14 @@ def match_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    SLOTS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     """Best keys of a block of columns over a part of the rows of one pair, and of those rows over the block.
 
     Three ways: `"resident"` packs keys and keeps the block of columns, of a WIDTH known beforehand, in shared memory;
-    `"packed"` packs keys; `"exact"` works in float32, with whole scores for keys.
+    `"packed"` packs keys; `"exact"` works in float32, with whole scores for keys. A pair's rows have SLOTS keys each
+    from where `p_ends` says, its columns from where the next entry says.
     """
     i_part = tl.program_id(0) % parts
     i_pair = tl.program_id(0) // (parts * column_blocks)
@@ -129,8 +147,8 @@ def match_kernel(
     tiles = tl.cdiv(tl.cdiv(num_rows, BLOCK_M), parts)
     first_row = i_part * tiles * BLOCK_M
     tiles = tl.minimum(tiles, tl.cdiv(num_rows - first_row, BLOCK_M))
-    p_row_key = p_keys + tl.load(p_row_keys + i_pair)
-    p_column_key = p_keys + tl.load(p_column_keys + i_pair)
+    p_row_key = p_keys + tl.load(p_ends + 2 * i_pair) * SLOTS
+    p_column_key = p_keys + tl.load(p_ends + 2 * i_pair + 1) * SLOTS
     if (first_column < num_columns) & (first_row < num_rows):
         o_m = tl.arange(0, BLOCK_M)
         o_n = tl.arange(0, BLOCK_N)
@@ -146,19 +164,19 @@ def match_kernel(
                 score = _exact_scores(p_rows, p_columns, o_rows, o_columns, width, BLOCK_M, BLOCK_N, BLOCK_D)
                 top = tl.max(score, 1)
                 lane = tl.min(tl.where(score == top[:, None], o_n[None, :], BLOCK_N - 1), 1)
-                key = _key(_ordered(top), tl.minimum(first_column + lane, num_columns - 1))
-                tl.atomic_max(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
+                key = _key(_falling(top), tl.minimum(first_column + lane, num_columns - 1))
+                tl.atomic_min(p_row_key + tile_row + o_m, key, mask=tile_row + o_m < num_rows, sem="relaxed")
                 top = tl.max(score, 0)
                 lane = tl.min(tl.where(score == top[None, :], o_m[:, None], BLOCK_M - 1), 0)
                 better = top > best_score
                 best_score = tl.where(better, top, best_score)
                 best_row = tl.where(better, tile_row + lane, best_row)
-            key = _key(_ordered(best_score), tl.minimum(best_row, num_rows - 1))
-            tl.atomic_max(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
+            key = _key(_falling(best_score), tl.minimum(best_row, num_rows - 1))
+            tl.atomic_min(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
         else:
             scale = tl.load(p_scale)
             # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
-            best = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
+            best = tl.full([BLOCK_M, BLOCK_N], 0x7FFFFFFF, tl.int32)
             if WAY == "resident":
                 columns = ()
                 for i_depth in tl.static_range(WIDTH // BLOCK_D):
@@ -171,8 +189,8 @@ def match_kernel(
                     for i_depth in tl.static_range(WIDTH // BLOCK_D):
                         a = tl.load(p_rows + o_rows[:, None] * WIDTH + (i_depth * BLOCK_D + o_d)[None, :])
                         score = tl.dot(a, columns[i_depth], score)
-                    top, best = _pack(score, scale, best, o_n, i_tile)
-                    _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
+                    sizes = (num_rows, first_column, num_columns)
+                    best = _put_packed_rows(p_row_key, score, scale, best, o_m, o_n, i_tile, tile_row, *sizes, SLOTS)
             else:
                 # of shape [BLOCK_D, BLOCK_N]
                 p_b = p_columns + o_columns[None, :] * width + o_d[:, None]
@@ -188,10 +206,12 @@ def match_kernel(
                     b = tl.load(p_b + i_depth * BLOCK_D)
                     score = tl.dot(a, b, score)
                     if i_depth == depth - 1:
-                        top, best = _pack(score, scale, best, o_n, i_tile)
-                        _put_row_keys(p_row_key, top, tile_row, o_m, num_rows, first_column, num_columns)
+                        sizes = (num_rows, first_column, num_columns)
+                        best = _put_packed_rows(
+                            p_row_key, score, scale, best, o_m, o_n, i_tile, tile_row, *sizes, SLOTS
+                        )
                         score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-            _put_column_keys(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns)
+            _put_packed_columns(p_column_key, best, o_m, o_n, first_row, num_rows, first_column, num_columns, SLOTS)
 
 
 @triton.jit
@@ -242,36 +262,67 @@ def rank_kernel(
 
 
 @triton.jit
-def score_kernel(
-    p_score,
+def settle_kernel(
+    p_settled,
+    p_keys,
     p_descriptors,
-    p_index_a,
-    p_index_b,
-    num_matches,
+    p_points,
+    p_starts,
+    p_pairs,
+    p_ends,
+    blocks,
     width,
+    weight,
+    SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Cosine similarity in float32 of listed rows; a zero row has 0."""
+    """Score a block of the candidates of one side of a pair in float32, and meet the others of both their ends."""
+    i_side = tl.program_id(0) // blocks % 2
+    i_pair = tl.program_id(0) // (2 * blocks)
+    i_own = tl.load(p_pairs + 2 * i_pair + i_side)
+    i_other = tl.load(p_pairs + 2 * i_pair + 1 - i_side)
+    start_own = tl.load(p_starts + i_own)
+    start_other = tl.load(p_starts + i_other)
+    num_own = (tl.load(p_starts + i_own + 1) - start_own).to(tl.int32)
+    end_own = tl.load(p_ends + 2 * i_pair + i_side)
+    end_other = tl.load(p_ends + 2 * i_pair + 1 - i_side)
     # of shape [BLOCK]
-    o_matches = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    m_matches = o_matches < num_matches
-    o_a = tl.load(p_index_a + o_matches, mask=m_matches, other=0)
-    o_b = tl.load(p_index_b + o_matches, mask=m_matches, other=0)
+    o_lanes = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    o_own = o_lanes // SLOTS
+    key = tl.load(p_keys + end_own * SLOTS + o_lanes, mask=o_own < num_own, other=UNANSWERED)
+    m_own = key != UNANSWERED
+    if SLOTS > 1:
+        # of shape [BLOCK, SLOTS]
+        o_class = (end_own + o_own)[:, None] * SLOTS + tl.arange(0, SLOTS)[None, :]
+        nearest = tl.min(_distance(tl.load(p_keys + o_class, mask=m_own[:, None], other=0)), 1)
+        m_own = m_own & (_distance(key) <= nearest + MARGIN)
+    o_other = key & 0xFFFFFFFF
+    # of shape [BLOCK, BLOCK_D]
     product = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-    square_a = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-    square_b = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    square_own = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    square_other = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    p_own = p_descriptors + (start_own + o_own)[:, None] * width
+    p_other = p_descriptors + (start_other + o_other)[:, None] * width
     for start in range(0, width, BLOCK_D):
-        o_d = start + tl.arange(0, BLOCK_D)
-        m_values = m_matches[:, None] & (o_d < width)[None, :]
-        a = tl.load(p_descriptors + o_a[:, None] * width + o_d[None, :], mask=m_values, other=0.0).to(tl.float32)
-        b = tl.load(p_descriptors + o_b[:, None] * width + o_d[None, :], mask=m_values, other=0.0).to(tl.float32)
-        product += a * b
-        square_a += a * a
-        square_b += b * b
-    lengths = tl.sqrt(tl.sum(square_a, 1)) * tl.sqrt(tl.sum(square_b, 1))
+        o_d = start + tl.arange(0, BLOCK_D)[None, :]
+        m_values = m_own[:, None] & (o_d < width)
+        own = tl.load(p_own + o_d, mask=m_values, other=0.0).to(tl.float32)
+        other = tl.load(p_other + o_d, mask=m_values, other=0.0).to(tl.float32)
+        product += own * other
+        square_own += own * own
+        square_other += other * other
+    lengths = tl.sqrt(tl.sum(square_own, 1)) * tl.sqrt(tl.sum(square_other, 1))
     score = tl.sum(product, 1) / tl.where(lengths > 0, lengths, 1.0)
-    tl.store(p_score + o_matches, score, mask=m_matches)
+    if p_points is not None:
+        p_u = p_points + (start_own + o_own) * 2
+        p_v = p_points + (start_other + o_other) * 2
+        across = tl.load(p_u, mask=m_own, other=0.0) - tl.load(p_v, mask=m_own, other=0.0)
+        down = tl.load(p_u + 1, mask=m_own, other=0.0) - tl.load(p_v + 1, mask=m_own, other=0.0)
+        score -= weight * (across * across + down * down)
+    order = _falling(score)
+    tl.atomic_min(p_settled + end_own + o_own, _key(order, o_other), mask=m_own, sem="relaxed")
+    tl.atomic_min(p_settled + end_other + o_other, _key(order, o_own), mask=m_own, sem="relaxed")
 
 
 @dataclass(frozen=True)
@@ -308,21 +359,24 @@ def match_pairs(
     """Return (offsets, index_a, index_b, score) of the mutual matches of all pairs."""
     descriptors = descriptors.contiguous()
     operands = _operands(descriptors, guide, half)
-    sizes = offsets.diff()
+    width = operands.rows.shape[1]
+    way = "exact"
+    if half:
+        way = "resident" if width <= RESIDENT_WIDTH and _is_hopper(descriptors.device) else "packed"
+    config = configuration(way, width)
     pairs = pairs.to(torch.int64).contiguous()
-    pair_sizes = sizes[pairs]
-    groups = _groups((pair_sizes.sum(1)).tolist())
-    found = [_match_group(operands, offsets, pairs[group], pair_sizes[group], half) for group in groups]
+    sizes = offsets.diff()[pairs]
     none = torch.empty(0, dtype=torch.int64, device=descriptors.device)
-    pair, index_a, index_b = (torch.cat(parts) for parts in zip((none,) * 3, *found, strict=True))
-    if groups:
-        pair = pair + torch.cat(
-            [torch.full((len(p),), g.start, device=p.device) for g, (p, _, _) in zip(groups, found, strict=True)]
-        )
+    found = [(none, none, none, none.float())]
+    for group in _groups((sizes.sum(1) * config["SLOTS"]).tolist()):
+        settled, ends = _best_of_each(descriptors, operands, offsets, pairs[group], sizes[group], guide, config)
+        pair, *matches = _mutual(settled, ends, sizes[group])
+        found.append((pair + group.start, *matches))
+    pair, index_a, index_b, score = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if guide is not None:
+        score = score - guide.bias(offsets[pairs[pair, 0]] + index_a, offsets[pairs[pair, 1]] + index_b)
     counts = torch.bincount(pair, minlength=len(pairs))
-    ends = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    score = _score(descriptors, offsets[pairs[pair, 0]] + index_a, offsets[pairs[pair, 1]] + index_b)
-    return ends, index_a, index_b, score
+    return torch.cat((counts.new_zeros(1), counts.cumsum(0))), index_a, index_b, score
 
 
 def configuration(way: str, width: int) -> dict[str, Any]:
@@ -351,19 +405,20 @@ def _groups(sizes: list[int]) -> list[slice]:
     return groups
 
 
-def _match_group(
-    operands: _Operands, offsets: Tensor, pairs: Tensor, sizes: Tensor, half: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (pair, index_a, index_b) of the mutual matches of some pairs."""
+def _best_of_each(
+    descriptors: Tensor,
+    operands: _Operands,
+    offsets: Tensor,
+    pairs: Tensor,
+    sizes: Tensor,
+    guide: Guide | None,
+    config: dict[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """Return the key of every row's and every column's best partner, and where those of each side of a pair begin."""
     ends = torch.cat((sizes.new_zeros(1), sizes.flatten().cumsum(0)))
-    row_keys, column_keys = ends[:-1].view(-1, 2).T.contiguous()
-    keys = torch.full((int(ends[-1]),), torch.iinfo(torch.int64).min, device=offsets.device)
+    settled = torch.full((int(ends[-1]),), UNANSWERED.value, device=offsets.device)
+    keys = torch.full((len(settled) * config["SLOTS"],), UNANSWERED.value, device=offsets.device)
     most_rows, most_columns = sizes.amax(0).tolist()
-    width = operands.rows.shape[1]
-    way = "exact"
-    if half:
-        way = "resident" if width <= RESIDENT_WIDTH and _is_hopper(keys.device) else "packed"
-    config = configuration(way, width)
     column_blocks = triton.cdiv(most_columns, config["BLOCK_N"])
     parts = triton.cdiv(triton.cdiv(most_rows, config["BLOCK_M"]), TILES_A_PART)
     if column_blocks * parts:
@@ -372,32 +427,45 @@ def _match_group(
             operands.columns,
             offsets,
             pairs,
+            ends,
             keys,
-            row_keys,
-            column_keys,
-            operands.scale if half else None,
+            None if config["WAY"] == "exact" else operands.scale,
             column_blocks,
             parts,
-            width,
+            operands.rows.shape[1],
             **config,
         )
-    pair = torch.repeat_interleave(torch.arange(len(pairs), device=keys.device), sizes[:, 0])
-    index_a = torch.arange(len(pair), device=keys.device) - (sizes[:, 0].cumsum(0) - sizes[:, 0])[pair]
+        blocks = triton.cdiv(max(most_rows, most_columns) * config["SLOTS"], SETTLE["BLOCK"])
+        settle_kernel[(len(pairs) * 2 * blocks,)](
+            settled,
+            keys,
+            descriptors,
+            None if guide is None else guide.points,
+            offsets,
+            pairs,
+            ends,
+            blocks,
+            descriptors.shape[1],
+            0.0 if guide is None else float(guide.weight),
+            SLOTS=config["SLOTS"],
+            **SETTLE,
+        )
+    return settled, ends
+
+
+def _mutual(settled: Tensor, ends: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (pair, index_a, index_b, score) where each side's best partner is the other."""
+    first_row, first_column = ends[:-1].view(-1, 2).T
+    pair = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes[:, 0])
+    index_a = torch.arange(len(pair), device=sizes.device) - (sizes[:, 0].cumsum(0) - sizes[:, 0])[pair]
     answered = sizes[pair, 1] > 0
     pair, index_a = pair[answered], index_a[answered]
-    index_b = (keys[row_keys[pair] + index_a] & COMPLEMENT) ^ COMPLEMENT
-    back = (keys[column_keys[pair] + index_b] & COMPLEMENT) ^ COMPLEMENT
-    mutual = back == index_a
-    return pair[mutual], index_a[mutual], index_b[mutual]
-
-
-def _score(descriptors: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
-    score = torch.empty(len(index_a), device=descriptors.device)
-    if len(score):
-        score_kernel[(triton.cdiv(len(score), SCORE["BLOCK"]),)](
-            score, descriptors, index_a, index_b, len(score), descriptors.shape[1], **SCORE
-        )
-    return score
+    key = settled[first_row[pair] + index_a]
+    index_b = key & 0xFFFFFFFF
+    mutual = settled[first_column[pair] + index_b] & 0xFFFFFFFF == index_a
+    order = (key[mutual] >> 32).to(torch.int32)
+    score = -(order ^ (order >> 31 & 0x7FFFFFFF)).view(torch.float32)
+    return pair[mutual], index_a[mutual], index_b[mutual], score
 
 
 def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple[Tensor, Tensor, Tensor]:

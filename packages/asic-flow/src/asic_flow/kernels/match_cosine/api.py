@@ -129,9 +129,10 @@ def match_cosine(
         canonical_a: (M, 2) float32 canonical points of a, for guided matching.
         canonical_b: (N, 2) float32 canonical points of b.
         distance_weight: best is then the highest cosine less this weight times the squared canonical distance.
-        precision: of the mutual search. `"float32"` (auto on the CPU) decides by float32 products. `"half"` (auto on
-            CUDA) takes float16 products there, and keeps about 99.7 % of the pairs; on a CPU it takes bfloat16
-            products to find candidates and float32 to decide, which is faster where the CPU has instructions for it.
+        precision: of the mutual search. `"float32"` (auto on the CPU) decides by float32 products. `"half"` finds
+            candidates by 16-bit products and decides between them in float32: on CUDA (auto there) by float16 ones and
+            up to four a row, which keeps about 99.7 % of the pairs; on a CPU by bfloat16 ones and all that are near,
+            which is faster where the CPU has instructions for it.
         impl: `"auto"` takes Triton on CUDA and blocked torch on the CPU; a named one never falls back.
 
     Returns:
