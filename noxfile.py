@@ -133,6 +133,15 @@ def onnx(session: nox.Session) -> None:
     run(session, *extras, "pytest", "packages/asic-flow/tests/paper/test_export.py", env=ONE_THREAD)
 
 
+@nox.session(venv_backend="none")
+def masks(session: nox.Session) -> None:
+    """Masks that need an extra: networks in onnxruntime, and OpenCV's cut."""
+    extras = ("--with=onnx", "--with=onnxruntime", "--with=opencv-python-headless")
+    names = ("onnx_masks.py", "grabcut.py", "extract.py::test_found_masks_are_tidied")
+    tests_of = (f"packages/asic-features/tests/test_{name}" for name in names)
+    run(session, *extras, "pytest", *tests_of, *session.posargs, env=ONE_THREAD)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Wheels of the four packages, installed together and run."""

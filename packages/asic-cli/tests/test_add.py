@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from asic_cli.add import _feature_config
 from asic_flow.alignment import Alignment
 from asic_flow.collection import load_collection, save_collection
 
@@ -77,3 +78,11 @@ def test_masks_of_the_users_own_are_replaced_by_cosegmentation(asic, collection,
         True,
         f"{tmp_path / 'c-run-added'}\n",
     )
+
+
+def test_how_masks_and_descriptors_were_made_is_kept(collection) -> None:
+    settings = load_collection(collection)[0].settings | {"precision": "bfloat16", "grabcut": True}
+    config = _feature_config(settings | {"masks": "saliency"}, None, "cpu")
+    assert (config.masks, config.grabcut, config.precision) == ("saliency", True, "bfloat16")
+    config = _feature_config(settings | {"masks": "box"}, None, "cpu")
+    assert (config.masks, config.grabcut) == ("cosegment", False)  # new photos have no boxes

@@ -75,3 +75,22 @@ def test_a_licence_is_told_once_and_only_where_there_are_weights(asic, photos, n
     assert asic(*command).err.count(line) == 1
     assert line not in asic(*command).err  # made already, nothing is used
     assert "licence" not in asic("features", photos, "--size", 64, "--stride", 16).err
+
+
+def test_mask_networks_are_listed_fetched_and_verified(asic, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rows = {row["masks"]: row for row in asic("weights", "list", "--json").json if "masks" in row}
+    assert (rows["isnet"]["path"], rows["birefnet"]["licence"]) == (None, "mit")
+    result = asic("weights", "verify", "isnet")
+    assert (result.code, "asic weights fetch isnet" in result.err) == (3, True)
+    assert asic("weights", "fetch", "isnet", "--revision", REVISION).code == 2
+    assert asic("weights", "verify", "isnet", "--sha256", SHA256).code == 2
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = asic("weights", "fetch", "birefnet")
+    assert (result.code, "HF_HUB_OFFLINE is set" in result.err) == (3, True)
+    path = tmp_path / "asic" / "masks" / "isnet-general-use.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert "isnet" in asic("weights", "list").out
+    result = asic("weights", "verify", "isnet")
+    assert (result.code, "expected md5 fc16ebd8b0c1" in result.err) == (3, True)

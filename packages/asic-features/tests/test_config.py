@@ -21,6 +21,9 @@ from asic_features.config import FeatureConfig
         ("block", ()),
         ("stride", 0),
         ("masks", "magic"),
+        ("mask_weights", Path("n.onnx")),
+        ("grabcut", True),
+        ("precision", "float64"),
         ("candidates", "some"),
         ("components", 0),
         ("least_support", -1),
@@ -37,7 +40,7 @@ from asic_features.config import FeatureConfig
 )
 def test_wrong_values_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{field}: expected .*got"):
-        FeatureConfig(**{field: value})
+        FeatureConfig(**({"masks": "none"} if field == "grabcut" else {}) | {field: value})
 
 
 def test_backbones_own_settings_are_the_defaults() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asic_features.backbones import BACKBONES
+from asic_features.backbones import BACKBONES, Facet
+from asic_features.config import Precision
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.weights import WeightsError
 
@@ -44,6 +45,23 @@ def test_tokens_equal_timms_own_forward(network: VisionTransformer, images: torc
     torch.testing.assert_close(described.facets[0], own[1], atol=1e-4, rtol=0)
     torch.testing.assert_close(described.facets[1], own[0], atol=1e-4, rtol=0)
     assert described.cls_attention.numel() == 0
+
+
+@pytest.mark.parametrize(("precision", "error"), [("bfloat16", 0.02), ("float16", 0.003)])
+def test_half_precision_is_computed_in_and_answered_in_single(
+    network: VisionTransformer, random_vit: Path, images: torch.Tensor, precision: Precision, error: float
+) -> None:
+    half = VisionTransformer(BACKBONES["vit_tiny_p16"], random_vit, stride=16, precision=precision)
+    seen: list[torch.dtype] = []
+    half.model.blocks[3].attn.qkv.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    requests: list[tuple[int, Facet]] = [(8, "key"), (11, "token")]
+    found = half(images, requests, with_cls_attention=True)
+    expected = network(images, requests, with_cls_attention=True)
+    assert seen == [getattr(torch, precision)]
+    for got, true in zip((*found.facets, found.cls_attention), (*expected.facets, expected.cls_attention), strict=True):
+        assert got.dtype == torch.float32
+        assert (got - true).norm() < error * true.norm()
+        assert not torch.equal(got, true)
 
 
 def test_facets_equal_the_blocks_own_projections(network: VisionTransformer, images: torch.Tensor) -> None:

@@ -321,6 +321,33 @@ def test_without_masks_all_of_the_photo_counts(folder: Path) -> None:
     assert (collection.masks[:, 0] == 0).all()  # padding
 
 
+def test_boxes_are_masks(folder: Path) -> None:
+    sources = [replace(source, object_xyxy=(20.0, 10.0, 60.4, 50.0)) for source in list_photos(folder / "photos")]
+    collection, _ = extract_collection(sources, FeatureConfig(size=90, masks="box"))
+    rows, columns = (collection.masks[0] >= 128).nonzero().unbind(1)
+    # Rows 10 to 49 of 70, below 10 rows of padding; columns 20 to 59.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 59, 20, 59)
+    cropped = [replace(source, object_xyxy=None, box_xyxy=(20, 10, 60, 50)) for source in sources]
+    collection, _ = extract_collection(cropped, FeatureConfig(size=88, masks="box"))
+    rows = (collection.masks[0] >= 128).nonzero()[:, 0]
+    assert (rows.min(), rows.max()) == (4, 83)  # the box less 5 % on each side
+    with pytest.raises(PhotosError, match="has no box to take as its mask"):
+        extract_collection(list_photos(folder / "photos"), FeatureConfig(size=SIZE, masks="box"))
+
+
+def test_found_masks_are_tidied(folder: Path, random_vit: Path) -> None:
+    pytest.importorskip("cv2", reason="opencv cuts")
+    photos = list_photos(folder / "photos")
+    network = {"backbone": "vit_tiny_p16", "weights": random_vit}
+    for config in (FeatureConfig(size=SIZE), FeatureConfig(size=SIZE, **network, precision="bfloat16")):
+        plain, _ = extract_collection(photos, config)
+        tidied, _ = extract_collection(photos, replace(config, grabcut=True))
+        assert tidied.settings["grabcut"]
+        assert not torch.equal(plain.masks, tidied.masks)
+        undecided = (plain.masks >= 26) & (plain.masks < 230)
+        assert torch.equal(plain.masks[~undecided], tidied.masks[~undecided])
+
+
 def test_bad_photos_are_all_named(folder: Path) -> None:
     (folder / "photos" / "empty.jpg").write_bytes(b"")
     (folder / "photos" / "page.png").write_bytes(b"<html>")

@@ -134,7 +134,8 @@ def _feature_config(settings: dict[str, Any], weights: Path | None, device: str)
             "the collection's descriptors are principal components of its own photos, which new photos have no part "
             "in; run `asic features` on all photos"
         )
-    masks = next((source for source in MASK_SOURCES if source == settings.get("masks")), None)
+    without_boxes = (source for source in MASK_SOURCES if source != "box")
+    masks = next((source for source in without_boxes if source == settings.get("masks")), None)
     if masks is None:
         warn("the collection has masks of its own; those of new photos are found by co-segmentation")
     try:
@@ -143,6 +144,8 @@ def _feature_config(settings: dict[str, Any], weights: Path | None, device: str)
             block=_several(settings["block"]) if settings["weights_sha256"] else None,
             facet=_several(settings["facet"]) if settings["weights_sha256"] else None,
             masks=masks or "cosegment",
+            grabcut=bool(masks and settings.get("grabcut")),
+            precision=settings.get("precision", "float32"),
             weights=weights,
             device=choose_device(device),
         )

@@ -22,8 +22,9 @@ from asic_cli.photo_sets import LEAST_PHOTOS, DataSet, PhotoSet, Selection, find
 from asic_cli.truth import TRUTH_FILE, TruthError, read_truth, truth_file, truth_sha256
 from asic_cli.versions import installed_version
 from asic_features.backbones import Facet
-from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig, PartStages, one_or_several
+from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig, PartStages, Precision, one_or_several
 from asic_features.images import Fit, PhotoError, PhotoSource, pixels_sha256, read_photo
+from asic_features.mask_networks import locate_mask_network
 from asic_features.weights import locate_weights, sha256_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _DEFAULTS = FeatureConfig()
 # Where it is computed and where the weights lie decide nothing; the weights' content does.
-_NO_PART_OF_KEY = frozenset({"weights", "device", "batch", "workers"})
+_NO_PART_OF_KEY = frozenset({"weights", "mask_weights", "device", "batch", "workers"})
 _CACHE = "described"
 """Folder, within the collection's, of photos that are described while others are not yet."""
 
@@ -103,8 +104,18 @@ def features(
     stride: Annotated[int | None, typer.Option(envvar="ASIC_STRIDE", help="Pixels between tokens.")] = None,
     masks: Annotated[
         str,
-        typer.Option(envvar="ASIC_MASKS", metavar="cosegment|saliency|none|FOLDER", help="What is foreground."),
+        typer.Option(
+            envvar="ASIC_MASKS",
+            metavar=f"{'|'.join(MASK_SOURCES)}|FOLDER",
+            help="What is foreground; isnet and birefnet are networks, box is the data set's.",
+        ),
     ] = str(_DEFAULTS.masks),
+    mask_weights: Annotated[
+        Path | None, typer.Option(envvar="ASIC_MASK_WEIGHTS", help="isnet, birefnet: an ONNX file, not the cache's.")
+    ] = None,
+    grabcut: Annotated[
+        bool, typer.Option("--grabcut", envvar="ASIC_GRABCUT", help="Draw found masks again along edges, by OpenCV.")
+    ] = _DEFAULTS.grabcut,
     components: Annotated[
         int | None, typer.Option(envvar="ASIC_COMPONENTS", help="Keep so many joint principal components.")
     ] = _DEFAULTS.components,
@@ -134,6 +145,9 @@ def features(
         int, typer.Option(envvar="ASIC_PART_STAGES", help="2, or 3 for few photos with much that distracts.")
     ] = _DEFAULTS.part_stages,
     device: Device = "auto",
+    precision: Annotated[
+        Precision, typer.Option(envvar="ASIC_PRECISION", help="What a network computes in.")
+    ] = _DEFAULTS.precision,
     batch: Annotated[
         int | None, typer.Option(envvar="ASIC_BATCH", help="Photos described at once [default: 8 on a GPU, else 1].")
     ] = _DEFAULTS.batch,
@@ -172,6 +186,8 @@ def features(
             facet=None if facet is None else cast("tuple[Facet, ...]", tuple(map(str.strip, facet.split(",")))),
             stride=stride,
             masks=next((source for source in MASK_SOURCES if source == masks), Path(masks)),
+            mask_weights=mask_weights,
+            grabcut=grabcut,
             components=components,
             log_bin=log_bin,
             candidates=candidates,
@@ -181,6 +197,7 @@ def features(
             suppress_px=suppress_px,
             parts=parts,
             part_stages=cast("PartStages", part_stages),
+            precision=precision,
             batch=batch,
             workers=workers,
         )
@@ -390,7 +407,7 @@ def _settings(photos: PhotoSet, config: FeatureConfig) -> dict[str, Any]:
         "facet": one_or_several(resolved.facets),
         "stride": resolved.stride,
         "masks": "folder" if isinstance(config.masks, Path) else config.masks,
-        "masks_sha256": _masks_sha256(photos, config.masks) if isinstance(config.masks, Path) else None,
+        "masks_sha256": _masks_sha256(photos, config),
         "source": photos.source,
         "truth_sha256": None if photos.truth is None else truth_sha256(photos.truth),
         "version": installed_version("asic-features"),
@@ -401,11 +418,16 @@ def _setting_differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list
     return differences({key: stored[key] for key in wanted if key in stored}, wanted)
 
 
-def _masks_sha256(photos: PhotoSet, folder: Path) -> str:
+def _masks_sha256(photos: PhotoSet, config: FeatureConfig) -> str | None:
+    """Of the mask network's file, or of all pictures of masks; None where masks follow from the photos."""
     from asic_features.masks import find_user_masks
 
+    if config.needs_mask_network:
+        return sha256_of(locate_mask_network(str(config.masks), config.mask_weights))
+    if not isinstance(config.masks, Path):
+        return None
     digest = hashlib.sha256()
-    for source in find_user_masks(photos.sources, folder):
+    for source in find_user_masks(photos.sources, config.masks):
         if source.mask_path is not None:
             digest.update(f"{source.name}\0{sha256_of(source.mask_path)}\0".encode())
     return digest.hexdigest()

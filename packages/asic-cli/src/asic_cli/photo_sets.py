@@ -164,6 +164,7 @@ def _data_set(root: Path, selection: Selection, dataset: DataSet) -> PhotoSet:
             images / image.name,
             image.name,
             box_xyxy=image.box_xyxy if dataset in _CROPPED else None,
+            object_xyxy=image.box_xyxy,
             size_hw=image.size_hw,
         )
         for image in truth.images

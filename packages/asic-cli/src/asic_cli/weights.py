@@ -1,4 +1,4 @@
-"""`asic weights`: which backbones' weights are here, and the only command that fetches any."""
+"""`asic weights`: which weights of backbones and mask networks are here, and the only command that fetches any."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from asic_cli.errors import InputError
 from asic_cli.options import Json
 from asic_features.backbones import Backbone as BackboneEntry
 from asic_features.backbones import find_backbone
+from asic_features.mask_networks import (
+    MASK_NETWORKS,
+    cached_mask_network,
+    fetch_mask_network,
+    verify_mask_network,
+)
 from asic_features.weights import fetch_weights, list_weights, verify_weights
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and verify backbones' weights.")
-Backbone = Annotated[str, typer.Argument(metavar="BACKBONE", help="A short name, or timm's name of a ViT.")]
+app = typer.Typer(no_args_is_help=True, help="List, fetch and verify networks' weights.")
+Backbone = Annotated[str, typer.Argument(metavar="NETWORK", help="A short name, or timm's name of a ViT.")]
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """List the backbones, their licences and whether their weights are in the cache."""
+    """List backbones and mask networks, their licences and whether their weights are in the cache."""
     rows = [
         {
             "backbone": status.backbone.name,
@@ -32,16 +38,30 @@ def list_command(as_json: Json = False) -> None:
         }
         for status in list_weights()
     ]
+    for name, network in MASK_NETWORKS.items():
+        file = cached_mask_network(name)
+        here = file.is_file()
+        rows.append(
+            {
+                "masks": name,
+                "licence": network.licence,
+                "path": str(file) if here else None,
+                "bytes": file.stat().st_size if here else 0,
+                "md5": network.md5,
+            }
+        )
     if as_json:
         write_json(rows)
         return
     from rich.table import Table
 
-    table = Table("backbone", "licence", "weights", "revision", "sha256")
+    table = Table("name", "for", "licence", "weights", "revision", "checksum")
     for row in rows:
+        kind = "backbone" if "backbone" in row else "masks"
         size = f"{int(str(row['bytes'])) / 1e6:.0f} MB" if row["path"] else "not here"
-        pins = [str(row[name])[:12] if row[name] else "" for name in ("revision", "sha256")]
-        table.add_row(str(row["backbone"]), str(row["licence"]), "needs none" if row["timm"] is None else size, *pins)
+        size = "needs none" if kind == "backbone" and row["timm"] is None else size
+        pins = [str(row.get("revision") or "")[:12], str(row.get("sha256") or row.get("md5") or "")[:12]]
+        table.add_row(str(row[kind]), kind, str(row["licence"]), size, *pins)
     show(table)
 
 
@@ -52,10 +72,17 @@ def fetch_command(
         str | None, typer.Option("--revision", help="Commit of the hub's repository [default: the newest].")
     ] = None,
 ) -> None:
-    """Fetch a backbone's weights from the Hugging Face hub and verify them; uses the network.
+    """Fetch a network's weights and verify them; uses the network.
 
-    Says which revision and checksum it got, so that another machine can be given the same.
+    Backbones come from the Hugging Face hub, and which revision and checksum came is said, so that another machine can
+    be given the same. Mask networks come from rembg's releases, with the checksums that are pinned there.
     """
+    if backbone in MASK_NETWORKS:
+        if revision is not None:
+            raise InputError(f"--revision: {backbone} has none, its checksum is pinned; drop it")
+        say(f"fetching {backbone} (licence: {MASK_NETWORKS[backbone].licence})")
+        write_data(printable(fetch_mask_network(backbone)))
+        return
     licence = _find(backbone).licence
     say(f"fetching {backbone} (licence: {licence})")
     try:
@@ -71,7 +98,12 @@ def verify_command(
     backbone: Backbone,
     sha256: Annotated[str | None, typer.Option("--sha256", help="The checksum to expect.")] = None,
 ) -> None:
-    """Compare a backbone's cached weights with a checksum: the one given, or the one the hub announced."""
+    """Compare cached weights with a checksum: the one given, the one the hub announced, or the one that is pinned."""
+    if backbone in MASK_NETWORKS:
+        if sha256 is not None:
+            raise InputError(f"--sha256: {backbone} has a pinned checksum; drop it")
+        write_data(verify_mask_network(backbone))
+        return
     _find(backbone)
     try:
         found = verify_weights(backbone, sha256)

@@ -8,11 +8,14 @@ from typing import Literal, TypeVar
 
 from asic_features.backbones import FACETS, WEIGHT_FREE, Backbone, Facet, find_backbone
 from asic_features.images import FITS, Fit
+from asic_features.mask_networks import MASK_NETWORKS
 
-MaskSource = Literal["cosegment", "saliency", "none"]
-MASK_SOURCES: tuple[MaskSource, ...] = ("cosegment", "saliency", "none")
+MaskSource = Literal["cosegment", "saliency", "isnet", "birefnet", "box", "none"]
+MASK_SOURCES: tuple[MaskSource, ...] = ("cosegment", "saliency", "isnet", "birefnet", "box", "none")
 Candidates = Literal["foreground", "all"]
 PartStages = Literal[2, 3]
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 MOST_PARTS = 255
 NEIGHBOURS = 10
 Request = tuple[int, Facet]
@@ -55,8 +58,11 @@ class FeatureConfig:
             descriptors, each of unit length, are joined to one.
         facet: ``key``, ``query``, ``value`` or ``token``, or several of them; None for the backbone's own.
         stride: Distance between neighbouring tokens in pixels; None for the backbone's own.
-        masks: ``cosegment`` (the whole collection votes), ``saliency`` (each photo for itself), ``none`` (all of
-            every photo), or a folder with one picture per photo of the same relative name.
+        masks: ``cosegment`` (the whole collection votes), ``saliency`` (each photo for itself), ``isnet`` or
+            ``birefnet`` (a salient-object network), ``box`` (all of each object's box), ``none`` (all of every
+            photo), or a folder with one picture per photo of the same relative name.
+        mask_weights: The salient-object network's ONNX file, or None for the cache.
+        grabcut: Whether found masks are drawn again along edges by OpenCV's GrabCut.
         candidates: Which tokens may be matched: ``foreground`` (mutual nearest neighbours among foreground
             tokens) or ``all`` (among all tokens, then both ends on the foreground; the published way).
         neighbours: Past 60 photos, how many most similar photos each is matched with.
@@ -68,6 +74,7 @@ class FeatureConfig:
         parts: Divide the objects into so many parts that all photos share; None finds no parts.
         part_stages: Rounds of clustering that lead to parts, 2 or 3; see ``discover_parts``.
         device: A torch device.
+        precision: What a network computes in; weights and answers keep theirs.
         batch: Photos described at once; None for 8 on a GPU and 1 elsewhere, where more are no faster and an answer
             would depend, in its last bit, on which photos went together.
         workers: Photos decoded at once.
@@ -81,6 +88,8 @@ class FeatureConfig:
     facet: Facet | tuple[Facet, ...] | None = None
     stride: int | None = None
     masks: MaskSource | Path = "cosegment"
+    mask_weights: Path | None = None
+    grabcut: bool = False
     candidates: Candidates = "foreground"
     neighbours: int = NEIGHBOURS
     mirror_test: bool = False
@@ -91,6 +100,7 @@ class FeatureConfig:
     parts: int | None = None
     part_stages: PartStages = 2
     device: str = "cpu"
+    precision: Precision = "float32"
     batch: int | None = None
     workers: int = 2
 
@@ -107,6 +117,11 @@ class FeatureConfig:
             raise ValueError(f"stride: expected at least 1 pixel, got {self.stride}")
         if not isinstance(self.masks, Path) and self.masks not in MASK_SOURCES:
             raise ValueError(f"masks: expected one of {', '.join(MASK_SOURCES)} or a folder, got {self.masks!r}")
+        if self.mask_weights is not None and not self.needs_mask_network:
+            networks = " or ".join(MASK_NETWORKS)
+            raise ValueError(f"mask_weights: expected masks {networks} with them, got masks {str(self.masks)!r}")
+        if self.grabcut and self.masks not in {"cosegment", "saliency"}:
+            raise ValueError(f"grabcut: expected masks cosegment or saliency with it, got {str(self.masks)!r}")
         if self.candidates not in {"foreground", "all"}:
             raise ValueError(f"candidates: expected foreground or all, got {self.candidates!r}")
         if self.neighbours < 1:
@@ -121,10 +136,17 @@ class FeatureConfig:
             raise ValueError(f"parts: expected 1 to {MOST_PARTS}, got {self.parts}")
         if self.part_stages not in {2, 3}:
             raise ValueError(f"part_stages: expected 2 or 3, got {self.part_stages}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, got {self.workers}")
         if self.batch is not None and self.batch < 1:
             raise ValueError(f"batch: expected at least 1 photo, got {self.batch}")
+
+    @property
+    def needs_mask_network(self) -> bool:
+        """Whether masks come from a salient-object network."""
+        return self.masks in MASK_NETWORKS
 
     @property
     def photos_at_once(self) -> int:

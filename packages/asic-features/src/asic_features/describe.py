@@ -64,7 +64,9 @@ class Describer:
         resolved = config.resolve()
         self.requests = resolved.requests
         self.part_request: Request = (resolved.backbone.depth - 1, "key")
-        self.network = VisionTransformer(resolved.backbone, weights, stride=resolved.stride, device=config.device)
+        self.network = VisionTransformer(
+            resolved.backbone, weights, stride=resolved.stride, device=config.device, precision=config.precision
+        )
         width = self.network.model.embed_dim * len(self.requests)
         if config.components is not None and config.components > width:
             raise SettingsError(
@@ -80,6 +82,7 @@ class Describer:
                 "backbone": resolved.backbone.name,
                 "weights_sha256": sha256_of(weights),
                 "stride": resolved.stride,
+                "precision": config.precision,
                 "torch": torch.__version__,
                 "version": version("asic-features"),
             }

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from asic_features.backbones import Backbone, Facet
+from asic_features.config import Precision
 from asic_features.saliency import cls_attention
 from asic_features.weights import WeightsError
 from asic_flow.collection import TokenGrid
@@ -53,7 +54,9 @@ class VisionTransformer:
     run, and of a block that is only asked for keys, queries or values just that projection.
     """
 
-    def __init__(self, backbone: Backbone, weights: Path, *, stride: int, device: str = "cpu") -> None:
+    def __init__(
+        self, backbone: Backbone, weights: Path, *, stride: int, device: str = "cpu", precision: Precision = "float32"
+    ) -> None:
         """Build the network and load its weights.
 
         Args:
@@ -61,6 +64,7 @@ class VisionTransformer:
             weights: A ``.safetensors`` file, or a ``.pth`` file, which is opened without running any code in it.
             stride: Distance between neighbouring tokens in pixels.
             device: A torch device.
+            precision: What products are computed in; weights stay as they are, and answers are float32.
 
         Raises:
             WeightsError: The file is damaged or belongs to another network.
@@ -87,6 +91,7 @@ class VisionTransformer:
             block.mlp.forward = partial(_by_chunks, block.mlp.forward)
         self.model = model.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
+        self._dtype: torch.dtype = getattr(torch, precision)
         self._mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
         self._noise: dict[tuple[int, int, Facet], torch.Tensor] = {}
@@ -115,6 +120,15 @@ class VisionTransformer:
                 raise ValueError(f"expected a block 0 to {depth - 1} and a facet, got {block} and {facet!r}")
         if with_cls_attention and model.cls_token is None:
             raise ValueError(f"{self.backbone.name} has no CLS token: use masks 'cosegment', 'none' or your own")
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            facets, attention = self._describe(images, requests, with_cls_attention)
+        return Described(tuple(facets[request].float() for request in requests), attention)
+
+    def _describe(
+        self, images: torch.Tensor, requests: Sequence[tuple[int, Facet]], with_cls_attention: bool
+    ) -> tuple[dict[tuple[int, Facet], torch.Tensor], torch.Tensor]:
+        model = self.model
+        depth = len(model.blocks)
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() / 255
         # Not patch_embed itself, which wants sides that are multiples of the patch: 256 is none of 14.
         x = model.patch_embed.norm(model.patch_embed.proj((pixels - self._mean) / self._std).permute(0, 2, 3, 1))
@@ -141,7 +155,7 @@ class VisionTransformer:
             x = block(x) if rope is None else block(x, rope=block_rope)
             if "token" in wanted:
                 found[index, "token"] = x[:, model.num_prefix_tokens :]
-        return Described(tuple(found[request] for request in requests), attention)
+        return found, attention
 
     def blank_attention(self, size: int) -> torch.Tensor:
         """(T,) CLS attention where there is nothing to see: the mean over a grey image and one of faint noise."""
@@ -181,7 +195,8 @@ class VisionTransformer:
 
             half = getattr(attention, "rotate_half", False)
             key = torch.cat([key[:, :, :prefix], apply_rot_embed_cat(key[:, :, prefix:], rope, half=half)], dim=2)
-        return cls_attention(query[:, :, 0], key, prefix=prefix, heads=self.backbone.saliency_heads)
+        with torch.autocast(self.device.type, enabled=False):
+            return cls_attention(query[:, :, 0], key, prefix=prefix, heads=self.backbone.saliency_heads)
 
 
 def _by_chunks(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:

@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from asic_features.cache import DescriptionCache
 from asic_features.config import FeatureConfig, Resolved, one_or_several
 from asic_features.consistency import cycle_support, select, suppress
 from asic_features.cosegment import recurrence
 from asic_features.describe import Describer, Progress, SettingsError
 from asic_features.descriptors import token_grid
+from asic_features.grabcut import check_grabcut, tidy_masks
 from asic_features.gradients import describe_gradients
-from asic_features.images import PhotoError, PhotoSource
+from asic_features.images import PhotoError, PhotoSource, UInt8Image
 from asic_features.knn import match_photos
 from asic_features.logbin import log_bin
+from asic_features.mask_networks import locate_mask_network
 from asic_features.masks import MaskError, appearance, find_user_masks, saliency_masks
 from asic_features.mirror import better_of, unmirror
 from asic_features.pairs import choose_pairs, summarise
@@ -77,6 +80,7 @@ def extract_collection(
         PhotosError: Fewer than two photos, equal names, or unreadable photos; each is named.
         MaskError: User masks are missing, or no photo shows any foreground.
         WeightsError: No usable weights; raised before any photo is read.
+        ExtraError: Masks are asked for that need a library which is not installed.
         SettingsError: More components than a descriptor is wide.
         ValueError: Settings the backbone does not have.
     """
@@ -85,7 +89,10 @@ def extract_collection(
     weights = locate_weights(config.backbone, config.weights)
     if isinstance(config.masks, Path):
         sources = find_user_masks(sources, config.masks)
-    prepared = prepare_photos(sources, config, report, on_bad)
+    if config.grabcut:
+        check_grabcut()
+    network, masks_sha256 = _open_mask_network(config, cache)
+    prepared = prepare_photos(sources, config, report, on_bad, mask_network=network)
     grid = token_grid(config.size, resolved.backbone.patch, resolved.stride)
     if weights is None:
         described = _weight_free(prepared, config, grid, report)
@@ -111,7 +118,7 @@ def extract_collection(
         descriptors=descriptors,
         saliency=saliency,
         grid=grid,
-        settings=_settings(config, resolved, weights),
+        settings=_settings(config, resolved, weights) | {"masks_sha256": masks_sha256},
         parts=None if config.parts is None else _parts(prepared, config, grid, described, report),
     )
     return collection, matches
@@ -243,6 +250,7 @@ def _settings(config: FeatureConfig, resolved: Resolved, weights: Path | None) -
         "facet": one_or_several(resolved.facets),
         "stride": resolved.stride,
         "masks": str(config.masks),
+        "grabcut": config.grabcut,
         "candidates": config.candidates,
         "neighbours": config.neighbours,
         "mirror_test": config.mirror_test,
@@ -252,6 +260,7 @@ def _settings(config: FeatureConfig, resolved: Resolved, weights: Path | None) -
         "suppress_px": config.suppress_px,
         "parts": config.parts,
         "part_stages": config.part_stages,
+        "precision": config.precision,
     }
 
 
@@ -270,6 +279,7 @@ def _weight_free(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGri
     if masks is None:
         shared = config.masks == "cosegment"
         masks = saliency_masks(prepared.images, prepared.inside, saliency, grid, shared=shared)
+        masks = tidy_masks(prepared.images, masks) if config.grabcut else masks
     report("masks", 1, 1)
     descriptors = _describe_gradients(prepared.images, masks, grid, report)
     mirrored = _describe_gradients(prepared.images.flip(2), masks.flip(2), grid, report) if config.mirror_test else None
@@ -308,6 +318,7 @@ def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, d
             recurring=recurrence(thinned, thin_grid) if shared and len(descriptors) > 1 else None,
             shared=shared,
         )
+        masks = tidy_masks(prepared.images, masks) if config.grabcut else masks
     mirrored = describer.describe(prepared.images.flip(2))[0] if config.mirror_test else None
     augmented = None
     if config.parts is not None:
@@ -321,5 +332,32 @@ def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, d
 
 
 def _given_masks(prepared: PreparedPhotos, config: FeatureConfig) -> torch.Tensor | None:
-    """The user's masks, or all of every photo; None where masks are to be found."""
-    return prepared.inside if config.masks == "none" else prepared.user_masks
+    """Masks that were given with the photos, or all of every photo; None where masks are to be found."""
+    return prepared.inside if config.masks == "none" else prepared.given_masks
+
+
+def _open_mask_network(
+    config: FeatureConfig, cache: Path | None
+) -> tuple[Callable[[UInt8Image], UInt8Image] | None, str | None]:
+    """The salient-object network, whose answers are kept as descriptions are, and its file's sha256."""
+    if not config.needs_mask_network:
+        return None, None
+    from asic_features.onnx_masks import MaskNetwork
+
+    name = str(config.masks)
+    file = locate_mask_network(name, config.mask_weights)
+    network, digest = MaskNetwork(name, file), sha256_of(file)
+    if cache is None:
+        return network, digest
+    answers = DescriptionCache(cache, {"masks": name, "mask_weights_sha256": digest})
+
+    def ask(pixels: UInt8Image) -> UInt8Image:
+        key = answers.key(torch.from_numpy(pixels.copy()), ["mask"])
+        found = answers.load(key)
+        if found is None:
+            found = {"mask": torch.from_numpy(network(pixels))}
+            answers.save(key, found)
+        mask: UInt8Image = found["mask"].numpy()
+        return mask
+
+    return ask, digest

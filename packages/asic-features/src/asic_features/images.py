@@ -52,6 +52,7 @@ class PhotoSource:
         box_xyxy: Object box in the photo's pixels: it covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1. None
             takes the whole photo.
         mask_path: A picture of the photo's size whose bright pixels are the object, or None.
+        object_xyxy: The object's box where masks are boxes, in the same terms as ``box_xyxy``, or None.
         size_hw: The size its annotation states, or None; a different size is an error.
     """
 
@@ -60,6 +61,7 @@ class PhotoSource:
     box_xyxy: tuple[float, float, float, float] | None = None
     mask_path: Path | None = None
     size_hw: tuple[int, int] | None = None
+    object_xyxy: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -332,6 +334,14 @@ def render_mask(mask: UInt8Image, placement: Placement) -> UInt8Image:
     rows = _coverage(height, placement.top, placement.height, placement.size)
     columns = _coverage(width, placement.left, placement.width, placement.size)
     return np.clip(np.round(rows @ mask.astype(np.float32) @ columns.T), 0, 255).astype(np.uint8)
+
+
+def pixels_of_box(box_xyxy: tuple[float, float, float, float], size_hw: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a photo that lie in a box, rounded to whole pixels; one of each at least."""
+    (height, width), (left, top, right, bottom) = size_hw, box_xyxy
+    first_row, first_column = (int(np.clip(round(x), 0, side - 1)) for x, side in ((top, height), (left, width)))
+    rows = slice(first_row, max(first_row + 1, min(round(bottom), height)))
+    return rows, slice(first_column, max(first_column + 1, min(round(right), width)))
 
 
 def inside_photo(size_hw: tuple[int, int], placement: Placement) -> UInt8Image:

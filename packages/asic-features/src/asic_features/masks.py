@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from asic_features.colour import blur, light_gradient, to_lab
 from asic_features.cosegment import cosegment, outline, seed_scores
-from asic_features.images import SUFFIXES, PhotoError, PhotoSource, Placement, UInt8Image, read_mask, render_mask
+from asic_features.images import (
+    SUFFIXES,
+    PhotoError,
+    PhotoSource,
+    Placement,
+    UInt8Image,
+    pixels_of_box,
+    read_mask,
+    render_mask,
+)
 from asic_flow.collection import TokenGrid
 
 _CELL = 4  # side in pixels of the places that are told apart
@@ -47,7 +58,7 @@ def find_user_masks(sources: Sequence[PhotoSource], folder: Path) -> tuple[Photo
         path = _mask_file(folder, source.name)
         if path is None:
             missing.append(source.name)
-        found.append(PhotoSource(source.path, source.name, source.box_xyxy, path, source.size_hw))
+        found.append(replace(source, mask_path=path))
     if missing:
         raise MaskError(
             f"masks folder {folder} has no picture for {len(missing)} of {len(sources)} photos: {', '.join(missing)}; "
@@ -87,6 +98,34 @@ def read_user_mask(path: Path, size_hw: tuple[int, int], placement: Placement) -
             f"is a mask of {mask.shape[1]} x {mask.shape[0]} pixels, its photo has {size_hw[1]} x {size_hw[0]}: "
             "save it in the photo's size",
         )
+    return render_mask(mask, placement)
+
+
+def box_mask(box_xyxy: tuple[float, float, float, float], size_hw: tuple[int, int]) -> UInt8Image:
+    """A photo's mask (H, W) uint8 that is all of a box."""
+    mask = np.zeros(size_hw, dtype=np.uint8)
+    mask[pixels_of_box(box_xyxy, size_hw)] = 255
+    return mask
+
+
+def network_mask(pixels: UInt8Image, placement: Placement, network: Callable[[UInt8Image], UInt8Image]) -> UInt8Image:
+    """A network's mask in model pixels.
+
+    The network sees what the model sees of the photo, in the photo's own pixels and without what continues its edge.
+
+    Args:
+        pixels: (H, W, 3) uint8, the photo.
+        placement: Its placement.
+        network: Gives the mask (h, w) uint8 of a picture (h, w, 3).
+
+    Returns:
+        (size, size) uint8.
+    """
+    size_hw = pixels.shape[0], pixels.shape[1]
+    window = (placement.left, placement.top, placement.left + placement.width, placement.top + placement.height)
+    shown = pixels_of_box(window, size_hw)
+    mask = np.zeros(size_hw, dtype=np.uint8)
+    mask[shown] = network(pixels[shown])
     return render_mask(mask, placement)
 
 

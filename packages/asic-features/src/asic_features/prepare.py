@@ -24,8 +24,9 @@ from asic_features.images import (
     read_photo,
     read_pixel_count,
     render,
+    render_mask,
 )
-from asic_features.masks import read_user_mask
+from asic_features.masks import box_mask, network_mask, read_user_mask
 from asic_flow.collection import Photo
 
 LEAST_PHOTOS = 2
@@ -54,13 +55,13 @@ class PreparedPhotos:
         photos: Their records.
         images: (N, S, S, 3) uint8.
         inside: (N, S, S) uint8, 255 where the photo is.
-        user_masks: (N, S, S) uint8, or None.
+        given_masks: (N, S, S) uint8 from pictures, boxes or a network, or None.
     """
 
     photos: tuple[Photo, ...]
     images: torch.Tensor
     inside: torch.Tensor
-    user_masks: torch.Tensor | None
+    given_masks: torch.Tensor | None
 
 
 def prepare_photos(
@@ -70,6 +71,7 @@ def prepare_photos(
     on_bad: Callable[[PhotoError], None] | None,
     *,
     least: int = LEAST_PHOTOS,
+    mask_network: Callable[[UInt8Image], UInt8Image] | None = None,
 ) -> PreparedPhotos:
     """Read photos and their masks in ``config.workers`` threads; the answer does not depend on their number.
 
@@ -79,6 +81,8 @@ def prepare_photos(
         report: Called with the stage ``photos``, the photos done and all photos.
         on_bad: See ``extract_collection``.
         least: How many are needed.
+        mask_network: Gives the mask (h, w) uint8 of a picture (h, w, 3), where ``config`` wants one; called from any
+            of the threads.
 
     Raises:
         PhotosError: Equal names, unreadable photos, or too few.
@@ -88,7 +92,7 @@ def prepare_photos(
         raise PhotosError(f"names of photos must differ; more than one {max(names, key=names.count)!r}")
     records: list[_Record] = []
     failures: list[PhotoError] = []
-    with _reading(sources, config) as futures:
+    with _reading(sources, config, mask_network) as futures:
         for index, future in enumerate(futures):
             report("photos", index, len(sources))
             try:
@@ -106,29 +110,34 @@ def prepare_photos(
         blank = torch.zeros(0, config.size, config.size, dtype=torch.uint8)
         return PreparedPhotos((), blank.unsqueeze(-1).expand(-1, -1, -1, 3), blank, None)
     photos, images, inside, masks = zip(*records, strict=True)
-    user_masks = torch.from_numpy(np.stack(masks)) if isinstance(config.masks, Path) else None
-    return PreparedPhotos(photos, torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(inside)), user_masks)
+    given = None if masks[0] is None else torch.from_numpy(np.stack(masks))
+    return PreparedPhotos(photos, torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(inside)), given)
 
 
 _Record = tuple[Photo, UInt8Image, UInt8Image, UInt8Image | None]
 
 
+_Network = Callable[[UInt8Image], UInt8Image]
+
+
 @contextmanager
-def _reading(sources: Sequence[PhotoSource], config: FeatureConfig) -> Iterator[list[Future[_Record]]]:
+def _reading(
+    sources: Sequence[PhotoSource], config: FeatureConfig, network: _Network | None
+) -> Iterator[list[Future[_Record]]]:
     pool = ThreadPoolExecutor(config.workers, thread_name_prefix="photos")
     try:
-        yield [pool.submit(_read, source, config) for source in sources]
+        yield [pool.submit(_read, source, config, network) for source in sources]
     finally:
         # Whoever stops early does not wait for photos that nobody wants any more.
         pool.shutdown(cancel_futures=True)
 
 
-def _read(source: PhotoSource, config: FeatureConfig) -> _Record:
+def _read(source: PhotoSource, config: FeatureConfig, network: _Network | None) -> _Record:
     with _large_photo if read_pixel_count(source.path) > _LARGE else nullcontext():
-        return _read_placed(source, config)
+        return _read_placed(source, config, network)
 
 
-def _read_placed(source: PhotoSource, config: FeatureConfig) -> _Record:
+def _read_placed(source: PhotoSource, config: FeatureConfig, network: _Network | None) -> _Record:
     pixels = read_photo(source.path)
     height, width = pixels.shape[:2]
     if source.size_hw is not None and source.size_hw != (height, width):
@@ -149,9 +158,21 @@ def _read_placed(source: PhotoSource, config: FeatureConfig) -> _Record:
         offset_xy=placement.offset_xy,
         box_xyxy=source.box_xyxy,
     )
-    mask = _read_mask(source, (height, width), placement)
+    mask = _give_mask(source, pixels, placement, config, network)
     return photo, render(pixels, placement), inside_photo((height, width), placement), mask
 
 
-def _read_mask(source: PhotoSource, size_hw: tuple[int, int], placement: Placement) -> UInt8Image | None:
-    return None if source.mask_path is None else read_user_mask(source.mask_path, size_hw, placement)
+def _give_mask(
+    source: PhotoSource, pixels: UInt8Image, placement: Placement, config: FeatureConfig, network: _Network | None
+) -> UInt8Image | None:
+    size_hw = pixels.shape[0], pixels.shape[1]
+    if isinstance(config.masks, Path) and source.mask_path is not None:
+        return read_user_mask(source.mask_path, size_hw, placement)
+    if config.masks == "box":
+        box = source.object_xyxy or source.box_xyxy
+        if box is None:
+            raise PhotoError(
+                source.path, "has no box to take as its mask: use masks 'cosegment', or a data set's boxes"
+            )
+        return render_mask(box_mask(box, size_hw), placement)
+    return None if network is None else network_mask(pixels, placement, network)

@@ -70,7 +70,7 @@ def locate_weights(backbone: str, weights: Path | None = None) -> Path | None:
             raise ValueError(f"--weights {weights} was given, but the descriptor {backbone!r} has no weights: drop one")
         return None
     if weights is not None:
-        _check_file(weights)
+        check_weights_file(weights)
         return weights
     path = _cached(spec)
     if path is None:
@@ -79,7 +79,7 @@ def locate_weights(backbone: str, weights: Path | None = None) -> Path | None:
             f"no weights for {backbone}: {expected} is missing. Fetch them with `asic weights fetch {backbone}`, "
             f"name a file with `--weights FILE`, or choose the descriptor without weights: `--backbone {WEIGHT_FREE}`"
         )
-    _check_file(path)
+    check_weights_file(path)
     return path
 
 
@@ -158,8 +158,7 @@ def fetch_weights(
     spec = find_backbone(backbone)
     if not spec.needs_weights:
         raise WeightsError(f"{backbone} has no weights: there is nothing to fetch")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise WeightsError(f"cannot fetch {backbone}: HF_HUB_OFFLINE is set; unset it, or name a file with --weights")
+    refuse_offline(backbone)
     if download is None:
         from huggingface_hub import hf_hub_download
 
@@ -175,8 +174,18 @@ def fetch_weights(
         )
     except OSError as error:  # the hub's and httpx's network errors derive from it
         raise WeightsError(f"could not fetch timm/{spec.timm_name}/{WEIGHTS_FILE}: {error}") from error
-    _check_file(fetched)
+    check_weights_file(fetched)
     return WeightsStatus(spec, fetched, fetched.stat().st_size, fetched.parent.name, _verify(spec.name, fetched, None))
+
+
+def refuse_offline(name: str) -> None:
+    """Keep from the network whom ``HF_HUB_OFFLINE`` forbids it.
+
+    Raises:
+        WeightsError: It does.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise WeightsError(f"cannot fetch {name}: HF_HUB_OFFLINE is set; unset it, or name a file of weights")
 
 
 def sha256_of(path: Path) -> str:
@@ -200,7 +209,12 @@ def _stored_sha256(path: Path) -> str | None:
     return name if _SHA256.fullmatch(name) else None
 
 
-def _check_file(path: Path) -> None:
+def check_weights_file(path: Path) -> None:
+    """Make sure that a file can be read, and is neither empty nor a web page.
+
+    Raises:
+        WeightsError: It is not so.
+    """
     if not path.is_file():
         raise WeightsError(f"weights file {path} does not exist")
     try:
