@@ -10,6 +10,7 @@ import torch
 from asic_cli.viewer.canonical import needed_photos, open_window, wheel_colours
 from asic_cli.viewer.flags import flags_of
 from asic_cli.viewer.pictures import average, crop_to_content, lines_of_pairs
+from asic_flow.kernels import CanonicalIndex
 
 
 def test_average_is_over_those_that_show_a_place() -> None:
@@ -55,6 +56,18 @@ def test_window_pixels_name_their_place_in_canonical_space(run: Any) -> None:
     error = (expected - mapped).norm(dim=-1)[window.visible]
     assert float(error.quantile(0.99)) < 2 * (right - left) / (width - 1)
     assert window.visible.float().mean() > 0.2
+
+
+def test_window_shows_all_that_a_search_everywhere_would(run: Any) -> None:
+    window = open_window(run.alignment)
+    left, top, right, bottom = window.box_xyxy
+    _, height, width = window.visible.shape
+    axes = torch.meshgrid(torch.linspace(top, bottom, height), torch.linspace(left, right, width), indexing="ij")
+    places = torch.stack((axes[1], axes[0]), -1).reshape(-1, 2)
+    index = CanonicalIndex(run.alignment.maps, run.alignment.foreground)
+    found = index.nearest(places, max_distance=1.5 * (right - left) / (width - 1))
+    # Rounding decides about places that lie right at the limit.
+    assert (found.visible != window.visible.flatten(1)).float().mean() < 1e-4
 
 
 def test_wheel_turns_hue_with_direction_and_fades_to_grey() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d
 
 from asic_flow.alignment import Alignment
-from asic_flow.views import canonical_views
+from asic_flow.kernels import CanonicalIndex
 
 SHARE_SHOWN = 0.2
 """Averages show a place that at least this share of the photos, and two of them, show."""
@@ -21,6 +21,7 @@ _LONGER_SIDE = 256
 _SEARCH_CELLS = 96
 _WIDEST = 3.0
 _MARGIN = 0.04
+_REACH_PX = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,27 +56,41 @@ def needed_photos(count: int) -> int:
 
 
 def open_window(alignment: Alignment) -> CanonicalWindow:
-    """Finds the box that holds what enough photos show, and looks at every photo through it."""
+    """Finds the box that holds what enough photos show, and looks at every photo through it.
+
+    A photo shows a pixel of the window when its nearest foreground lies within 1.5 of the window's pixels.
+    """
     box = _content_box(alignment)
     margin = _MARGIN * max(box[2] - box[0], box[3] - box[1])
-    extent = max(abs(edge) for edge in box) + margin
-    size = round(_LONGER_SIDE * 2 * extent / (max(box[2] - box[0], box[3] - box[1]) + 2 * margin))
-    views = canonical_views(alignment, size, extent)
-    pixel = 2 * extent / (size - 1)
-    first_x, first_y = (max(0, math.floor((edge - margin + extent) / pixel)) for edge in box[:2])
-    last_x, last_y = (min(size - 1, math.ceil((edge + margin + extent) / pixel)) for edge in box[2:])
-    window = (slice(None), slice(first_y, last_y + 1), slice(first_x, last_x + 1))
+    left, top, right, bottom = box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
+    pixel = max(right - left, bottom - top) / (_LONGER_SIDE - 1)
+    height, width = round((bottom - top) / pixel) + 1, round((right - left) / pixel) + 1
+    points_px = torch.zeros(len(alignment), height, width, 2)
+    visible = torch.zeros(len(alignment), height, width, dtype=torch.bool)
+    index = CanonicalIndex(alignment.maps, alignment.foreground)
+    corner = torch.tensor([left, top])
+    for photo, (canonical, mask) in enumerate(zip(alignment.maps, alignment.foreground, strict=True)):
+        # Far from all that the photo shows nothing needs to be looked up.
+        rows, columns = torch.nonzero(_near(((canonical[mask] - corner) / pixel).round().long(), (height, width))).T
+        asked = torch.stack((columns, rows), -1) * pixel + corner
+        found = index.nearest(asked, images=[photo], max_distance=_REACH_PX * pixel)
+        points_px[photo, rows, columns] = found.points_px[0].nan_to_num()
+        visible[photo, rows, columns] = found.visible[0]
     return CanonicalWindow(
-        box_xyxy=(
-            first_x * pixel - extent,
-            first_y * pixel - extent,
-            last_x * pixel - extent,
-            last_y * pixel - extent,
-        ),
-        points_px=views.points_px[window].contiguous(),
-        visible=views.visible[window].contiguous(),
+        box_xyxy=(left, top, left + (width - 1) * pixel, top + (height - 1) * pixel),
+        points_px=points_px,
+        visible=visible,
         wheel_radius=max(abs(edge) for edge in box),
     )
+
+
+def _near(places: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """(H, W) bool: the pixels that hold a place (M, 2), and those so near that one of them may show it."""
+    height, width = size_hw
+    inside = ((places >= 0) & (places < torch.tensor([width, height]))).all(1)
+    held = torch.zeros(height, width)
+    held[places[inside, 1], places[inside, 0]] = 1
+    return max_pool2d(held[None], 5, 1, 2)[0] > 0
 
 
 def wheel_colours(canonical: NDArray[np.floating], radius: float) -> NDArray[np.uint8]:
