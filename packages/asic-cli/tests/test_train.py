@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +165,36 @@ def test_a_training_that_is_stopped_goes_on_and_ends_the_same(asic, collection, 
     assert steps == [0, 1, 2]
 
 
-def test_steps_are_for_presets_that_train(asic, collection) -> None:
+def test_steps_and_processes_are_for_presets_that_train(asic, collection, monkeypatch) -> None:
     result = asic("train", collection, "--steps", 5)
     assert (result.code, "the preset fast trains no network" in result.err) == (2, True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = asic("train", collection)
+    assert (result.code, "start it as one process, without torchrun" in result.err) == (2, True)
+
+
+def test_torchrun_gives_the_losses_of_one_process(asic, draw, tmp_path) -> None:
+    draw(tmp_path / "photos", [f"{index}.png" for index in range(4)])
+    assert asic("features", "photos", "--out", "set", "--size", "96", "--stride", "8").code == 0
+    assert asic("train", "set", "--out", "alone", *PAPER).code == 0
+    torchrun = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "asic_cli",
+    )
+    command = [*torchrun, *map(str, ("train", "set", "--out", "both", *PAPER, "--json"))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["reused"] is False
+    assert "2 processes" in ended.stderr
+    alone, both = ([line for line in log_of(tmp_path / name) if "step" in line] for name in ("alone", "both"))
+    assert [line["step"] for line in both] == [line["step"] for line in alone]
+    for one, other in zip(alone, both, strict=True):
+        assert other["losses"] == pytest.approx(one["losses"], rel=2e-2)
+    maps = [Alignment.load(tmp_path / name).maps for name in ("alone", "both")]
+    torch.testing.assert_close(*maps, atol=0.02, rtol=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,13 +52,15 @@ def check_recipe(preset: Preset, steps: int | None, device: str) -> None:
     """Checks what can be checked without importing torch.
 
     Raises:
-        InputError: Steps for a preset that takes none.
+        InputError: Steps, or several processes, for a preset that takes none.
         MachineError: A GPU for a preset that runs on the CPU only.
     """
     if preset in _TRAINED:
         return
     if steps is not None:
         raise InputError(f"--steps: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(f"the preset {preset} trains no network: start it as one process, without torchrun")
     if device not in ("auto", "cpu"):
         raise MachineError(f"--device {device}: the preset {preset} takes seconds on the CPU and runs only there")
 
@@ -87,7 +90,8 @@ def make_alignment(
 ) -> Alignment:
     """Aligns a collection by a recipe, and tells the folder's log how it goes.
 
-    A network's training goes on from the checkpoint that an earlier command left in `folder`.
+    A network's training goes on from the checkpoint that an earlier command left in `folder`. Of several processes that
+    train together each returns the alignment; the first one writes.
 
     Args:
         recipe: What to do.
@@ -109,14 +113,14 @@ def make_alignment(
     from asic_flow.run_log import RunLog
     from asic_flow.train import describe_maps, fit, held_out_matches, normalised_matches
 
+    log: RunLog | None
     if recipe.paper is None:
-        log = RunLog(folder)
-
+        log = told = RunLog(folder)
         held = normalised_matches(collection, matches, held_out_matches(collection, matches))
 
         def tell(one: Round) -> None:
             weight = one.matches.weight
-            log.write(
+            told.write(
                 {
                     "round": one.number,
                     "matches": len(weight),
@@ -128,10 +132,12 @@ def make_alignment(
         fitted = fit(collection, matches, recipe.alignment, progress=progress, observe=tell)
     else:
         from asic_flow.paper.checkpoint import CHECKPOINT_FILE
+        from asic_flow.paper.synchronised import agreed, rank
         from asic_flow.paper.training import Training
 
-        if fresh:
+        if fresh and not rank():
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        agreed(True)  # nobody reads the checkpoint before it is gone
         training = Training(
             collection,
             matches,
@@ -142,15 +148,16 @@ def make_alignment(
             folder=folder,
             identity=identity,
         )
-        log = RunLog(folder, after_step=training.step)
-        found = training.run(progress=progress, log=log.write)
+        log = RunLog(folder, after_step=training.step) if not rank() else None
+        found = training.run(progress=progress, log=None if log is None else log.write)
         fitted = describe_maps(collection, matches, found.maps, found.mirrored, found.support, recipe.alignment)
     alignment = Alignment.of(collection, fitted, recipe.alignment)
-    log.write(
-        {
-            "stage": "done",
-            "held_out": held_out_share(collection, matches, alignment.maps),
-            "support": float(alignment.support.mean()),
-        }
-    )
+    if log is not None:
+        log.write(
+            {
+                "stage": "done",
+                "held_out": held_out_share(collection, matches, alignment.maps),
+                "support": float(alignment.support.mean()),
+            }
+        )
     return alignment

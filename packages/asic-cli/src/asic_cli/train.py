@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +70,8 @@ def train(
 ) -> None:
     """Find every photo's map into one canonical space.
 
-    The same command again does nothing when all is done, and goes on with a training that was stopped.
+    The same command again does nothing when all is done, and goes on with a training that was stopped. Several
+    processes train a network as one: `torchrun --nproc-per-node 2 -m asic_cli train COLLECTION --preset paper`.
 
     Example: `asic train asic-out/teapot`
     """
@@ -83,7 +86,8 @@ def train(
         write_data(f"collection: {printable(collection)}\npreset: {preset}\nout: {printable(folder)}")
         return
     trained = align(collection, folder, preset=preset, seed=seed, fresh=fresh, steps=steps, device=device)
-    _report(trained, as_json)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
+        _report(trained, as_json)
 
 
 def default_run(collection: Path) -> Path:
@@ -102,7 +106,7 @@ def align(
     steps: int | None = None,
     device: str = "auto",
 ) -> Trained:
-    """Makes a run folder, or finds it made.
+    """Makes a run folder, or finds it made; by several processes together where torchrun has started this one.
 
     Args:
         collection_folder: What to align.
@@ -119,8 +123,10 @@ def align(
     """
     import torch
 
-    from asic_flow.alignment import INDEX_FILE, Alignment, RunError, read_run_index
+    from asic_flow.alignment import Alignment
     from asic_flow.collection import identity, load_collection
+    from asic_flow.paper.synchronised import agreed, joined, rank, world_size
+    from asic_flow.train import stay_silent
 
     started = time.monotonic()
     collection, matches = load_collection(collection_folder)
@@ -131,18 +137,14 @@ def align(
     }
     wanted = {**made_of, "seed": seed, **recipe.as_json()}
     place = choose_device(device) if recipe.paper is not None else "cpu"
-    with writing(folder, "run"):
-        if not fresh and (folder / INDEX_FILE).exists():
-            try:
-                stored = read_run_index(folder)
-                made = Alignment.load(folder)
-            except RunError as error:
-                warn(f"{error}; making it again")
-            else:
-                refuse_other_settings(folder, differences(_comparable(stored), _comparable(wanted)))
-                return Trained(folder, True, made, time.monotonic() - started)
-        say(f"{len(collection)} photos, preset {preset} on {place}, {torch.get_num_threads()} threads")
-        with Stages() as stages:
+    with joined(place) as mine, nullcontext() if rank() else writing(folder, "run"):
+        made = None if fresh or rank() else _find_made(folder, wanted)
+        if agreed(made is not None):
+            return Trained(folder, True, made or Alignment.load(folder), time.monotonic() - started)
+        if not rank():
+            together = f", {world_size()} processes" if world_size() > 1 else ""
+            say(f"{len(collection)} photos, preset {preset} on {mine}, {torch.get_num_threads()} threads{together}")
+        with Stages() if not rank() else nullcontext(stay_silent) as stages:
             alignment = make_alignment(
                 recipe,
                 collection,
@@ -150,17 +152,35 @@ def align(
                 folder=folder,
                 fresh=fresh,
                 seed=seed,
-                device=place,
+                device=mine,
                 identity=made_of,
                 progress=stages,
             )
-        path = os.path.relpath(collection_folder.resolve(), folder.resolve())
-        where = {"collection": {"path": Path(path).as_posix(), **made_of["collection"]}}
-        alignment.save(folder, {**wanted, **where})
+        if not rank():
+            path = os.path.relpath(collection_folder.resolve(), folder.resolve())
+            where = {"collection": {"path": Path(path).as_posix(), **made_of["collection"]}}
+            alignment.save(folder, {**wanted, **where})
+        agreed(True)  # nobody reports before the run is written
     return Trained(folder, False, alignment, time.monotonic() - started)
 
 
-def _comparable(stored: dict[str, Any]) -> dict[str, Any]:
+def _find_made(folder: Path, wanted: Mapping[str, Any]) -> Alignment | None:
+    """The alignment that an earlier command made with the same settings, if it is whole."""
+    from asic_flow.alignment import INDEX_FILE, Alignment, RunError, read_run_index
+
+    if not (folder / INDEX_FILE).exists():
+        return None
+    try:
+        stored = read_run_index(folder)
+        made = Alignment.load(folder)
+    except RunError as error:
+        warn(f"{error}; making it again")
+        return None
+    refuse_other_settings(folder, differences(_comparable(stored), _comparable(wanted)))
+    return made
+
+
+def _comparable(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run's content: not where its collection lies."""
     keys = ("preset", "seed", "version_of_asic_flow", "alignment", "paper")
     kept: dict[str, Any] = {key: stored[key] for key in keys if key in stored}

@@ -50,17 +50,20 @@ def training(drawn: DrawnCollection, folder: Path | None = None, seed: int = 0, 
 
 
 def steps_of(drawn: DrawnCollection) -> list[dict[str, float]]:
-    """Losses and gradients of three steps, from a head that shows what goes on below it.
+    """Losses and gradients of steps on pairs and on all pairs, from a head that shows what goes on below it.
 
     The steps are tiny: Adam's first one has the gradient's sign alone, and the sign of next to nothing is rounding.
     """
-    made = training(drawn, learning_rate=1e-6)
-    torch.nn.init.normal_(made.model.network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     found = []
-    for _ in range(3):
-        losses = {name: value.item() for name, value in made.advance().items()}
-        norms = {name: p.grad.norm().item() for name, p in made.model.named_parameters() if p.grad is not None}
-        found.append({**losses, **norms})
+    for changes in ({}, {"all_pairs": True, "photos_per_step": 6, "start": "coarse", "rematch_every": 2}):
+        made = training(drawn, learning_rate=1e-6, **changes)
+        torch.nn.init.normal_(made.model.network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+        for _ in range(3):
+            if made._rematches_now():
+                made._rematch()
+            losses = {name: value.item() for name, value in made.advance().items()}
+            norms = {name: p.grad.norm().item() for name, p in made.model.named_parameters() if p.grad is not None}
+            found.append({**losses, **norms})
     return found
 
 
@@ -355,16 +358,33 @@ def test_centroids_of_parts_run_on_and_absent_parts_stay(drawn: DrawnCollection)
     assert made.model.centroids[1].tolist() == [3.0, 4.0]
 
 
-def test_only_disjoint_pairs_are_shared_among_processes(drawn: DrawnCollection) -> None:
-    made = training(drawn)
+@pytest.mark.parametrize("all_pairs", [False, True])
+def test_shares_of_a_batch_are_the_batch(drawn: DrawnCollection, all_pairs: bool) -> None:
+    made = training(drawn, all_pairs=all_pairs, photos_per_step=6)
     batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
-    halves = [batch.share(rank, 2) for rank in range(2)]
-    assert sorted(torch.cat([half.photos for half in halves]).tolist()) == sorted(batch.photos.tolist())
-    with pytest.raises(ValueError, match="3 processes need a multiple of 3 disjoint pairs"):
-        batch.share(0, 3)
-    together = draw_batch(made.data, dataclasses.replace(TINY, all_pairs=True), torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="set photos_per_step to a multiple of 4 and all_pairs to false"):
-        together.share(0, 2)
+    shares = [batch.share(rank, 2) for rank in range(2)]
+    assert torch.equal(torch.cat([share.photos for share in shares]), batch.photos)
+    assert sum(int(share.valid.sum()) for share in shares) == int(batch.valid.sum())
+    of_batch, of_shares = (
+        sorted(
+            tuple(batch.photos[one.pairs[pair]].tolist())
+            for one in made_of
+            for pair in range(len(one.pairs))
+            if one.valid[pair].any()
+        )
+        for made_of in ([batch], shares)
+    )
+    assert of_batch == of_shares
+    with pytest.raises(ValueError, match="5 processes need a multiple of 5 photos a step, got 6"):
+        batch.share(0, 5)
+
+
+def test_photos_that_do_not_split_are_told_before_training(
+    drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asic_flow.paper.training.world_size", lambda: 3)
+    with pytest.raises(AlignmentError, match="3 processes need a multiple of 3 photos a step, got 4; run fewer"):
+        training(drawn)
 
 
 def test_two_processes_train_as_one(drawn: DrawnCollection) -> None:

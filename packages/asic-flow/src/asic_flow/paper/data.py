@@ -88,11 +88,12 @@ class Batch:
 
     Attributes:
         photos: (B,) int64, which photos.
-        pairs: (P, 2) int64, rows of `photos`.
+        pairs: (P, 2) int64, rows of `photos`; of all processes' photos, one after the other, where a batch is shared.
         points_a: (P, K, 2) float32 xy in [-1, 1] of the matches' first ends.
         points_b: (P, K, 2) of their second ends.
         valid: (P, K) bool, false for padding.
         augmentation: of B copies.
+        pair_scale: what a mean over the pairs is to be multiplied by.
     """
 
     photos: Tensor
@@ -101,32 +102,36 @@ class Batch:
     points_b: Tensor
     valid: Tensor
     augmentation: Augmentation
+    pair_scale: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+        moved = {name: value.to(device) for name, value in vars(self).items() if name != "pair_scale"}
+        return replace(self, **moved)
 
     def share(self, rank: int, world: int) -> Batch:
-        """What process `rank` of `world` does of a batch of disjoint pairs.
+        """What process `rank` of `world` does of a batch: some of the photos, and some of the pairs of all photos.
 
         Raises:
-            ValueError: The pairs do not split evenly, or share photos.
+            ValueError: The photos do not split evenly.
         """
-        count = len(self.pairs) // world
-        if count * world != len(self.pairs) or len(self.photos) != 2 * len(self.pairs):
-            raise ValueError(
-                f"{world} processes need a multiple of {world} disjoint pairs a step, got {len(self.pairs)} pairs of "
-                f"{len(self.photos)} photos; set photos_per_step to a multiple of {2 * world} and all_pairs to false"
-            )
-        mine = slice(rank * count, (rank + 1) * count)
-        rows = self.pairs[mine].flatten()
+        if len(self.photos) % world:
+            raise ValueError(f"{world} processes need a multiple of {world} photos a step, got {len(self.photos)}")
+        mine = torch.arange(len(self.photos)).chunk(world)[rank]
+        # Pairs without matches fill up the last shares; the mean over pairs is made good for them.
+        share = -(-len(self.pairs) // world)
+        filled = torch.arange(share * world).clamp_max(len(self.pairs) - 1)
+        real = torch.arange(share * world) < len(self.pairs)
+        pairs = slice(rank * share, (rank + 1) * share)
+        rows = filled[pairs]
         return Batch(
-            self.photos[rows],
-            torch.arange(2 * count).reshape(count, 2),
-            self.points_a[mine],
-            self.points_b[mine],
-            self.valid[mine],
-            self.augmentation.take(rows),
+            self.photos[mine],
+            self.pairs[rows],
+            self.points_a[rows],
+            self.points_b[rows],
+            self.valid[rows] & real[pairs, None],
+            self.augmentation.take(mine),
+            self.pair_scale * share * world / len(self.pairs),
         )
 
 

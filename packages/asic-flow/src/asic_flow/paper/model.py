@@ -13,7 +13,7 @@ from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.data import Batch, TrainingData
 from asic_flow.paper.network import FlowNetwork, flow_of, identity_grid
 from asic_flow.paper.placement import Placement
-from asic_flow.paper.synchronised import average
+from asic_flow.paper.synchronised import average, gather
 
 _PHOTOS_AT_ONCE = 8
 _CENTROID_KEPT = 0.9  # of the weight of earlier steps
@@ -79,16 +79,20 @@ class PaperModel(nn.Module):
             painted = self._paint(own, (half, half), slice(0, -1))
             found["reconstruction"] = losses.reconstruction(painted, target, data.target_masks[photos])
         if weights.matches or weights.match_distance or weights.cycle:
+            every = gather(own).permute(0, 3, 1, 2)
             ends_a, ends_b = (
-                warp_bilinear(own.permute(0, 3, 1, 2)[rows].contiguous(), points).transpose(1, 2).contiguous()
+                warp_bilinear(every[rows].contiguous(), points).transpose(1, 2).contiguous()
                 for rows, points in zip(batch.pairs.unbind(1), (batch.points_a, batch.points_b), strict=True)
             )
+            of_pairs: dict[str, Tensor] = {}
             if weights.matches:
-                found["matches"] = losses.matches(ends_a, ends_b, batch.valid, self.config.temperature)
+                of_pairs["matches"] = losses.matches(ends_a, ends_b, batch.valid, self.config.temperature)
             if weights.match_distance:
-                found["match_distance"] = losses.match_distance(ends_a, ends_b, batch.valid, self.config.distance_scale)
+                scale = self.config.distance_scale
+                of_pairs["match_distance"] = losses.match_distance(ends_a, ends_b, batch.valid, scale)
             if weights.cycle:
-                found["cycle"] = losses.cycle(ends_a, ends_b, batch.points_a, batch.valid)
+                of_pairs["cycle"] = losses.cycle(ends_a, ends_b, batch.points_a, batch.valid)
+            found |= {name: batch.pair_scale * value for name, value in of_pairs.items()}
         if weights.parts and data.parts is not None:
             labels = data.parts[photos]
             self._move_centroids(own.detach(), labels)

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+
+
+def processes_started() -> int:
+    """How many processes a launcher such as torchrun has started for this command, by its `WORLD_SIZE`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def joined(device: str) -> Iterator[str]:
+    """Joins the processes that a launcher has started, if it has, and yields the torch device of this one.
+
+    Args:
+        device: A torch device; of several CUDA devices each process takes that of its `LOCAL_RANK`.
+    """
+    if processes_started() == 1:
+        yield device
+        return
+    on_gpu = torch.device(device).type == "cuda"
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else device
+    finally:
+        dist.destroy_process_group()
+
+
+def agreed(value: bool) -> bool:
+    """What the first process says; the others wait for it."""
+    if world_size() == 1:
+        return value
+    said = [value]
+    dist.broadcast_object_list(said)
+    return said[0]
 
 
 def world_size() -> int:
@@ -63,6 +97,30 @@ class _Total(torch.autograd.Function):
         total = grad.clone()
         dist.all_reduce(total)
         return total
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes; whatever any of them makes of a row counts in its gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:  # noqa: ARG004
+        parts = [torch.empty_like(values) for _ in range(world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # noqa: ARG004
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]
+
+
+def gather(values: Tensor) -> Tensor:
+    """The rows of all processes' tensors of one shape, in the order of the processes; differentiable."""
+    if world_size() == 1:
+        return values
+    gathered: Tensor = _Gathered.apply(values)
+    return gathered
 
 
 @torch.no_grad()

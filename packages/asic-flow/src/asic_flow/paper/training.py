@@ -116,7 +116,8 @@ class Training:
             identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
 
         Raises:
-            AlignmentError: Fewer than two photos, no foreground, or no match to train on.
+            AlignmentError: Fewer than two photos, no foreground, no match to train on, or photos of a step that do not
+                split among the processes.
             CheckpointError: A checkpoint that is damaged or was made with other settings.
         """
         if len(collection) < 2:
@@ -125,6 +126,11 @@ class Training:
         fitting = normalised_matches(collection, matches, ~held)
         if not len(fitting.image_a):
             raise AlignmentError("no two photos match on their foreground; are they of one kind of object?")
+        if min(len(collection), config.photos_per_step) % world_size():
+            raise AlignmentError(
+                f"{world_size()} processes need a multiple of {world_size()} photos a step, got "
+                f"{min(len(collection), config.photos_per_step)}; run fewer processes"
+            )
         self.collection, self.config, self.alignment = collection, config, alignment
         self.device = torch.device(device)
         self.fitting, self.held_out = fitting, normalised_matches(collection, matches, held)
