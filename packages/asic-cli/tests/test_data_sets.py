@@ -53,6 +53,12 @@ def test_cub(asic, cub) -> None:
     assert summary["methods"]["box_copy"]["pck"]["0.05"] == {"per_point": 1.0, "per_image": 1.0}
 
 
+def test_boxes_as_masks(asic, cub) -> None:
+    command = ("features", cub, "--dataset", "cub", "--species", 1, "--size", 64, "--masks", "box", "--json")
+    result = asic(*command)
+    assert result.json["foreground"] == pytest.approx((40 / 44) ** 2, abs=0.03)
+
+
 def test_limit_takes_the_first_of_the_list(asic, cub) -> None:
     result = asic("features", cub, "--dataset", "cub", "--species", 1, "--size", 64, "--limit", 2, "--json")
     assert result.json["photos"] == ["001.A/z.jpg", "001.A/a.jpg"]
@@ -185,9 +191,6 @@ def test_frames(asic, draw, tmp_path) -> None:
         len(asic("features", "frames", "--every", 3, "--limit", 2, "--size", 64, "--fresh", "--json").json["photos"])
         == 2
     )
-    (tmp_path / "clip.MP4").write_bytes(b"")
-    result = asic("features", "clip.MP4")
-    assert (result.code, "is a video" in result.err, "--every K" in result.err) == (2, True, True)
     result = asic("features", "frames", "--dataset", "stanford_dogs", "--every", 2)
     assert (result.code, "--every is for frames" in result.err) == (2, True)
 

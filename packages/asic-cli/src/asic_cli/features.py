@@ -17,6 +17,7 @@ from asic_cli.console import Stages, printable, say, warn, write_data, write_jso
 from asic_cli.device import check_device_name, choose_device
 from asic_cli.errors import PHOTOS_SKIPPED, InputError, MachineError, explain_os_error
 from asic_cli.folder import LOCK_FILE, check_ownership, default_folder, differences, refuse_other_settings, writing
+from asic_cli.frames import find_frames, is_video
 from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig
 from asic_cli.photo_sets import LEAST_PHOTOS, DataSet, PhotoSet, Selection, find_photos
 from asic_cli.truth import TRUTH_FILE, TruthError, read_truth, truth_file, truth_sha256
@@ -61,7 +62,9 @@ class Prepared:
 
 def features(
     context: typer.Context,
-    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, or the root of a data set.")],
+    photos: Annotated[
+        Path, typer.Argument(metavar="PHOTOS", help="A folder of photos, a video, or the root of a data set.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", envvar="ASIC_OUT", help="The collection folder [default: asic-out/<name>].")
     ] = None,
@@ -214,8 +217,12 @@ def features(
             raise ValueError(f"--shard: the descriptor {backbone!r} needs no network, there is nothing to share out")
     except ValueError as error:
         raise InputError(str(error)) from error
-    photo_set = find_photos(photos, selection)
-    folder = out or default_folder(photo_set.title)
+    if is_video(photos):
+        folder = out or default_folder(photos.stem)
+        photo_set = find_frames(photos, selection, folder, decode=not dry_run, fresh=fresh)
+    else:
+        photo_set = find_photos(photos, selection)
+        folder = out or default_folder(photo_set.title)
     if dry_run:
         _show_plan(photo_set, settings, folder, as_json)
         return

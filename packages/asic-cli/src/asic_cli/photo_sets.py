@@ -49,7 +49,6 @@ _FLAGS = {
 }
 _PF_PASCAL_LISTS = ("{split}_pairs_pf_pascal.csv", "{split}_pairs.csv", "image_pairs/{split}_pairs.csv")
 _PF_WILLOW_LISTS = ("test_pairs_pf.csv", "test_pairs.csv")
-_VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,7 @@ def find_photos(root: Path, selection: Selection) -> PhotoSet:
 
 
 def _folder(root: Path, selection: Selection) -> PhotoSet:
-    if root.suffix.lower() in _VIDEOS and root.is_file():
-        raise InputError(
-            f"{root} is a video, and videos are not decoded here: write its frames to a folder, for example with "
-            f"`ffmpeg -i {root} frames/%05d.png`, and give that folder with --every K for every K-th frame"
-        )
-    _refuse_flags(selection, "a folder of photos (no --dataset)", "species", "category", "split")
+    refuse_flags(selection, "a folder of photos (no --dataset)", "species", "category", "split")
     # What an earlier command wrote below the photos is not one of them.
     found = [source for source in list_photos(root) if not _is_ours(root, source.path.parent)]
     return PhotoSet(
@@ -179,7 +173,7 @@ def _data_set(root: Path, selection: Selection, dataset: DataSet) -> PhotoSet:
 
 
 def _read_truth(root: Path, selection: Selection, dataset: DataSet) -> KeypointBenchmark:
-    _refuse_flags(selection, f"--dataset {dataset}", *sorted({"species", "category", "split"} - _FLAGS[dataset]))
+    refuse_flags(selection, f"--dataset {dataset}", *sorted({"species", "category", "split"} - _FLAGS[dataset]))
     if selection.every != 1:
         raise InputError("--every is for frames of a video (no --dataset); drop it")
     truth = _READERS[dataset](root, selection)
@@ -261,7 +255,12 @@ def _one_of(value: str | None, allowed: tuple[Any, ...], dataset: str) -> Any:
     return value
 
 
-def _refuse_flags(selection: Selection, what: str, *flags: str) -> None:
+def refuse_flags(selection: Selection, what: str, *flags: str) -> None:
+    """Stops at flags that say nothing of what is read.
+
+    Raises:
+        InputError: One of the flags was given.
+    """
     for flag in flags:
         if getattr(selection, flag) is not None:
             raise InputError(f"--{flag} does not go with {what}; drop it")
