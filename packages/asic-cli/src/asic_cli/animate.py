@@ -1,4 +1,4 @@
-"""`asic animate`: a run as a moving picture."""
+"""`asic animate`: a run as a moving picture, or a video's frames with what was painted on one of them."""
 
 from __future__ import annotations
 
@@ -28,35 +28,90 @@ def animate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `asic train` wrote.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .gif, .webp or .mp4; the last needs asic-cli[video].")],
     kind: Annotated[
-        Literal["morph", "tour"],
-        typer.Option(help="Photos gliding into canonical space, or a tour through what corresponds."),
+        Literal["morph", "tour", "edit"],
+        typer.Option(
+            help="Photos gliding into canonical space, a tour through what corresponds, or a layer on a video's frames."
+        ),
     ] = "morph",
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of one round.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="morph, tour: length of one round.")] = 5.0,
     fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 15,
-    side: Annotated[int, typer.Option(min=32, max=512, help="Pixels along one photo.")] = 160,
-    limit: Annotated[int, typer.Option(min=1, max=64, help="Show so many photos at most, evenly chosen.")] = 11,
+    side: Annotated[int, typer.Option(min=32, max=512, help="morph, tour: pixels along one photo.")] = 160,
+    limit: Annotated[
+        int, typer.Option(min=1, max=64, help="morph, tour: show so many photos at most, evenly chosen.")
+    ] = 11,
+    source: Annotated[
+        Path | None, typer.Option(metavar="FRAME", help="edit: the original frame that the layer belongs to.")
+    ] = None,
+    layer: Annotated[
+        Path | None, typer.Option(metavar="LAYER.png", help="edit: what is painted on it, as for `asic edit`.")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(metavar="FRAMES", help="edit: the folder of frames [default: as FRAME's path says].")
+    ] = None,
+    steady: Annotated[
+        int, typer.Option(min=0, max=30, help="edit: smooth over so many frames before and after; 0 for none.")
+    ] = 4,
 ) -> None:
     """Make a moving picture of a run.
+
+    With `--kind edit` the run's photos are taken as a video's frames, in their order, each shown at its own resolution
+    with the layer that was painted on one of them.
 
     Example: `asic animate asic-out/teapot-run --out teapot.webp`
     """
     encode = _ENCODERS.get(out.suffix.lower())
     if encode is None:
         raise InputError(f"--out {out}: expected a file ending in {', '.join(_ENCODERS)}")
+    if (kind == "edit") != (source is not None) or (kind == "edit") != (layer is not None):
+        raise InputError("--source and --layer say what --kind edit paints: expected all three or none")
+    frames, count = (
+        _scene(run, kind, max(2, round(seconds * fps)), side, limit)
+        if source is None or layer is None
+        else _edited(run, source, layer, photos, steady)
+    )
+    with Stages() as stages:
+        data = encode(_counted(frames, count, stages), fps)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(out, data)
+    write_data(printable(out))
+
+
+def _scene(run: Path, kind: str, count: int, side: int, limit: int) -> tuple[Iterator[Frame], int]:
     from asic_cli.scenes import morph, set_up, tour
 
     loaded = load_run(run)
-    frames = max(2, round(seconds * fps))
     try:
         stage = set_up(loaded.collection, loaded.alignment, side, limit)
     except ValueError as error:
         raise InputError(f"{run}: {error}") from error
-    with Stages() as stages:
-        made = _counted((morph if kind == "morph" else tour)(stage, frames), frames, stages)
-        data = encode(made, fps)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(out, data)
-    write_data(printable(out))
+    return (morph if kind == "morph" else tour)(stage, count), count
+
+
+def _edited(run: Path, source: Path, layer: Path, photos: Path | None, reach: int) -> tuple[Iterator[Frame], int]:
+    from asic_cli.blend import over
+    from asic_cli.edit import LEAST_CONFIDENCE, read_layer
+    from asic_cli.originals import find_originals
+    from asic_cli.propagate import Propagation
+    from asic_cli.steady import steady
+    from asic_flow.alignment import Alignment
+
+    alignment = Alignment.load(run)
+    originals, painted = find_originals(alignment.photos, source, photos)
+    if len({photo.size_hw for photo in alignment.photos}) > 1:
+        raise InputError(f"{run}: expected frames of one size, as a video has them")
+    pixels, _ = read_layer(layer, alignment.photos[painted].size_hw)
+    try:
+        propagation = Propagation(steady(alignment, reach) if reach else alignment, painted, pixels, LEAST_CONFIDENCE)
+    except ValueError as error:
+        raise InputError(f"--source {source}: {error}") from error
+    count = len(alignment)
+    height, width = alignment.photos[0].size_hw
+    # Videos have even sides.
+    frames = (
+        propagation.onto(index, originals.read(index), over)[: max(height & -2, 1), : max(width & -2, 1)]
+        for index in range(count)
+    )
+    return frames, count
 
 
 def _counted(frames: Iterator[Frame], total: int, stages: Stages) -> Iterator[Frame]:

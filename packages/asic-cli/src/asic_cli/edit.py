@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LEAST_CONFIDENCE = 0.2
 _LAYER_FORMATS = ("PNG", "WEBP", "TIFF")
 
 
@@ -42,7 +43,7 @@ def edit(
     ] = "alpha",
     least_confidence: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Paint nothing where confidence is lower; fade in up to twice it.")
-    ] = 0.2,
+    ] = LEAST_CONFIDENCE,
     as_json: Json = False,
 ) -> None:
     """Carry a painted layer from one photo to all, at their own resolution.
@@ -57,7 +58,7 @@ def edit(
 
     alignment = Alignment.load(run)
     originals, painted = find_originals(alignment.photos, source, photos)
-    pixels, digest = _read_layer(layer, alignment.photos[painted].size_hw)
+    pixels, digest = read_layer(layer, alignment.photos[painted].size_hw)
     try:
         propagation = Propagation(alignment, painted, pixels, least_confidence)
     except ValueError as error:
@@ -94,8 +95,16 @@ def edit(
         write_data(printable(out))
 
 
-def _read_layer(path: Path, size_hw: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
-    """(h, w, 4) RGBA of a layer and the sha256 of its file."""
+def read_layer(path: Path, size_hw: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
+    """(h, w, 4) RGBA of a layer and the sha256 of its file.
+
+    Args:
+        path: A PNG, WebP or TIFF picture with transparency.
+        size_hw: The size of the photo that it was painted on; the layer may have any size in proportion.
+
+    Raises:
+        InputError: It cannot be read, has another shape, or nothing or everything is painted.
+    """
     import hashlib
     import warnings
 
