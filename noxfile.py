@@ -130,7 +130,8 @@ def crf(session: nox.Session) -> None:
 def onnx(session: nox.Session) -> None:
     """The exported flow network in onnxruntime, against torch."""
     extras = ("--with=onnx", "--with=onnxscript", "--with=onnxruntime")
-    run(session, *extras, "pytest", "packages/asic-flow/tests/paper/test_export.py", env=ONE_THREAD)
+    tests_of = ("packages/asic-flow/tests/paper/test_export.py", "packages/asic-cli/tests/test_export.py")
+    run(session, *extras, "pytest", *tests_of, env=ONE_THREAD)
 
 
 @nox.session(venv_backend="none")

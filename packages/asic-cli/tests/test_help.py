@@ -20,6 +20,7 @@ COMMANDS = [
     "edit",
     "animate",
     "compare",
+    "export",
     "demo",
     "doctor",
     "weights",

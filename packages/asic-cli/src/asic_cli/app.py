@@ -15,6 +15,7 @@ from asic_cli.demo import demo
 from asic_cli.doctor import doctor
 from asic_cli.edit import edit
 from asic_cli.evaluate import evaluate
+from asic_cli.export import export
 from asic_cli.features import features
 from asic_cli.train import train
 from asic_cli.transfer import transfer
@@ -59,6 +60,7 @@ app.command()(view)
 app.command()(edit)
 app.command()(animate)
 app.command()(compare)
+app.command()(export)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(weights.app, name="weights")

@@ -307,6 +307,19 @@ def test_damaged_checkpoints_are_told(drawn: DrawnCollection, tmp_path: Path) ->
         training(drawn, tmp_path)
 
 
+def test_an_ended_training_is_read_back_with_its_settings(drawn: DrawnCollection, tmp_path: Path) -> None:
+    made = training(drawn, tmp_path, seed=3, start="coarse", rematch_every=2)
+    expected = made.run()
+    read = Training.read(drawn.collection, drawn.matches, tmp_path)
+    assert (read.config, read.ended) == (made.config, True)
+    assert torch.equal(read.result().maps, expected.maps)
+    stored = Checkpoint.load(tmp_path / CHECKPOINT_FILE)
+    changed = {**stored.settings, "config": {**stored.settings["config"], "depth": 7}}
+    dataclasses.replace(stored, settings=changed).save(tmp_path / CHECKPOINT_FILE)
+    with pytest.raises(CheckpointError, match=r"expected this version's settings: .*depth"):
+        Training.read(drawn.collection, drawn.matches, tmp_path)
+
+
 def test_what_cannot_be_trained_is_refused(
     drawn: DrawnCollection, draw: Callable[..., DrawnCollection], match_all: Callable[..., Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from asic_flow import atomic
 from asic_flow.paper.network import flow_of
-from asic_flow.paper.training import TrainedMaps
+from asic_flow.paper.training import TrainedMaps, Training
 
 
 class _PhotoToMap(nn.Module):
@@ -25,21 +26,24 @@ class _PhotoToMap(nn.Module):
         return self.gauge.apply(flow_of(self.network(images * 2 - 1)))
 
 
-def export_onnx(found: TrainedMaps, path: Path) -> None:
-    """Writes the trained flow network.
+def export_onnx(training: Training, path: Path) -> None:
+    """Writes the flow network of a training that has ended.
 
     The file's input is `images`, (B, 3, S, S) float32 RGB in [0, 1] with S the network's side, and its output `places`,
     (B, h, w, 2) float32 canonical xy of a grid with corners aligned: the run's maps, at the flow's own resolution. The
-    batch size is free.
+    batch size is free. Where training started from placed photos, images are to be placed likewise: the metadata
+    `placements` holds, as JSON, each photo's name with the 2 x 3 matrix from [-1, 1] of the network's frame to [-1, 1]
+    of the photo.
 
     Args:
-        found: What training returned, on the CPU.
+        training: On the CPU.
         path: Where to.
 
     Raises:
         ImportError: onnx or onnxscript is missing; they come with the extra `export`.
         OSError: The file cannot be written.
     """
+    found = training.result()
     side = found.model.config.side
     module = _PhotoToMap(found).eval()
     program = torch.onnx.export(
@@ -51,4 +55,8 @@ def export_onnx(found: TrainedMaps, path: Path) -> None:
         dynamic_shapes={"images": {0: torch.export.Dim("photos")}},
         verbose=False,
     )
-    atomic.write_bytes(path, cast("torch.onnx.ONNXProgram", program).model_proto.SerializeToString())
+    model = cast("torch.onnx.ONNXProgram", program).model_proto
+    names = [photo.path for photo in training.collection.photos]
+    inverse = training.data.placement.inverse.tolist()
+    model.metadata_props.add(key="placements", value=json.dumps(dict(zip(names, inverse, strict=True))))
+    atomic.write_bytes(path, model.SerializeToString())

@@ -18,7 +18,7 @@ from asic_flow.config import AlignmentConfig
 from asic_flow.held_out import WITHIN, agreeing_share, match_distances
 from asic_flow.matches import MatchSet
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
-from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import TrainingData, draw_batch
 from asic_flow.paper.model import PaperModel, total_loss
 from asic_flow.paper.placement import Placement
@@ -162,7 +162,37 @@ class Training:
         }
         self.settings = as_json({**settings, **(identity or {})})
         if self.path is not None and self.path.exists():
-            self._restore(Checkpoint.load(self.path))
+            stored = Checkpoint.load(self.path)
+            if stored.settings != self.settings:
+                differ = [name for name in self.settings if stored.settings.get(name) != self.settings[name]]
+                raise CheckpointError(
+                    f"{self.path}: made with other settings ({', '.join(differ)}); remove it to train anew"
+                )
+            self._restore(stored, self.path)
+
+    @classmethod
+    def read(cls, collection: ImageCollection, matches: MatchSet, folder: Path) -> Training:
+        """The training whose checkpoint lies in a folder, with its settings, on the CPU.
+
+        Args:
+            collection: What it was begun with.
+            matches: Likewise.
+            folder: Of the checkpoint.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged or does not fit the collection.
+        """
+        path = folder / CHECKPOINT_FILE
+        stored = Checkpoint.load(path)
+        try:
+            config, alignment = dict(stored.settings["config"]), dict(stored.settings["alignment"])
+            config["weights"] = LossWeights(**config["weights"])
+            alignment["coarse_scales"] = tuple(alignment["coarse_scales"])
+            made = cls(collection, matches, PaperConfig(**config), alignment=AlignmentConfig(**alignment))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: expected this version's settings: {error!r}; train anew") from error
+        made._restore(stored, path)
+        return made
 
     @property
     def ended(self) -> bool:
@@ -306,12 +336,7 @@ class Training:
             else:
                 mean.copy_(now[name])
 
-    def _restore(self, stored: Checkpoint) -> None:
-        if stored.settings != self.settings:
-            differ = [name for name in self.settings if stored.settings.get(name) != self.settings[name]]
-            raise CheckpointError(
-                f"{self.path}: made with other settings ({', '.join(differ)}); remove it to train anew"
-            )
+    def _restore(self, stored: Checkpoint, path: Path) -> None:
         try:
             self.model.load_state_dict(unpack("model", stored.tensors))
             self.averaged.load_state_dict(unpack("averaged", stored.tensors))
@@ -327,7 +352,7 @@ class Training:
             self.best_score, self.stale = float(stored.progress["best_score"]), int(stored.progress["stale"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.path}: expected this version's tensors: {error}; remove it to train anew"
+                f"{path}: expected this version's tensors: {error}; remove it to train anew"
             ) from error
         self.best = {name: value.to(self.device) for name, value in unpack("best", stored.tensors).items()}
         self.step = stored.step
