@@ -12,6 +12,7 @@ from asic_cli.__main__ import main
 from asic_cli.compare import _settings
 from asic_cli.difference import compare_answers, in_frame_of
 from asic_cli.runs import load_run
+from asic_flow.sides import SecondMaps
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,19 @@ def test_a_known_shift_is_found_where_it_is(run) -> None:
     difference = compare_answers(alignment, shifted)
     assert int(difference.by_photo.argmax()) == 2
     assert float(difference.by_photo[2]) > 3 * float(difference.by_photo[[0, 1, 3, 4]].max())
+
+
+def test_a_photo_is_not_compared_with_itself(run) -> None:
+    alignment = load_run(run).alignment
+    fields = ("photos", "maps", "confidence", "foreground", "mirrored", "support")
+    two = replace(alignment, **{name: getattr(alignment, name)[:2] for name in fields}, second=SecondMaps.none((96, 96)))
+    shifted = replace(
+        two,
+        maps=torch.cat((two.maps[:1], two.maps[1:].roll(6, 2))),
+        foreground=torch.cat((two.foreground[:1], two.foreground[1:].roll(6, 2))),
+    )
+    # Photo 0 finds itself where it was; the median over both photos would be that, and not six pixels.
+    assert float(compare_answers(two, shifted).by_place[0].nanmedian()) == pytest.approx(6 / 96, abs=0.1 / 96)
 
 
 def test_the_page_shows_both_and_says_what_differs(asic, run, smaller_run, tmp_path) -> None:

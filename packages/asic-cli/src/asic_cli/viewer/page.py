@@ -10,17 +10,18 @@ from string import Template
 
 
 def assemble(template: str, scripts: Sequence[str], **fields: object) -> bytes:
-    """Fills a template.
+    """Fills a template and puts it into the shell that all pages share.
 
     Args:
-        template: Name of an HTML file beside this one.
+        template: Name of an HTML file beside this one: the page's header and main part.
         scripts: Names of the script's modules, in the order in which they are joined: each may use those before it.
-        fields: What else the template asks for, as HTML.
+        fields: What the template asks for, as HTML; `title` and `data` go to the shell.
     """
     modules = "\n".join(_asset(f"{name}.js") for name in scripts)
     script = f'(() => {{\n"use strict";\n{modules}}})();'
-    page = Template(_asset(template)).substitute(
+    page = Template(_asset("shell.html")).substitute(
         fields,
+        body=Template(_asset(template)).substitute(fields),
         style=_asset("style.css"),
         script=script,
         # The page's policy lets this very text run.
