@@ -143,6 +143,13 @@ def masks(session: nox.Session) -> None:
     run(session, *extras, "pytest", *tests_of, *session.posargs, env=ONE_THREAD)
 
 
+@nox.session(venv_backend="none")
+def trackers(session: nox.Session) -> None:
+    """What TensorBoard and Weights & Biases are told, with both installed and no network."""
+    extras = ("--with=tensorboard", "--with=wandb")
+    run(session, *extras, "pytest", "packages/asic-cli/tests/test_tracking.py", env=ONE_THREAD)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Wheels of the four packages, installed together and run."""

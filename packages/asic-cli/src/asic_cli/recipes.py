@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from asic_cli.errors import InputError, MachineError
 
 if TYPE_CHECKING:
+    from asic_cli.tracking import Tracker
     from asic_flow.alignment import Alignment
     from asic_flow.collection import ImageCollection
     from asic_flow.config import AlignmentConfig
@@ -87,6 +88,7 @@ def make_alignment(
     device: str,
     identity: Mapping[str, Any],
     progress: Callable[[str, int, int], None],
+    tracker: Tracker | None = None,
 ) -> Alignment:
     """Aligns a collection by a recipe, and tells the folder's log how it goes.
 
@@ -103,6 +105,7 @@ def make_alignment(
         device: A torch device; only networks are trained elsewhere than on the CPU.
         identity: What names collection and version, JSON values.
         progress: Told of every stage and step.
+        tracker: Told what the log is told, and shown the canonical image of the presets that have one.
 
     Raises:
         AlignmentError: The collection cannot be aligned.
@@ -113,14 +116,21 @@ def make_alignment(
     from asic_flow.run_log import RunLog
     from asic_flow.train import describe_maps, fit, held_out_matches, normalised_matches
 
-    log: RunLog | None
+    log: RunLog | None = None
+
+    def write(record: dict[str, Any]) -> None:
+        if log is not None:
+            log.write(record)
+        if tracker is not None:
+            tracker.write(record)
+
     if recipe.paper is None:
-        log = told = RunLog(folder)
+        log = RunLog(folder)
         held = normalised_matches(collection, matches, held_out_matches(collection, matches))
 
         def tell(one: Round) -> None:
             weight = one.matches.weight
-            told.write(
+            write(
                 {
                     "round": one.number,
                     "matches": len(weight),
@@ -149,15 +159,16 @@ def make_alignment(
             identity=identity,
         )
         log = RunLog(folder, after_step=training.step) if not rank() else None
-        found = training.run(progress=progress, log=None if log is None else log.write)
+        found = training.run(progress=progress, log=write)
+        if tracker is not None:
+            tracker.picture("canonical image", found.model.picture())
         fitted = describe_maps(collection, matches, found.maps, found.mirrored, found.support, recipe.alignment)
     alignment = Alignment.of(collection, fitted, recipe.alignment)
-    if log is not None:
-        log.write(
-            {
-                "stage": "done",
-                "held_out": held_out_share(collection, matches, alignment.maps),
-                "support": float(alignment.support.mean()),
-            }
-        )
+    write(
+        {
+            "stage": "done",
+            "held_out": held_out_share(collection, matches, alignment.maps),
+            "support": float(alignment.support.mean()),
+        }
+    )
     return alignment

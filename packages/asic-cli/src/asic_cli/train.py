@@ -18,6 +18,7 @@ from asic_cli.device import check_device_name, choose_device
 from asic_cli.folder import differences, refuse_other_settings, writing
 from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig, Seed
 from asic_cli.recipes import Preset, check_recipe, find_recipe, make_alignment
+from asic_cli.tracking import Tracker
 from asic_cli.versions import installed_version
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ def train(
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write log and pictures for TensorBoard, into the run folder.")
+    ] = False,
+    wandb: Annotated[
+        bool,
+        typer.Option(
+            "--wandb",
+            help="Also write log and pictures for Weights & Biases, into the run folder; WANDB_MODE=online sends them.",
+        ),
+    ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
     config: ConfigFile = None,
@@ -85,7 +96,17 @@ def train(
     if dry_run:
         write_data(f"collection: {printable(collection)}\npreset: {preset}\nout: {printable(folder)}")
         return
-    trained = align(collection, folder, preset=preset, seed=seed, fresh=fresh, steps=steps, device=device)
+    trained = align(
+        collection,
+        folder,
+        preset=preset,
+        seed=seed,
+        fresh=fresh,
+        steps=steps,
+        device=device,
+        tensorboard=tensorboard,
+        wandb=wandb,
+    )
     if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
         _report(trained, as_json)
 
@@ -105,6 +126,8 @@ def align(
     fresh: bool,
     steps: int | None = None,
     device: str = "auto",
+    tensorboard: bool = False,
+    wandb: bool = False,
 ) -> Trained:
     """Makes a run folder, or finds it made; by several processes together where torchrun has started this one.
 
@@ -116,10 +139,12 @@ def align(
         fresh: Make it again whatever is there.
         steps: Of training, instead of the preset's.
         device: As given with `--device`; the preset fast runs on the CPU.
+        tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
+        wandb: Whether to write for Weights & Biases as well.
 
     Raises:
         InputError: The folder was made with other settings.
-        MachineError: The folder cannot be written, or there is no such device.
+        MachineError: The folder cannot be written, there is no such device, or a tracker's package is missing.
     """
     import torch
 
@@ -144,7 +169,8 @@ def align(
         if not rank():
             together = f", {world_size()} processes" if world_size() > 1 else ""
             say(f"{len(collection)} photos, preset {preset} on {mine}, {torch.get_num_threads()} threads{together}")
-        with Stages() if not rank() else nullcontext(stay_silent) as stages:
+        tracker = Tracker(folder, wanted, tensorboard=tensorboard and not rank(), wandb=wandb and not rank())
+        with tracker, Stages() if not rank() else nullcontext(stay_silent) as stages:
             alignment = make_alignment(
                 recipe,
                 collection,
@@ -155,7 +181,13 @@ def align(
                 device=mine,
                 identity=made_of,
                 progress=stages,
+                tracker=tracker,
             )
+            if tracker.wanted:
+                from asic_cli.run_pictures import pictures_of
+
+                for name, pixels in pictures_of(collection, matches, alignment):
+                    tracker.picture(name, pixels)
         if not rank():
             path = os.path.relpath(collection_folder.resolve(), folder.resolve())
             where = {"collection": {"path": Path(path).as_posix(), **made_of["collection"]}}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -126,6 +128,13 @@ class PaperModel(nn.Module):
         self.train(was_training)
         places = placement.places_of_pixels(size_hw)
         return places + warp_bilinear(moved, places).permute(0, 2, 3, 1)
+
+    @torch.no_grad()
+    def picture(self) -> NDArray[np.uint8]:
+        """(side, side, 3) uint8: the canonical image's RGB, white where its mask says that there is no object."""
+        colour, inside = (self.canonical[:3] + 1) / 2, self.canonical[-1:].sigmoid()
+        shown = (colour * inside + 1 - inside).clamp(0, 1).mul(255).round().to(torch.uint8)
+        return shown.permute(1, 2, 0).cpu().numpy()
 
     @torch.no_grad()
     def _move_centroids(self, flow: Tensor, labels: Tensor) -> None:
