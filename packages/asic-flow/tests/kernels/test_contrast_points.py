@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from asic_flow.kernels import contrast_points
-from asic_flow.kernels.contrast_points import _torch
+from asic_flow.kernels.contrast_points import _torch, api
 
 
 def run(backend, u, v, valid=None, cotangent=None, temperature=1.0):
@@ -64,6 +64,24 @@ def test_padding_changes_nothing_whatever_it_holds(backend, draw):
     for with_padding, without in zip(padded, alone, strict=True):
         torch.testing.assert_close(with_padding[:, :9], without, rtol=1e-6, atol=1e-7)
         assert (with_padding[:, 9:] == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_points_that_are_not_finite_are_refused_or_show_in_their_pair_alone(backend, draw, monkeypatch, bad):
+    u, v = draw(2, 9, 2), draw(2, 9, 2, seed=1)
+    v[1, 4, 0] = bad
+    if backend.impl != "triton":
+        with pytest.raises(ValueError, match="u and v must be finite where valid"):
+            run(backend, u, v)
+        return
+    # The interpreter's tensors are on the CPU, where they would be refused before the kernel.
+    monkeypatch.setattr(api, "all_finite", lambda _: True)
+    loss, grad_u, _ = run(backend, u, v)
+    assert not loss[1, 4].isfinite()
+    assert not grad_u[1, :, 0].isfinite().any()
+    assert loss[0].isfinite().all()
+    assert grad_u[0].isfinite().all()
 
 
 def test_ends_that_coincide_have_no_slope_between_them(backend):

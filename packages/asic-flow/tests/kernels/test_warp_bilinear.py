@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import grid_sample, interpolate
 
 from asic_flow.kernels import warp_bilinear
+from asic_flow.kernels.warp_bilinear import api
 
 
 def run(backend, image, points, deterministic=True, cotangent=None, **options):
@@ -145,6 +146,41 @@ def test_the_deterministic_gradient_has_the_same_bits_in_any_order_of_the_points
     _, gradients = run(backend, image, points, cotangent=cotangent)
     _, shuffled = run(backend, image, points[:, order], cotangent=cotangent[:, :, order])
     assert torch.equal(gradients["image"], shuffled["image"])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_points_that_are_not_finite_are_refused_or_show_in_their_samples_alone(
+    backend, draw, monkeypatch, bad, padding, mapped
+):
+    image, points, cotangent = draw(2, 4, 5), draw(2, 6, 2, seed=1) * 0.5, torch.ones(2, 2, 6)
+    affine = torch.eye(2, 3).expand(2, 2, 3).clone() if mapped else None
+    clean, gradients = run(backend, image, points[:1], cotangent=cotangent[:1], padding=padding)
+    (affine if mapped else points)[1, 1, 0] = bad
+    if backend.impl != "triton":
+        with pytest.raises(ValueError, match=f"{'affine' if mapped else 'points_norm'} must be finite"):
+            run(backend, image, points, affine=affine, padding=padding)
+        return
+    # The interpreter's tensors are on the CPU, where they would be refused before the kernel.
+    monkeypatch.setattr(api, "all_finite", lambda _: True)
+    sample, found = run(backend, image, points, cotangent=cotangent, affine=affine, padding=padding)
+    concerned = torch.zeros(2, 6, dtype=torch.bool)
+    concerned[1, slice(None) if mapped else 1] = True
+    assert torch.equal(sample.isnan(), concerned[:, None].expand(2, 2, 6))
+    assert torch.equal(found["points"].isnan().any(2), concerned)
+    torch.testing.assert_close(sample[:1], clean)
+    assert found["image"].isfinite().all()
+    if mapped:
+        torch.testing.assert_close(found["image"], gradients["image"])
+
+
+def test_what_is_not_finite_in_an_image_shows_where_it_is_read(backend, draw):
+    image = draw(1, 4, 5)
+    image[0, 0, 0] = float("nan")
+    sample, _ = run(backend, image, torch.tensor([[[-0.9, -0.9], [0.9, 0.9]]]))
+    assert sample[0, 0].isnan().tolist() == [True, False]
 
 
 # The interpreter's NumPy warns where a GPU turns NaN into some whole number.

@@ -72,7 +72,7 @@ def contrast_kernel(
     distance = tl.sqrt(partner_x * partner_x + partner_y * partner_y)
     unit = tl.where(distance > 0, 1.0, 0.0) / tl.where(distance > 0, distance, 1.0)
     # With no valid match at all nothing was summed.
-    total = tl.where(total > 0, total, 1.0)
+    total = tl.where(total == 0, 1.0, total)
     loss = tl.where(m_valid, distance * inverse_temperature + highest + tl.log(total), 0.0)
     slope_x = tl.where(m_valid, (partner_x * unit - pull_x / total) * inverse_temperature, 0.0)
     slope_y = tl.where(m_valid, (partner_y * unit - pull_y / total) * inverse_temperature, 0.0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.finite import all_finite
 
 
 def contrast_points(
@@ -22,7 +23,8 @@ def contrast_points(
 
     Differentiable once in u and v (the reference, any number of times); each term moves only its own end. Sums are
     float32, or float64 for float64 input. Bit-stable: no atomics. The gradient of a distance of zero is zero.
-    Points must be finite where valid; padding may hold anything.
+    Points must be finite where valid; padding may hold anything. On the CPU others are refused; elsewhere, where asking
+    would wait for the device, they make losses and gradients of their pair NaN or infinite.
 
     Args:
         u: (B, K, 2) canonical points of the first ends of B pairs with up to K matches; float32, float64 on the CPU.
@@ -35,7 +37,7 @@ def contrast_points(
         (B, K) losses, for the caller to weigh and average.
 
     Raises:
-        ValueError: shapes, devices or a temperature that do not fit.
+        ValueError: shapes, devices or a temperature that do not fit; on the CPU, valid points that are not finite.
         TypeError: dtypes that do not fit.
 
     References:
@@ -59,6 +61,8 @@ def contrast_points(
         )
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature must be above 0 and finite, got {temperature}; 1.0 is the published value")
+    if u.is_cpu and not all(all_finite(torch.where(valid[:, :, None], ends, 0)) for ends in (u, v)):
+        raise ValueError("u and v must be finite where valid, got NaN or infinite points; mask those matches out")
     module = load_implementation("contrast_points", impl, u.device)
     loss: Tensor = module.contrast(u, v, valid, temperature)
     return loss

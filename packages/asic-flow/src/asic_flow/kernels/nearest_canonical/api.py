@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.finite import all_finite
 from asic_flow.kernels.nearest_canonical.search import Search
 from asic_flow.kernels.nearest_canonical.subpixel import tangents
 
@@ -31,11 +31,6 @@ class CanonicalNeighbours:
     distance: Tensor
     ratio: Tensor | None
     visible: Tensor
-
-
-def _all_finite(numbers: Tensor) -> bool:
-    """Say whether float32 numbers are all finite, in one pass: in float64 their sum cannot overflow."""
-    return math.isfinite(numbers.sum(dtype=torch.float64))
 
 
 class CanonicalIndex:
@@ -69,7 +64,7 @@ class CanonicalIndex:
         maps = maps.detach().contiguous()
         foreground = foreground.contiguous()
         self._tangents = tangents(maps, foreground)
-        if not _all_finite(self._tangents.coordinates):
+        if not all_finite(self._tangents.coordinates):
             raise ValueError(
                 "maps must be finite on the foreground, got NaN or infinite coordinates; mask those pixels out"
             )
@@ -113,7 +108,7 @@ class CanonicalIndex:
             raise ValueError(
                 f"points must be on {self._tangents.rows.device} with the maps, got {points.device}; use .to()"
             )
-        if not _all_finite(points):
+        if not all_finite(points):
             raise ValueError("points must be finite, got NaN or infinite ones; drop absent points before the look-up")
         if not max_distance >= 0 or (basin_px is not None and not basin_px >= 0):
             raise ValueError(

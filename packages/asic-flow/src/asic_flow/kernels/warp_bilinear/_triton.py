@@ -86,7 +86,11 @@ def _placed(
 
 @triton.jit
 def _cell(coordinate, size, ZEROS: tl.constexpr):
-    """Lower pixel of the cell, weight of the upper one, whether each lies inside, and the cell's slope."""
+    """Lower pixel of the cell, weight of the upper one, whether each lies inside, and the cell's slope.
+
+    A coordinate that is not finite lies in no cell, with a weight of NaN.
+    """
+    poison = coordinate - coordinate
     half = (size - 1) / 2.0
     pixel = (coordinate + 1) * half
     if ZEROS:
@@ -98,7 +102,9 @@ def _cell(coordinate, size, ZEROS: tl.constexpr):
         pixel = tl.minimum(tl.maximum(pixel, 0.0), size - 1.0)
     floor = tl.floor(pixel)
     low = floor.to(tl.int32)
-    return low, pixel - floor, (low >= 0) & (low < size), (low + 1 >= 0) & (low + 1 < size), slope
+    m_low = (low >= 0) & (low < size) & (poison == 0)
+    m_high = (low + 1 >= 0) & (low + 1 < size) & (poison == 0)
+    return low, pixel - floor + poison, m_low, m_high, slope
 
 
 @triton.jit

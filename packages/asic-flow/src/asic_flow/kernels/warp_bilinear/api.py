@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.finite import all_finite
 
 
 def warp_bilinear(
@@ -25,7 +26,9 @@ def warp_bilinear(
 
     Differentiable once in image, points and affine; the reference, any number of times. Weights and sums are
     float32 (the image's own precision on the CPU). With border padding, a coordinate on the border or beyond has
-    gradient 0. Points must be finite; others are not checked, and touch no memory outside the image.
+    gradient 0. Points and maps must be finite. On the CPU others are refused; elsewhere, where asking would wait for
+    the device, they give samples of NaN and the image no gradient. What is not finite in image or mask shows in the
+    samples that read it.
 
     Args:
         image: (C, H, W) shared by all samples of the batch, or (B, C, H, W); float32, or float64 on the CPU.
@@ -42,7 +45,7 @@ def warp_bilinear(
         (B, C, h, w) or (B, C, K).
 
     Raises:
-        ValueError: shapes, devices or settings that do not fit.
+        ValueError: shapes, devices or settings that do not fit; on the CPU, points or maps that are not finite.
         TypeError: dtypes that do not fit.
 
     >>> image = torch.arange(4.0).view(1, 2, 2)
@@ -89,6 +92,10 @@ def warp_bilinear(
             raise TypeError(f"{name} must be {image.dtype} like the image, got {tensor.dtype}; convert one of them")
     if padding not in ("border", "zeros"):
         raise ValueError(f"padding must be border or zeros, got {padding!r}; choose one")
+    if image.is_cpu:
+        for name, tensor in (("points_norm", points_norm), ("affine", affine)):
+            if tensor is not None and not all_finite(tensor):
+                raise ValueError(f"{name} must be finite, got NaN or infinite numbers; leave out what is not there")
     module = load_implementation("warp_bilinear", impl, image.device)
     sample: Tensor = module.warp(image, points_norm, affine, mask, size_hw, padding, deterministic)
     return sample
