@@ -3,8 +3,9 @@
     nox -s study [-- FLAGS]
     ASIC_REAL_DATA=DATA python benchmarks/study.py [--seeds 3] [--sets cub-001,dogs] [--ablate] [--work FOLDER]
 
-Photos and weights are those that ASIC_REAL_DATA holds. Results go to `results/study--cpu.json` after every run, and as
-a table between the markers of `docs/benchmarks.md` at the end. A work folder that is given is gone on with.
+Photos and weights are those that ASIC_REAL_DATA holds. Results go to `results/study--cpu.json` after every run, in the
+place of earlier ones of the same set, variant and seed, and all of them as a table between the markers of
+`docs/benchmarks.md` at the end. A work folder that is given is gone on with.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ def variants(ablate: bool) -> Iterator[Variant]:
                 changed = dataclasses.replace(recipe.alignment, **change)
                 yield Variant(f"{preset}: {what}", dataclasses.replace(recipe, alignment=changed), drawn=False)
             continue
+        for what, paper_change in (
+            ("photos as they are", {"start": "identity"}),
+            ("matches not made again", {"rematch_every": 0}),
+        ):
+            paper = dataclasses.replace(recipe.paper, **paper_change)
+            yield Variant(f"{preset}: {what}", dataclasses.replace(recipe, paper=paper), drawn=True)
         for entry in dataclasses.fields(LossWeights):
             on = getattr(recipe.paper.weights, entry.name) > 0
             weights = dataclasses.replace(recipe.paper.weights, **{entry.name: 0.0 if on else 1.0})
@@ -96,12 +103,12 @@ def describe(data: Path, name: str, work: Path) -> Path:
 
 
 def measure(variant: Variant, collection_folder: Path, seed: int, work: Path) -> dict[str, Any]:
-    """Aligns and scores a collection; the seconds are those of the alignment alone."""
+    """Aligns and scores a collection; the seconds are the processor's, of the alignment alone."""
     collection, matches = load_collection(collection_folder)
     folder = work / f"{collection_folder.name}--{variant.name.replace(': ', '--').replace(' ', '-')}--{seed}"
     named = {"collection": {"identity": identity(collection_folder)}}
     with writing(folder, "run"):
-        started = time.monotonic()
+        started = time.process_time()
         alignment = make_alignment(
             variant.recipe,
             collection,
@@ -113,7 +120,7 @@ def measure(variant: Variant, collection_folder: Path, seed: int, work: Path) ->
             identity=named,
             progress=stay_silent,
         )
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         named["collection"]["path"] = os.path.relpath(collection_folder.resolve(), folder.resolve())
         alignment.save(folder, {"seed": seed, **variant.recipe.as_json(), **named})
     scores = score_folder(folder, seed=0)["methods"]
@@ -166,6 +173,16 @@ def _cell(found: list[dict[str, float]]) -> str:
     return f"{statistics.mean(values):.1f}{spread} ({cycles})"
 
 
+def keep(run: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """Files a run among those of earlier commands, and returns them all."""
+    stored = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
+    name = ("set", "variant", "seed")
+    others = [old for old in stored if any(old[key] != run[key] for key in name)]
+    RESULTS.parent.mkdir(exist_ok=True)
+    atomic.write_bytes(RESULTS, json.dumps({"where": where, "runs": [*others, run]}, indent=1).encode())
+    return [*others, run]
+
+
 def write_page(runs: list[dict[str, Any]], where: str) -> None:
     """Puts the table between the page's markers."""
     text = PAGE.read_text()
@@ -204,9 +221,7 @@ def study() -> None:
             collection = describe(Path(data), name, work)
             for variant in chosen:
                 for seed in range(asked.seeds if variant.drawn else 1):
-                    runs.append(measure(variant, collection, seed, work))
-                    RESULTS.parent.mkdir(exist_ok=True)
-                    atomic.write_bytes(RESULTS, json.dumps({"where": where, "runs": runs}, indent=1).encode())
+                    runs = keep(measure(variant, collection, seed, work), where)
     write_page(runs, f"Made by `nox -s study` on {where}.")
 
 

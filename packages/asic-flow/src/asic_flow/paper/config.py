@@ -157,6 +157,7 @@ PAPER_SMALL = PaperConfig(
     start="coarse",
     rematch_every=20,
     canonical_side=64,
+    learning_rate=5e-3,
     restarts=0,
     averaging_steps=20,
     evaluate_every=20,
