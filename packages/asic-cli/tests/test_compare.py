@@ -64,7 +64,8 @@ def test_a_known_shift_is_found_where_it_is(run) -> None:
 def test_a_photo_is_not_compared_with_itself(run) -> None:
     alignment = load_run(run).alignment
     fields = ("photos", "maps", "confidence", "foreground", "mirrored", "support")
-    two = replace(alignment, **{name: getattr(alignment, name)[:2] for name in fields}, second=SecondMaps.none((96, 96)))
+    first = {name: getattr(alignment, name)[:2] for name in fields}
+    two = replace(alignment, **first, second=SecondMaps.none((96, 96)))
     shifted = replace(
         two,
         maps=torch.cat((two.maps[:1], two.maps[1:].roll(6, 2))),

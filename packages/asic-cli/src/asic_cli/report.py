@@ -112,9 +112,7 @@ def _facts(collection: ImageCollection, summary: Mapping[str, Any]) -> str:
         facts.append(backbone)
     seconds = summary.get("seconds")
     if isinstance(seconds, Mapping):
-        facts.extend(
-            f"{text(str(stage))} {value:.1f} s" for stage, value in seconds.items() if isinstance(value, int | float)
-        )
+        facts.append(f"scored in {sum(value for value in seconds.values() if isinstance(value, int | float)):.0f} s")
     return "".join(f"<li>{text(fact)}</li>" for fact in facts)
 
 

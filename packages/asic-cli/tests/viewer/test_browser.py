@@ -266,6 +266,25 @@ def test_keys_move_the_mark_and_pin_it(page: Any) -> None:
     assert transform == "translate(128.50 117.50)"
 
 
+def test_keys_stamp_as_well(page: Any) -> None:
+    page.check("input[name=tool][value=stamp]", force=True)
+    page.fill("#stamp-text", "\N{BLACK SQUARE}")
+    before = _pixels(page, 2)
+    page.locator("#viewer .canonical .picture").focus()
+    for key in ("ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    assert (_when_changed(page, 2, before) != before).any()
+    assert page.locator("#pin-list li").count() == 0
+
+
+def test_tools_stay_in_one_line_at_1280(page: Any) -> None:
+    heights = set()
+    for tool in ("look", "brush", "stamp"):
+        page.check(f"input[name=tool][value={tool}]", force=True)
+        heights.add(round(page.locator("#tools").bounding_box()["height"]))
+    assert max(heights) < 60
+
+
 def test_stroke_shows_at_its_place_on_other_photos(page: Any, run: Any) -> None:
     source, targets = 0, (1, 2, 4)
     # A place that all four photos are sure of.
@@ -384,7 +403,7 @@ def test_webgl_shows_and_saves_what_the_canvas_does(
             for share in ("0.15", "0.6"):
                 page.fill("#morph", share)
                 page.wait_for_timeout(400)
-                shown += [_shown(page, photo) for photo in range(5)]
+                shown += [_shown(page, photo) for photo in (0, 2)]
             assert page.locator(".gliding").count() == (one is webgl_browser)
             with page.expect_download() as download:
                 page.locator(".tile .save").nth(3).click()
@@ -392,9 +411,9 @@ def test_webgl_shows_and_saves_what_the_canvas_does(
             saved.append(np.asarray(Image.open(tmp_path / "saved.png")).astype(int))
             page.fill("#morph", "0")
             page.wait_for_timeout(300)
-            shown += [_shown(page, photo) for photo in range(5)]
+            shown += [_shown(page, photo) for photo in (0, 2)]
     np.testing.assert_array_equal(*saved)
-    for flat, drawn in zip(shown[:15], shown[15:], strict=True):
+    for flat, drawn in zip(shown[:6], shown[6:], strict=True):
         # Edges differ: they are soft in one and hard in the other.
         assert np.median(np.abs(flat - drawn).max(2)) <= 3
         assert np.abs(flat - drawn).mean() < 8

@@ -100,7 +100,7 @@ def test_figures_come_from_the_summary(run: Any, summary: dict[str, Any], tmp_pa
     assert words[words.index("PCK@0.10") - 1] == "71.2"
     assert words[words.index("points over nearest neighbour") - 1] == "+21.1"
     assert "25 → 50 %" in words
-    assert "train 1.2 s" in words
+    assert "scored in 1 s" in words
 
 
 def test_scores_by_photo_and_by_keypoint(run: Any, page_text: str) -> None:

@@ -1,6 +1,7 @@
 // The pixels of one tile: the photo, an overlay, what is painted, and all of it on its way to canonical space.
 
 const GRID_CELLS = 6; // A unit of canonical space.
+const GRID_COLOURS = [[255, 216, 74], [95, 211, 255]];
 const PART_COLOURS = [[230, 80, 70], [60, 150, 235], [250, 190, 50], [80, 190, 110], [170, 100, 220], [240, 130, 190], [60, 200, 200], [150, 110, 80]];
 const RAMP = [[68, 20, 84], [38, 130, 142], [250, 228, 60]];
 
@@ -201,8 +202,8 @@ const OVERLAYS = {
   grid(picture, pixel, at) {
     const { canonical, mask } = picture.map;
     if (!mask[pixel]) return fade(picture, at);
-    if (crossesGrid(canonical, pixel, 0)) return mix(picture.base, at, 1, 255, 216, 74);
-    if (crossesGrid(canonical, pixel, 1)) return mix(picture.base, at, 1, 95, 211, 255);
+    if (crossesGrid(canonical, pixel, 0)) return mix(picture.base, at, 1, ...GRID_COLOURS[0]);
+    if (crossesGrid(canonical, pixel, 1)) return mix(picture.base, at, 1, ...GRID_COLOURS[1]);
     return undefined;
   },
   confidence(picture, pixel, at) {
@@ -252,7 +253,7 @@ class AveragePicture {
     context.clearRect(0, 0, WIDTH, HEIGHT);
     if (this.chosen !== null) context.drawImage(this.chosen, 0, 0);
     else context.drawImage(this.image, left + 0.5 - pixel / 2, top + 0.5 - pixel / 2, width, height);
-    if (this.overlay === "wheel") this.tint();
+    if (this.overlay === "wheel" || this.overlay === "grid") this.tint();
     for (const sheet of this.paint.ownSheets) {
       const [x, y] = canonicalToTile([sheet.left, sheet.top]);
       const side = (PAINT_SIDE / sheet.scale) * TILE_SCALE;
@@ -260,13 +261,46 @@ class AveragePicture {
     }
   }
 
+  // Lays the colour wheel or the grid over what is there.
   tint() {
-    const pixels = this.context.getImageData(0, 0, WIDTH, HEIGHT);
-    for (let pixel = 0; pixel < WIDTH * HEIGHT; pixel++) {
-      const from = this.wheel.at(...CANONICAL_FRAME.canonicalAt([pixel % WIDTH, Math.floor(pixel / WIDTH)]));
-      const bytes = this.wheel.pixels.data;
-      mix(pixels.data, 4 * pixel, 0.72, bytes[from], bytes[from + 1], bytes[from + 2]);
+    const { context } = this;
+    context.save();
+    context.globalCompositeOperation = "source-atop";
+    if (this.overlay === "wheel") {
+      context.globalAlpha = 0.72;
+      context.drawImage((this.wheelPicture ??= wheelPicture(this.wheel)), 0, 0);
+    } else {
+      this.drawGrid();
     }
-    this.context.putImageData(pixels, 0, 0);
+    context.restore();
   }
+
+  drawGrid() {
+    const { context } = this;
+    const [low, high] = [CANONICAL_FRAME.canonicalAt([0, 0]), CANONICAL_FRAME.canonicalAt([WIDTH - 1, HEIGHT - 1])];
+    context.lineWidth = 1.4;
+    for (const k of [0, 1]) {
+      context.strokeStyle = `rgb(${GRID_COLOURS[k].join(" ")})`;
+      context.beginPath();
+      for (let line = Math.ceil(low[k] * GRID_CELLS); line <= high[k] * GRID_CELLS; line++) {
+        const at = canonicalToTile([line / GRID_CELLS, line / GRID_CELLS])[k] + 0.5;
+        context.moveTo(...(k === 0 ? [at, 0] : [0, at]));
+        context.lineTo(...(k === 0 ? [at, HEIGHT] : [WIDTH, at]));
+      }
+      context.stroke();
+    }
+  }
+}
+
+// The wheel's colours all over the canonical tile.
+function wheelPicture(wheel) {
+  const picture = new ImageData(WIDTH, HEIGHT);
+  for (let pixel = 0; pixel < WIDTH * HEIGHT; pixel++) {
+    const from = wheel.at(...CANONICAL_FRAME.canonicalAt([pixel % WIDTH, Math.floor(pixel / WIDTH)]));
+    picture.data.set(wheel.pixels.data.subarray(from, from + 3), 4 * pixel);
+    picture.data[4 * pixel + 3] = 255;
+  }
+  const canvas = htmlElement("canvas", { width: WIDTH, height: HEIGHT });
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+  return canvas;
 }

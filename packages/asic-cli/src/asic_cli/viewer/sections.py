@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import takewhile
 
 from asic_cli.viewer import pictures
 from asic_cli.viewer.canonical import CanonicalWindow
@@ -14,6 +16,7 @@ from asic_flow.matches import MatchSet
 
 _GALLERY_SIDE = 208
 _GAP = 12
+_LONG_BEGINNING = 8
 
 
 def visible_text(text: str, keep: str = "") -> str:
@@ -35,6 +38,24 @@ def photo_name(path: str) -> str:
     return f'<bdi class="name" title="{text(path)}">{text(path.rsplit("/", 1)[-1])}</bdi>'
 
 
+def captions(paths: Sequence[str]) -> list[str]:
+    """Photos' names as HTML, without what all of them begin with where that is long.
+
+    >>> captions(["a/Black_footed_0046.jpg", "a/Black_footed_0051.jpg"])[0]
+    '<bdi class="name" title="a/Black_footed_0046.jpg">…0046.jpg</bdi>'
+    """
+    names = [path.rsplit("/", 1)[-1] for path in paths]
+    # A name is cut where a word ends, and never whole.
+    words = (re.split(r"(?<=[_\-. ])", name)[:-1] for name in names)
+    shared = takewhile(lambda alike: len(set(alike)) == 1, zip(*words, strict=False))
+    cut = sum(len(alike[0]) for alike in shared)
+    cut = cut if cut >= _LONG_BEGINNING and len(names) > 1 else 0
+    return [
+        f'<bdi class="name" title="{text(path)}">{"…" if cut else ""}{text(name[cut:])}</bdi>'
+        for path, name in zip(paths, names, strict=True)
+    ]
+
+
 def averages(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
     """The average photo before and after alignment, each cropped to what it shows."""
     crop = pictures.crop_to_content(pictures.average(collection.images, alignment.foreground))
@@ -52,12 +73,14 @@ def averages(collection: ImageCollection, alignment: Alignment, window: Canonica
 
 def photo_tiles(collection: ImageCollection, alignment: Alignment) -> str:
     """Every photo as the model sees it, with its name and flags; the script turns these tiles into the viewer."""
-    flags = flags_of(alignment)
+    names = captions([photo.path for photo in collection.photos])
     return "".join(
         f'<figure class="tile" data-photo="{index}"><div class="picture">'
-        f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}"></div>'
-        f"<figcaption>{photo_name(photo.path)}{_badges(flags[index])}</figcaption></figure>"
-        for index, (photo, image) in enumerate(zip(collection.photos, collection.images.numpy(), strict=True))
+        f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}">'
+        f"{_badges(flags)}</div><figcaption>{name}</figcaption></figure>"
+        for index, (name, flags, image) in enumerate(
+            zip(names, flags_of(alignment), collection.images.numpy(), strict=True)
+        )
     )
 
 

@@ -44,7 +44,7 @@ class Tile {
     return this.index < 0 || morph === 0 ? place : this.picture.glide.pixelAt(this.map, place, morph);
   }
 
-  // Marks a place, or nothing for null, and says in the photo's own pixels where it is.
+  // Marks a place, or nothing for null; says in the photo's own pixels where the pointer is, elsewhere how sure that is.
   showCross(place, morph, isSource) {
     this.cross.setAttribute("visibility", place === null ? "hidden" : "visible");
     this.readout.hidden = place === null;
@@ -55,8 +55,9 @@ class Tile {
     this.cross.style.opacity = isSource ? 1 : Math.min(1, 0.12 + 1.3 * place.confidence);
     this.cross.classList.toggle("source", isSource);
     const digits = this.index < 0 ? 3 : 1;
-    const percent = `${Math.round(100 * place.confidence)} %`;
-    this.readout.textContent = `${imageX.toFixed(digits)}, ${imageY.toFixed(digits)}${isSource ? "" : ` · ${percent}`}`;
+    const where = `${imageX.toFixed(digits)}, ${imageY.toFixed(digits)}`;
+    this.readout.textContent = isSource ? where : `${Math.round(100 * place.confidence)} %`;
+    this.readout.title = where;
     Object.assign(this.figure.dataset, {
       x: imageX.toFixed(4), y: imageY.toFixed(4), confidence: place.confidence.toFixed(4),
     });

@@ -52,14 +52,21 @@ class Viewer {
     if (event.button !== 0) return;
     const place = tile.pointOf(event);
     const point = tile.photoPoint(place, this.morph);
-    if (this.tool === "look") {
-      this.dragged = this.pinNear(tile, place) ?? this.addPin(tile.index, point);
-    } else {
-      this.paint.remember(this.paint.layerOf(tile.map).sheets);
-      this.lastPoint = point;
-      this.apply(tile, [point]);
-    }
+    const near = this.tool === "look" ? this.pinNear(tile, place) : null;
+    if (near === null) this.use(tile, point);
+    if (this.tool === "look") this.dragged = near ?? this.pins.at(-1);
+    else this.lastPoint = point;
     tile.frame.setPointerCapture(event.pointerId);
+  }
+
+  // Pins a point, or paints there, as the tool says.
+  use(tile, point) {
+    if (this.tool === "look") {
+      this.addPin(tile.index, point);
+      return;
+    }
+    this.paint.remember(this.paint.layerOf(tile.map).sheets);
+    this.apply(tile, [point]);
   }
 
   move(tile, event) {
@@ -90,7 +97,7 @@ class Viewer {
       ];
       this.showCross(tile, tile.keyPoint);
     } else if (event.key === "Enter") {
-      this.addPin(tile.index, current);
+      this.use(tile, current);
     } else {
       return;
     }
@@ -114,9 +121,7 @@ class Viewer {
   // Pins
 
   addPin(tileIndex, point) {
-    const pin = makePin(`pin ${this.pins.length + 1}`, tileIndex, point);
-    this.setPins([...this.pins, pin]);
-    return pin;
+    this.setPins([...this.pins, makePin(`pin ${this.pins.length + 1}`, tileIndex, point)]);
   }
 
   movePin(pin, tileIndex, point) {
@@ -249,25 +254,27 @@ class Viewer {
 
   setOverlay(kind) {
     this.overlay = kind;
+    const measured = kind === "cycle" ? this.tiles.filter(({ index }) => index >= 0) : [];
     for (const tile of this.tiles) {
-      this.frames.add(tile.picture, () => {
-        if (kind === "cycle" && tile.index >= 0) this.measureCycles(tile);
-        else tile.picture.setOverlay(kind);
-      });
+      if (!measured.includes(tile)) this.frames.add(tile.picture, () => tile.picture.setOverlay(kind));
     }
     this.drawAll();
+    // Another overlay takes the place of what is still to be measured.
+    this.frames.add("cycles", () => this.measureCycles(measured.sort((one, other) => other.inView - one.inView)));
   }
 
-  // Row by row, so that no frame is held up; another overlay takes the rest's place in the queue.
-  measureCycles(tile) {
+  // Photo by photo and row by row, so that no frame is held up and what is in view shows soon.
+  measureCycles([tile, ...others]) {
+    if (tile === undefined) return;
     const errors = (tile.picture.cycles ??= new CycleErrors(this.maps, tile.index));
-    if (errors.done) {
-      tile.picture.setOverlay("cycle");
-      this.draw(tile);
+    if (!errors.done) {
+      errors.step();
+      this.frames.add("cycles", () => this.measureCycles([tile, ...others]));
       return;
     }
-    errors.step();
-    this.frames.add(tile.picture, () => this.measureCycles(tile));
+    tile.picture.setOverlay("cycle");
+    this.draw(tile);
+    this.frames.add("cycles", () => this.measureCycles(others));
   }
 
   setMorph(share) {
