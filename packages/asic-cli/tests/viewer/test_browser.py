@@ -397,6 +397,8 @@ def test_webgl_shows_and_saves_what_the_canvas_does(
     shown, saved = [], []
     for one in (browser, webgl_browser):
         with opened(one, report) as page:
+            if one is webgl_browser:
+                page.locator(".stage").wait_for(state="attached")
             page.check("input[name=tool][value=brush]")
             page.mouse.click(*_screen(page, run, 0, _inside(run, 0, seed=2, count=1)[0]))
             page.check("input[name=tool][value=look]")
@@ -421,6 +423,7 @@ def test_webgl_shows_and_saves_what_the_canvas_does(
 
 def test_without_webgl_from_some_moment_on_the_canvas_goes_on(webgl_browser: Any, opened: Any, report: Path) -> None:
     with opened(webgl_browser, report) as page:
+        page.locator(".stage").wait_for(state="attached")
         before = _pixels(page, 2)
         page.fill("#morph", "0.5")
         page.wait_for_timeout(200)

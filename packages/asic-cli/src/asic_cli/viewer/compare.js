@@ -159,7 +159,10 @@ async function start() {
     new Comparison(sides, frames);
     byId("tools").hidden = false;
     byId("viewer").classList.add("live");
-    frames.finished().then(() => { byId("viewer").dataset.ready = "true"; });
+    frames.finished().then(() => {
+      frames.opened();
+      byId("viewer").dataset.ready = "true";
+    });
   });
 }
 

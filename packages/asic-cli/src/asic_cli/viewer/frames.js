@@ -1,12 +1,19 @@
 // Work in small pieces: a few milliseconds of script a frame, however many photos there are.
 
 const FRAME_BUDGET_MS = 7;
+const OPENING_BUDGET_MS = 30; // Before anybody can use the page it need not answer at once.
 
 class FrameQueue {
   constructor() {
     this.jobs = new Map();
     this.lateJobs = new Map();
     this.waiting = false;
+    this.budget = OPENING_BUDGET_MS;
+  }
+
+  // From now on frames are short.
+  opened() {
+    this.budget = FRAME_BUDGET_MS;
   }
 
   // Runs `job` in a coming frame; a later job of the same key takes its place.
@@ -39,7 +46,7 @@ class FrameQueue {
     const start = performance.now();
     let spent = 0;
     let last = 0;
-    while (this.jobs.size + this.lateJobs.size > 0 && spent + last < FRAME_BUDGET_MS) {
+    while (this.jobs.size + this.lateJobs.size > 0 && spent + last < this.budget) {
       const queue = this.jobs.size > 0 ? this.jobs : this.lateJobs;
       const [key, job] = queue.entries().next().value;
       queue.delete(key);

@@ -30,8 +30,11 @@ async function start() {
       const lines = new PairLines(maps, images, wheel);
       listWorst(maps, images, (miss) => lines.show(miss));
     });
-    frames.addLate("stage", () => viewer.openStage());
-    frames.finished().then(() => { byId("viewer").dataset.ready = "true"; });
+    frames.finished().then(() => {
+      frames.opened();
+      byId("viewer").dataset.ready = "true";
+      frames.addLate("stage", () => viewer.openStage());
+    });
   });
 }
 
