@@ -15,6 +15,7 @@ from asic_flow.grid import norm_to_pixel
 from asic_flow.kernels import warp_bilinear
 from asic_flow.paper.augment import Augmentation
 from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
 
 
@@ -28,6 +29,8 @@ class TrainingData:
         targets: (N, C, S/2, S/2) float32 on the device: RGB in [-1, 1] and principal components of the descriptors, of
             unit variance on the object.
         target_masks: (N, S/2, S/2) float32 on the device.
+        perceptual: the distance of images, if a VGG16 was given.
+        perceptual_targets: features of the photos times their masks, by block; nothing without that.
         parts: (N, h, w) int64 on the device, the flow's size, 0 for no part; None where the collection has none.
         placement: of the photos in the frame.
         rows: of each pair of photos that has matches, first below second, its rows of the two below.
@@ -39,6 +42,8 @@ class TrainingData:
     masks: Tensor
     targets: Tensor
     target_masks: Tensor
+    perceptual: PerceptualDistance | None
+    perceptual_targets: list[Tensor]
     parts: Tensor | None
     placement: Placement
     rows: dict[tuple[int, int], tuple[int, int]]
@@ -53,6 +58,7 @@ class TrainingData:
         placement: Placement,
         config: PaperConfig,
         device: torch.device,
+        perceptual: PerceptualDistance | None = None,
     ) -> TrainingData:
         """Places and resizes photos and masks, and finds the components; `matches` are those that may be fitted."""
         seen = placement.pixels_seen(collection.size_hw)
@@ -64,15 +70,19 @@ class TrainingData:
         placed = norm_to_pixel(placement.pixels_seen((half, half)), collection.size_hw) - collection.grid.first
         last = torch.tensor([collection.grid.cols - 1, collection.grid.rows - 1]).clamp_min(1)
         at_token = placed / collection.grid.stride / last * 2 - 1
-        described = warp_bilinear(components, at_token)
+        described = warp_bilinear(components, at_token) if config.components else small[:, :0]
+        target_masks = (_resized(foreground, half)[:, 0] >= 0.5).float().to(device)
+        rgb = (small * 2 - 1).to(device)
+        distance = None if perceptual is None else perceptual.to(device)
+        parts = None if collection.parts is None else _parts(collection.parts, placement, config.field_side).to(device)
         return cls(
             images=_resized(images, side).to(device),
             masks=(_resized(foreground, side)[:, 0] >= 0.5).float().to(device),
-            targets=torch.cat((small * 2 - 1, described), 1).to(device),
-            target_masks=(_resized(foreground, half)[:, 0] >= 0.5).float().to(device),
-            parts=None
-            if collection.parts is None
-            else _parts(collection.parts, placement, config.field_side).to(device),
+            targets=torch.cat((rgb, described.to(device)), 1),
+            target_masks=target_masks,
+            perceptual=distance,
+            perceptual_targets=[] if distance is None else distance.features(rgb * target_masks[:, None]),
+            parts=parts,
             placement=placement,
             **_filed(matches, placement),
         )

@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu, smooth_l
 
 from asic_flow.coarse import CANONICAL_RADIUS
 from asic_flow.kernels import contrast_points, warp_bilinear
+from asic_flow.paper.perceptual import PerceptualDistance
 
 _PUBLISHED_SIDE = 256
 _CYCLE_SPREAD = 0.02
@@ -20,7 +21,7 @@ _CYCLE_SPREAD = 0.02
 def reconstruction(painted: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
     """Distance of the canonical image, as a photo's flow shows it, from the photo: `sum m |c(F) - x| / sum m`.
 
-    Stands for the published perceptual distance. The channels are RGB and principal components of descriptors.
+    Stands for `perceptual` where no VGG16 is given. The channels are RGB and principal components of descriptors.
 
     Args:
         painted: (B, C, h, w) canonical image sampled at the flow.
@@ -28,6 +29,18 @@ def reconstruction(painted: Tensor, photo: Tensor, mask: Tensor) -> Tensor:
         mask: (B, h, w) 1 on the object.
     """
     return _masked_mean((painted - photo).abs().mean(1), mask)
+
+
+def perceptual(painted: Tensor, mask: Tensor, target: list[Tensor], distance: PerceptualDistance) -> Tensor:
+    """The published reconstruction: distance of `m c(F)` from `m x` between features of a VGG16, or LPIPS.
+
+    Args:
+        painted: (B, 3, h, w) RGB of the canonical image sampled at the flow, in [-1, 1].
+        mask: (B, h, w) 1 on the object.
+        target: Features of the photos times their masks, see `PerceptualDistance.features`.
+        distance: Between features.
+    """
+    return distance.between(distance.features(painted * mask[:, None]), target).mean()
 
 
 def matches(ends_a: Tensor, ends_b: Tensor, valid: Tensor, temperature: float) -> Tensor:

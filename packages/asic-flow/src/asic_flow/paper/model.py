@@ -76,10 +76,13 @@ class PaperModel(nn.Module):
         small = _shrunk(masks, self.field_size)
         found: dict[str, Tensor] = {}
         if weights.reconstruction:
-            target = data.targets[photos]
-            half = self.config.side // 2
+            half, mask = self.config.side // 2, data.target_masks[photos]
             painted = self._paint(own, (half, half), slice(0, -1))
-            found["reconstruction"] = losses.reconstruction(painted, target, data.target_masks[photos])
+            if data.perceptual is None:
+                found["reconstruction"] = losses.reconstruction(painted, data.targets[photos], mask)
+            else:
+                features = [block[photos] for block in data.perceptual_targets]
+                found["reconstruction"] = losses.perceptual(painted[:, :3], mask, features, data.perceptual)
         if weights.matches or weights.match_distance or weights.cycle:
             every = gather(own).permute(0, 3, 1, 2)
             ends_a, ends_b = (

@@ -21,6 +21,7 @@ from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointEr
 from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import TrainingData, draw_batch
 from asic_flow.paper.model import PaperModel, total_loss
+from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
 from asic_flow.paper.rematching import rematch
 from asic_flow.paper.synchronised import average, average_gradients, rank, world_size
@@ -98,6 +99,7 @@ class Training:
         config: PaperConfig,
         *,
         alignment: AlignmentConfig = _ALIGNMENT,
+        perceptual: PerceptualDistance | None = None,
         seed: int = 0,
         device: str = "cpu",
         folder: Path | None = None,
@@ -110,6 +112,7 @@ class Training:
             matches: Of its pairs; the held-out tenth scores the maps, the others train them.
             config: Settings.
             alignment: Settings of the coarse stage and of re-matching, where `config` asks for them.
+            perceptual: What reconstruction is measured by, as published; None measures by RGB and components.
             seed: Of weights and draws; nothing else touches either.
             device: A torch device.
             folder: Where the checkpoint is kept; None keeps none.
@@ -140,7 +143,7 @@ class Training:
             placement = Placement.coarse(collection, fitting, alignment.coarse_scales)
         else:
             placement = Placement.identity(len(collection))
-        self.data = TrainingData.prepare(collection, fitting, placement, config, self.device)
+        self.data = TrainingData.prepare(collection, fitting, placement, config, self.device, perceptual)
         self.model = PaperModel(config, self.data.targets.shape[1], _num_parts(collection), seed).to(self.device)
         if self.device.type == "cuda":
             self.model.network.to(memory_format=torch.channels_last)
@@ -156,6 +159,7 @@ class Training:
         settings = {
             "config": asdict(config),
             "alignment": asdict(alignment),
+            "perceptual": [] if perceptual is None else perceptual.sha256,
             "seed": seed,
             "device": self.device.type,
             "world": world_size(),
