@@ -91,11 +91,12 @@ def _matching() -> list[Variant]:
     for top_k in (1, 5, 16):
         slots = {"TOP_K": top_k, "SLOTS": triton.next_power_of_2(top_k)}
         variants.append(Variant("match_cosine", "rank_kernel", 192, {**constants, **slots}, options))
-    constants, options = _split(module.SETTLE)
+    constants, options = _split(module.ROWS)
     for dtype, way, absent in (("*fp16", "resident", ()), ("*bf16", "packed", ("p_points",)), ("*fp32", "exact", ())):
         slots = {**constants, "SLOTS": module.WAYS[way]["SLOTS"]}
-        types = (("p_descriptors", dtype),)
+        types = (("p_descriptors", dtype), ("p_units", "*fp32" if way == "exact" else "*fp16"))
         variants.append(Variant("match_cosine", "settle_kernel", 128, slots, options, types, absent))
+        variants.append(Variant("match_cosine", "unit_kernel", 104, constants, options, types))
     return variants
 
 

@@ -8,6 +8,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from asic_flow.kernels import warp_bilinear
 from asic_flow.kernels.warp_bilinear import api
+from asic_flow.kernels.warp_bilinear.placement import resize_gradient, resize_points
 
 
 def run(backend, image, points, deterministic=True, cotangent=None, **options):
@@ -251,3 +252,12 @@ def test_a_large_field_is_resized_one_axis_after_the_other():
     points = torch.rand(1, 600, 600, 2) * 2 - 1
     image = torch.rand(1, 3, 3)
     torch.testing.assert_close(warp_bilinear(image, points, size_hw=(600, 600)), warp_bilinear(image, points))
+    torch.testing.assert_close(resize_gradient(points, (600, 600)), points)
+
+
+@pytest.mark.parametrize(("small", "large"), [((4, 7), (9, 5)), ((1, 3), (4, 1))])
+def test_the_gradient_of_a_resize_is_its_transpose(draw, small, large):
+    field = draw(2, *small, 2).requires_grad_()
+    grad = draw(2, *large, 2, seed=1)
+    (expected,) = torch.autograd.grad(resize_points(field, large), field, grad)
+    torch.testing.assert_close(resize_gradient(grad, small), expected)

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from asic_flow.kernels.match_cosine.operands import Guide, unit_rows
+from asic_flow.kernels.match_cosine.operands import Guide
 
 # Half precision: a packed score has a 7-bit lane or tile number, hence 128 of each at most; lanes (of a row's columns,
 # of a column's rows) are dealt to SLOTS classes by turns, neighbours to different ones, and each has a candidate.
@@ -30,7 +30,7 @@ WAYS: dict[str, dict[str, int]] = {
 }
 RESIDENT_WIDTH = 416
 RANK = {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
-SETTLE = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
+ROWS = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
 TILES_A_PART = 128
 WIDTH_MULTIPLE = 32
 # Keys of one launch, 8 bytes each: pairs are taken in groups that fit.
@@ -107,6 +107,26 @@ def _exact_scores(
         b = tl.load(p_columns + o_columns[None, :] * width + (start + o_d)[:, None])
         score = tl.dot(a, b, score, input_precision="tf32x3")
     return score
+
+
+@triton.jit
+def unit_kernel(p_units, p_descriptors, num_rows, width, padded_width, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Bring rows to unit length in the precision of the products, zeros behind them; a zero row stays zero."""
+    # of shape [BLOCK, 1]
+    o_rows = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)[:, None]
+    m_rows = o_rows < num_rows
+    # of shape [BLOCK, BLOCK_D]
+    square = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    for start in range(0, width, BLOCK_D):
+        o_d = start + tl.arange(0, BLOCK_D)[None, :]
+        values = tl.load(p_descriptors + o_rows * width + o_d, mask=m_rows & (o_d < width), other=0.0).to(tl.float32)
+        square += values * values
+    length = tl.sqrt(tl.sum(square, 1))[:, None]
+    length = tl.where(length > 0, length, 1.0)
+    for start in range(0, padded_width, BLOCK_D):
+        o_d = start + tl.arange(0, BLOCK_D)[None, :]
+        values = tl.load(p_descriptors + o_rows * width + o_d, mask=m_rows & (o_d < width), other=0.0).to(tl.float32)
+        tl.store(p_units + o_rows * padded_width + o_d, values / length, mask=m_rows & (o_d < padded_width))
 
 
 @triton.jit
@@ -335,48 +355,53 @@ class _Operands:
 
 
 def _operands(descriptors: Tensor, guide: Guide | None, half: bool) -> _Operands:
-    rows = columns = unit_rows(descriptors)
+    num_rows, width = descriptors.shape
+    biases: list[Tensor] = []
     scale = torch.ones((), device=descriptors.device)
-    if guide is not None and len(descriptors):
+    if guide is not None and num_rows:
         scale = 1 / (1 + guide.extent())
-        row_bias, column_bias = guide.as_rows(), guide.as_columns()
+        biases = [guide.as_rows(), guide.as_columns()]
         if half:
             # Each number as the sum of two halves: three of the four products, the last being below the rounding.
-            row_high, column_high = row_bias.half().float(), column_bias.half().float()
-            row_bias = torch.cat((row_high, row_high, row_bias - row_high), 1)
-            column_bias = torch.cat((column_high, column_bias - column_high, column_high), 1)
-        rows, columns = torch.cat((rows, row_bias), 1), torch.cat((columns, column_bias), 1)
-    dtype = torch.float16 if half else torch.float32
-    padded = -rows.shape[1] % WIDTH_MULTIPLE
-    rows = torch.nn.functional.pad(rows.to(dtype), (0, padded))
-    columns = rows if guide is None else torch.nn.functional.pad(columns.to(dtype), (0, padded))
+            (row, row_high), (column, column_high) = ((bias, bias.half().float()) for bias in biases)
+            biases = [
+                torch.cat((row_high, row_high, row - row_high), 1),
+                torch.cat((column_high, column - column_high, column_high), 1),
+            ]
+    used = width + (biases[0].shape[1] if biases else 0)
+    padded = triton.cdiv(used, WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+    rows = torch.empty(num_rows, padded, dtype=torch.float16 if half else torch.float32, device=descriptors.device)
+    if num_rows:
+        unit_kernel[(triton.cdiv(num_rows, ROWS["BLOCK"]),)](rows, descriptors, num_rows, width, padded, **ROWS)
+    columns = rows.clone() if biases else rows
+    for side, bias in zip((rows, columns), biases, strict=False):
+        side[:, width:used] = bias
     return _Operands(rows, columns, scale)
 
 
 def match_pairs(
     descriptors: Tensor, offsets: Tensor, pairs: Tensor, guide: Guide | None, half: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (offsets, index_a, index_b, score) of the mutual matches of all pairs."""
+    """Return (offsets, index_a, index_b, score) of the mutual matches of all pairs; `offsets` and `pairs` on the host.
+
+    Nothing waits for the device but the number of matches of a launch.
+    """
+    device = descriptors.device
     descriptors = descriptors.contiguous()
     operands = _operands(descriptors, guide, half)
     width = operands.rows.shape[1]
     way = "exact"
     if half:
-        way = "resident" if width <= RESIDENT_WIDTH and _is_hopper(descriptors.device) else "packed"
+        way = "resident" if width <= RESIDENT_WIDTH and _is_hopper(device) else "packed"
     config = configuration(way, width)
-    pairs = pairs.to(torch.int64).contiguous()
-    sizes = offsets.diff()[pairs]
-    none = torch.empty(0, dtype=torch.int64, device=descriptors.device)
+    starts, sizes = offsets.to(device), offsets.diff()[pairs]
+    none = torch.empty(0, dtype=torch.int64, device=device)
     found = [(none, none, none, none.float())]
     for group in _groups((sizes.sum(1) * config["SLOTS"]).tolist()):
-        settled, ends = _best_of_each(descriptors, operands, offsets, pairs[group], sizes[group], guide, config)
-        pair, *matches = _mutual(settled, ends, sizes[group])
+        pair, *matches = _match_group(descriptors, operands, starts, pairs[group], sizes[group], guide, config)
         found.append((pair + group.start, *matches))
     pair, index_a, index_b, score = (torch.cat(parts) for parts in zip(*found, strict=True))
-    if guide is not None:
-        score = score - guide.bias(offsets[pairs[pair, 0]] + index_a, offsets[pairs[pair, 1]] + index_b)
-    counts = torch.bincount(pair, minlength=len(pairs))
-    return torch.cat((counts.new_zeros(1), counts.cumsum(0))), index_a, index_b, score
+    return torch.searchsorted(pair, torch.arange(len(pairs) + 1, device=device)), index_a, index_b, score
 
 
 def configuration(way: str, width: int) -> dict[str, Any]:
@@ -405,27 +430,29 @@ def _groups(sizes: list[int]) -> list[slice]:
     return groups
 
 
-def _best_of_each(
+def _match_group(
     descriptors: Tensor,
     operands: _Operands,
-    offsets: Tensor,
+    starts: Tensor,
     pairs: Tensor,
     sizes: Tensor,
     guide: Guide | None,
     config: dict[str, Any],
-) -> tuple[Tensor, Tensor]:
-    """Return the key of every row's and every column's best partner, and where those of each side of a pair begin."""
-    ends = torch.cat((sizes.new_zeros(1), sizes.flatten().cumsum(0)))
-    settled = torch.full((int(ends[-1]),), UNANSWERED.value, device=offsets.device)
-    keys = torch.full((len(settled) * config["SLOTS"],), UNANSWERED.value, device=offsets.device)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (pair, index_a, index_b, cosine) of the mutual matches of some pairs; `pairs` and `sizes` on the host."""
+    device = descriptors.device
+    ends = torch.nn.functional.pad(sizes.flatten().cumsum(0), (1, 0))
+    settled = torch.full((int(ends[-1]),), UNANSWERED.value, device=device)
+    keys = torch.full((len(settled) * config["SLOTS"],), UNANSWERED.value, device=device)
     most_rows, most_columns = sizes.amax(0).tolist()
     column_blocks = triton.cdiv(most_columns, config["BLOCK_N"])
     parts = triton.cdiv(triton.cdiv(most_rows, config["BLOCK_M"]), TILES_A_PART)
+    pairs, ends = pairs.to(device), ends.to(device)
     if column_blocks * parts:
         match_kernel[(len(pairs) * column_blocks * parts,)](
             operands.rows,
             operands.columns,
-            offsets,
+            starts,
             pairs,
             ends,
             keys,
@@ -435,44 +462,40 @@ def _best_of_each(
             operands.rows.shape[1],
             **config,
         )
-        blocks = triton.cdiv(max(most_rows, most_columns) * config["SLOTS"], SETTLE["BLOCK"])
+        blocks = triton.cdiv(max(most_rows, most_columns) * config["SLOTS"], ROWS["BLOCK"])
         settle_kernel[(len(pairs) * 2 * blocks,)](
             settled,
             keys,
             descriptors,
             None if guide is None else guide.points,
-            offsets,
+            starts,
             pairs,
             ends,
             blocks,
             descriptors.shape[1],
             0.0 if guide is None else float(guide.weight),
             SLOTS=config["SLOTS"],
-            **SETTLE,
+            **ROWS,
         )
-    return settled, ends
-
-
-def _mutual(settled: Tensor, ends: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (pair, index_a, index_b, score) where each side's best partner is the other."""
-    first_row, first_column = ends[:-1].view(-1, 2).T
-    pair = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes[:, 0])
-    index_a = torch.arange(len(pair), device=sizes.device) - (sizes[:, 0].cumsum(0) - sizes[:, 0])[pair]
-    answered = sizes[pair, 1] > 0
-    pair, index_a = pair[answered], index_a[answered]
-    key = settled[first_row[pair] + index_a]
-    index_b = key & 0xFFFFFFFF
-    mutual = settled[first_column[pair] + index_b] & 0xFFFFFFFF == index_a
-    order = (key[mutual] >> 32).to(torch.int32)
+    # Two sides a pair, rows and columns; a row is matched when its best column's best row is itself.
+    place = torch.arange(len(settled), device=device)
+    side = torch.searchsorted(ends, place, right=True) - 1
+    own, partner = place - ends[side], settled & 0xFFFFFFFF
+    back = settled[(ends[side + 1] + partner).clamp(max=len(settled) - 1)] & 0xFFFFFFFF
+    matched = ((side % 2 == 0) & (settled != UNANSWERED.value) & (back == own)).nonzero().squeeze(1)
+    pair, index_a, index_b = side[matched] // 2, own[matched], partner[matched]
+    order = (settled[matched] >> 32).to(torch.int32)
     score = -(order ^ (order >> 31 & 0x7FFFFFFF)).view(torch.float32)
-    return pair[mutual], index_a[mutual], index_b[mutual], score
+    if guide is not None:
+        set_a, set_b = pairs[pair].unbind(1)
+        score = score - guide.bias(starts[set_a] + index_a, starts[set_b] + index_b)
+    return pair, index_a, index_b, score
 
 
 def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return (index_a, index_b, cosine) of the mutual pairs of a (M, D) and b (N, D), sorted by index_a."""
-    offsets = torch.tensor([0, len(a), len(a) + len(b)], device=a.device)
-    pair = torch.tensor([[0, 1]], device=a.device)
-    _, index_a, index_b, score = match_pairs(torch.cat((a, b)), offsets, pair, guide, half)
+    offsets = torch.tensor([0, len(a), len(a) + len(b)])
+    _, index_a, index_b, score = match_pairs(torch.cat((a, b)), offsets, torch.tensor([[0, 1]]), guide, half)
     return index_a, index_b, score
 
 

@@ -229,14 +229,13 @@ def match_cosine_pairs(
         TypeError: a dtype that does not fit.
     """
     _check_descriptors("descriptors", descriptors)
-    _check_layout(descriptors, offsets, pairs)
+    offsets, pairs = _checked_layout(descriptors, offsets, pairs)
     _check_canonical("canonical", canonical, descriptors)
-    offsets, pairs = (layout.to(descriptors.device, torch.int64) for layout in (offsets, pairs))
     kept = _foreground_rows("foreground", foreground, descriptors)
     starts = offsets
     if kept is not None:
         descriptors, canonical = descriptors[kept], None if canonical is None else canonical[kept]
-        offsets = torch.searchsorted(kept, offsets)
+        offsets = torch.searchsorted(kept, offsets.to(kept.device)).cpu()
     _check_finite("descriptors", descriptors)
     half = _takes_half(precision, descriptors.device)
     guide = None
@@ -247,6 +246,7 @@ def match_cosine_pairs(
     module = load_implementation("match_cosine", impl, descriptors.device)
     ends, index_a, index_b, score = module.match_pairs(descriptors, offsets, pairs, guide, half)
     if kept is not None:
+        starts, offsets, pairs = (layout.to(kept.device) for layout in (starts, offsets, pairs))
         set_a, set_b = pairs.repeat_interleave(ends.diff(), 0).unbind(1)
         index_a = kept[offsets[set_a] + index_a] - starts[set_a]
         index_b = kept[offsets[set_b] + index_b] - starts[set_b]
@@ -321,10 +321,12 @@ def _check_finite(name: str, descriptors: Tensor) -> None:
         )
 
 
-def _check_layout(descriptors: Tensor, offsets: Tensor, pairs: Tensor) -> None:
+def _checked_layout(descriptors: Tensor, offsets: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return offsets and pairs in int64 on the host, where launches are planned."""
     for name, tensor in (("offsets", offsets), ("pairs", pairs)):
         if tensor.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"{name} must be int32 or int64, got {tensor.dtype}; convert it with .long()")
+    offsets, pairs = offsets.to("cpu", torch.int64), pairs.to("cpu", torch.int64)
     if (
         offsets.ndim != 1
         or len(offsets) < 1
@@ -344,3 +346,4 @@ def _check_layout(descriptors: Tensor, offsets: Tensor, pairs: Tensor) -> None:
             f"pairs must name sets 0 to {num_sets - 1}, got indices from {pairs.min()} to {pairs.max()}; "
             "check the offsets"
         )
+    return offsets, pairs

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from asic_flow.kernels.warp_bilinear.placement import resize_matrix, resize_points
+from asic_flow.kernels.warp_bilinear.placement import resize_gradient, resize_points
 
 BLOCK = 256
 WARPS = 4
@@ -380,9 +380,7 @@ def _unplace(grad: Tensor, points: Tensor, affine: Tensor | None, ctx: Any) -> t
     if not ctx.needs_input_grad[1]:
         return None, grad_affine
     if ctx.flags["RESIZE"]:
-        down = resize_matrix(height_in, height_out, grad)
-        across = resize_matrix(width_in, width_out, grad)
-        grad = torch.einsum("yi,xj,byxc->bijc", down, across, grad)
+        grad = resize_gradient(grad, (height_in, width_in))
     return grad.reshape(points.shape), grad_affine
 
 

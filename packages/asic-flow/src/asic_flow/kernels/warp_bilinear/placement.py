@@ -19,8 +19,19 @@ def resize_points(points: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Return a field of points (B, h, w, 2) resized bilinearly with corners aligned."""
     down = resize_matrix(points.shape[1], size_hw[0], points)
     across = resize_matrix(points.shape[2], size_hw[1], points)
+    return _along_both_axes(down, across, points)
+
+
+def resize_gradient(grad: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Return the gradient of a field of points of this size from that (B, h, w, 2) of the resized one."""
+    down = resize_matrix(size_hw[0], grad.shape[1], grad)
+    across = resize_matrix(size_hw[1], grad.shape[2], grad)
+    return _along_both_axes(down.T, across.T, grad)
+
+
+def _along_both_axes(down: Tensor, across: Tensor, field: Tensor) -> Tensor:
     # One axis after the other: all three at once would first join the matrices, (size_out * size_in)^2 numbers.
-    return torch.einsum("xj,byjc->byxc", across, torch.einsum("yi,bijc->byjc", down, points))
+    return torch.einsum("xj,byjc->byxc", across, torch.einsum("yi,bijc->byjc", down, field))
 
 
 def place_points(points: Tensor, affine: Tensor | None, size_hw: tuple[int, int] | None) -> Tensor:
