@@ -198,3 +198,19 @@ def test_torchrun_gives_the_losses_of_one_process(asic, draw, tmp_path) -> None:
         assert other["losses"] == pytest.approx(one["losses"], rel=2e-2)
     maps = [Alignment.load(tmp_path / name).maps for name in ("alone", "both")]
     torch.testing.assert_close(*maps, atol=0.02, rtol=0)
+
+
+def test_weights_of_a_vgg16_are_read_from_the_files_that_are_named(asic, collection, tmp_path) -> None:
+    convolutions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    state = {f"features.{number}.weight": torch.rand(2, 2 if number else 3, 3, 3) for number in convolutions}
+    torch.save({**state, **{f"features.{number}.bias": torch.zeros(2) for number in convolutions}}, tmp_path / "vgg")
+    torch.save({f"lin{number}.model.1.weight": torch.rand(1, 2, 1, 1) for number in range(5)}, tmp_path / "heads")
+    both = ("--vgg", "vgg", "--lpips", "heads")
+    assert asic("train", collection, "--out", "x", *PAPER, *both).code == 0
+    assert len(json.loads((tmp_path / "x" / INDEX).read_text())["perceptual"]) == 2
+    other = asic("train", collection, "--out", "x", *PAPER)
+    assert (other.code, "perceptual: [" in other.err) == (2, True)
+    result = asic("train", collection, *PAPER, "--vgg", "heads")
+    assert (result.code, "expected a tensor 'features.0.weight'" in result.err) == (2, True)
+    assert "give its file with --vgg" in asic("train", collection, *PAPER, "--lpips", "heads").err
+    assert "the preset fast trains no network" in asic("train", collection, "--vgg", "vgg").err

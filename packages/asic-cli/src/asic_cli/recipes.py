@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asic_flow.config import AlignmentConfig
     from asic_flow.matches import MatchSet
     from asic_flow.paper.config import PaperConfig
+    from asic_flow.paper.perceptual import PerceptualDistance
     from asic_flow.train import Round
 
 Preset = Literal["fast", "paper", "paper-small"]
@@ -34,30 +35,40 @@ class Recipe:
         preset: Its name.
         alignment: Settings of matching and of answers; for the presets that train nothing, of the fit as well.
         paper: Settings of the published recipe, for the presets that train its network.
+        perceptual: What its reconstruction is measured by, where files of weights were given.
     """
 
     preset: Preset
     alignment: AlignmentConfig
     paper: PaperConfig | None
+    perceptual: PerceptualDistance | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What decides a run's content, as `config.json` holds it."""
-        settings = {"preset": self.preset, "alignment": asdict(self.alignment)}
+        settings: dict[str, Any] = {"preset": self.preset, "alignment": asdict(self.alignment)}
         if self.paper is not None:
             settings["paper"] = asdict(self.paper)
+        if self.perceptual is not None:
+            settings["perceptual"] = self.perceptual.sha256
         returned: dict[str, Any] = json.loads(json.dumps(settings))
         return returned
 
 
-def check_recipe(preset: Preset, steps: int | None, device: str) -> None:
+def check_recipe(
+    preset: Preset, steps: int | None, device: str, *, vgg: Path | None = None, lpips: Path | None = None
+) -> None:
     """Checks what can be checked without importing torch.
 
     Raises:
-        InputError: Steps, or several processes, for a preset that takes none.
+        InputError: Steps, files of weights or several processes, for a preset that takes none; heads without a network.
         MachineError: A GPU for a preset that runs on the CPU only.
     """
+    if lpips is not None and vgg is None:
+        raise InputError("--lpips: the heads weigh features of a VGG16; give its file with --vgg as well")
     if preset in _TRAINED:
         return
+    if vgg is not None:
+        raise InputError(f"--vgg: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
     if steps is not None:
         raise InputError(f"--steps: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -66,15 +77,26 @@ def check_recipe(preset: Preset, steps: int | None, device: str) -> None:
         raise MachineError(f"--device {device}: the preset {preset} takes seconds on the CPU and runs only there")
 
 
-def find_recipe(preset: Preset, steps: int | None) -> Recipe:
-    """A preset's settings; `steps` replaces those of the presets that train a network."""
+def find_recipe(preset: Preset, steps: int | None, *, vgg: Path | None = None, lpips: Path | None = None) -> Recipe:
+    """A preset's settings.
+
+    Args:
+        preset: Its name.
+        steps: In place of those of the presets that train a network.
+        vgg: Weights of a VGG16, for their reconstruction loss; see `PerceptualDistance.read`.
+        lpips: The heads of LPIPS for it.
+
+    Raises:
+        PerceptualWeightsError: A file that cannot be used.
+    """
     from asic_flow.config import AlignmentConfig
     from asic_flow.paper.config import PAPER_SMALL, PaperConfig
+    from asic_flow.paper.perceptual import PerceptualDistance
 
     paper = {"paper": PaperConfig(), "paper-small": PAPER_SMALL}.get(preset)
     if paper is not None and steps is not None:
         paper = dataclasses.replace(paper, steps=steps)
-    return Recipe(preset, AlignmentConfig(), paper)
+    return Recipe(preset, AlignmentConfig(), paper, None if vgg is None else PerceptualDistance.read(vgg, lpips))
 
 
 def make_alignment(
@@ -153,6 +175,7 @@ def make_alignment(
             matches,
             recipe.paper,
             alignment=recipe.alignment,
+            perceptual=recipe.perceptual,
             seed=seed,
             device=device,
             folder=folder,

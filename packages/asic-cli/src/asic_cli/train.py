@@ -61,6 +61,20 @@ def train(
     steps: Annotated[
         int | None, typer.Option(envvar="ASIC_STEPS", min=1, help="Steps of training [default: the preset's].")
     ] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(
+            "--vgg",
+            envvar="ASIC_VGG",
+            metavar="FILE",
+            help="Measure paper's reconstruction by this VGG16, torchvision's state dictionary, as published "
+            "[default: by RGB and components of the descriptors].",
+        ),
+    ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option("--lpips", envvar="ASIC_LPIPS", metavar="FILE", help="The heads of LPIPS for that VGG16."),
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
     tensorboard: Annotated[
@@ -88,7 +102,7 @@ def train(
     """
     del config
     check_device_name(device)
-    check_recipe(preset, steps, device)
+    check_recipe(preset, steps, device, vgg=vgg, lpips=lpips)
     if print_config:
         write_data(as_toml("train", given(context)))
         return
@@ -103,6 +117,8 @@ def train(
         seed=seed,
         fresh=fresh,
         steps=steps,
+        vgg=vgg,
+        lpips=lpips,
         device=device,
         tensorboard=tensorboard,
         wandb=wandb,
@@ -125,6 +141,8 @@ def align(
     seed: int,
     fresh: bool,
     steps: int | None = None,
+    vgg: Path | None = None,
+    lpips: Path | None = None,
     device: str = "auto",
     tensorboard: bool = False,
     wandb: bool = False,
@@ -138,6 +156,8 @@ def align(
         seed: Of weights and draws; the preset fast draws nothing.
         fresh: Make it again whatever is there.
         steps: Of training, instead of the preset's.
+        vgg: See `find_recipe`.
+        lpips: Likewise.
         device: As given with `--device`; the preset fast runs on the CPU.
         tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
         wandb: Whether to write for Weights & Biases as well.
@@ -155,7 +175,7 @@ def align(
 
     started = time.monotonic()
     collection, matches = load_collection(collection_folder)
-    recipe = find_recipe(preset, steps)
+    recipe = find_recipe(preset, steps, vgg=vgg, lpips=lpips)
     made_of: dict[str, Any] = {
         "collection": {"identity": identity(collection_folder)},
         "version_of_asic_flow": installed_version("asic-flow"),
@@ -214,7 +234,7 @@ def _find_made(folder: Path, wanted: Mapping[str, Any]) -> Alignment | None:
 
 def _comparable(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run's content: not where its collection lies."""
-    keys = ("preset", "seed", "version_of_asic_flow", "alignment", "paper")
+    keys = ("preset", "seed", "version_of_asic_flow", "alignment", "paper", "perceptual")
     kept: dict[str, Any] = {key: stored[key] for key in keys if key in stored}
     return {"collection": {"identity": dict(stored.get("collection", {})).get("identity")}, **kept}
 
