@@ -149,7 +149,7 @@ def features(
     ] = _DEFAULTS.part_stages,
     device: Device = "auto",
     precision: Annotated[
-        Precision, typer.Option(envvar="ASIC_PRECISION", help="What a network computes in.")
+        Precision, typer.Option(envvar="ASIC_PRECISION", help="What a network computes in; GPUs, new CPUs: bfloat16.")
     ] = _DEFAULTS.precision,
     batch: Annotated[
         int | None, typer.Option(envvar="ASIC_BATCH", help="Photos described at once [default: 8 on a GPU, else 1].")

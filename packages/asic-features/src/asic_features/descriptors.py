@@ -20,7 +20,7 @@ from asic_flow.collection import TokenGrid
 
 _NOISE_SPREAD = 30.0  # grey levels
 # A block's perceptron, which looks at each token by itself, widens no more than so many at once.
-_WIDENED_TOKENS = 8192
+_WIDENED_TOKENS = 2048
 _NESTING_KEYS = ("state_dict", "model", "teacher")
 
 
@@ -79,7 +79,8 @@ class VisionTransformer:
         try:
             if remap is not None:
                 state = remap(state, model)
-            missing = model.load_state_dict(state, strict=False).missing_keys
+            # Taken over, not copied: a copy's memory would not come back as a whole.
+            missing = model.load_state_dict(state, strict=False, assign=True).missing_keys
         except (RuntimeError, KeyError, ValueError, AttributeError) as error:
             raise WeightsError(f"weights file {weights} does not fit {backbone.name}: {error}") from error
         if missing:
@@ -89,7 +90,7 @@ class VisionTransformer:
         model.patch_embed.proj.stride = (stride, stride)
         for block in model.blocks:
             block.mlp.forward = partial(_by_chunks, block.mlp.forward)
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model = model.eval().requires_grad_(False).to(device, torch.float32)
         self.device = torch.device(device)
         self._dtype: torch.dtype = getattr(torch, precision)
         self._mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
