@@ -275,6 +275,9 @@ def test_keys_stamp_as_well(page: Any) -> None:
         page.keyboard.press(key)
     assert (_when_changed(page, 2, before) != before).any()
     assert page.locator("#pin-list li").count() == 0
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(500)
+    np.testing.assert_array_equal(_pixels(page, 2), before)
 
 
 def test_tools_stay_in_one_line_at_1280(page: Any) -> None:

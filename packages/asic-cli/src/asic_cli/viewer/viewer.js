@@ -187,6 +187,10 @@ class Viewer {
     this.apply(tile, points);
   }
 
+  undo() {
+    if (this.paint.undo()) this.repaintAll();
+  }
+
   get radius() {
     return (Number(byId("brush-size").value) / 100) * WIDTH;
   }
@@ -308,7 +312,11 @@ class Viewer {
     const on = (id, event, action) => byId(id).addEventListener(event, action);
     on("overlay", "change", (event) => this.setOverlay(event.target.value));
     on("morph", "input", (event) => this.setMorph(Number(event.target.value)));
-    on("undo", "click", () => this.paint.undo() && this.repaintAll());
+    on("undo", "click", () => this.undo());
+    document.addEventListener("keydown", (event) => {
+      const writing = event.target instanceof HTMLInputElement && event.target.type === "text";
+      if (event.key === "z" && (event.ctrlKey || event.metaKey) && !writing) this.undo();
+    });
     on("clear", "click", () => {
       this.paint.clear();
       this.repaintAll();
