@@ -81,7 +81,7 @@ def _matching() -> list[Variant]:
     variants = []
     for way, widths, registers, more in (
         ("packed", (32, 64), 255, {"types": halves, "wgmma": True}),
-        ("resident", (32, 192, 384, module.RESIDENT_WIDTH), 240, {"types": halves, **hopper}),
+        ("resident", (32, 192, 384, module.RESIDENT_WIDTH), 255, {"types": halves, **hopper}),
         ("exact", (32,), 255, {"absent": ("p_scale",)}),
     ):
         for width in widths:
@@ -95,7 +95,7 @@ def _matching() -> list[Variant]:
     for dtype, way, absent in (("*fp16", "resident", ()), ("*bf16", "packed", ("p_points",)), ("*fp32", "exact", ())):
         slots = {**constants, "SLOTS": module.WAYS[way]["SLOTS"]}
         types = (("p_descriptors", dtype), ("p_units", "*fp32" if way == "exact" else "*fp16"))
-        variants.append(Variant("match_cosine", "settle_kernel", 128, slots, options, types, absent))
+        variants.append(Variant("match_cosine", "settle_kernel", 160, slots, options, types, absent))
         variants.append(Variant("match_cosine", "unit_kernel", 104, constants, options, types))
     return variants
 
