@@ -32,7 +32,7 @@ def test_missing_masks_are_all_named(save: Save, tmp_path: Path) -> None:
     sources = [PhotoSource(tmp_path / name, name) for name in ("a.jpg", "b.jpg", "sub/c.jpg")]
     with pytest.raises(MaskError, match=r"no picture for 2 of 3 photos: b\.jpg, sub/c\.jpg"):
         find_user_masks(sources, tmp_path / "masks")
-    with pytest.raises(MaskError, match="does not exist"):
+    with pytest.raises(MaskError, match="does not exist; without a folder masks are cosegment, saliency"):
         find_user_masks(sources, tmp_path / "gone")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from asic_features.colour import blur, light_gradient, to_lab
+from asic_features.config import MASK_SOURCES
 from asic_features.cosegment import cosegment, outline, seed_scores
 from asic_features.images import (
     SUFFIXES,
@@ -52,7 +53,7 @@ def find_user_masks(sources: Sequence[PhotoSource], folder: Path) -> tuple[Photo
         MaskError: The folder is missing, or photos have no mask; all of them are named.
     """
     if not folder.is_dir():
-        raise MaskError(f"masks folder {folder} does not exist")
+        raise MaskError(f"masks folder {folder} does not exist; without a folder masks are {', '.join(MASK_SOURCES)}")
     found, missing = [], []
     for source in sources:
         path = _mask_file(folder, source.name)
