@@ -200,6 +200,13 @@ def test_torchrun_gives_the_losses_of_one_process(asic, draw, tmp_path) -> None:
     torch.testing.assert_close(*maps, atol=0.02, rtol=0)
 
 
+def test_the_network_is_compiled_when_asked_for(asic, collection, monkeypatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, mode: compiled.append(mode) or network)
+    assert asic("train", collection, "--out", "x", *PAPER, "--compile").code == 0
+    assert compiled == ["default"]
+
+
 def test_weights_of_a_vgg16_are_read_from_the_files_that_are_named(asic, collection, tmp_path) -> None:
     convolutions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     state = {f"features.{number}.weight": torch.rand(2, 2 if number else 3, 3, 3) for number in convolutions}

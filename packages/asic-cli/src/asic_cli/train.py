@@ -77,6 +77,9 @@ def train(
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Have torch compile paper's network: minutes first, faster steps then.")
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write log and pictures for TensorBoard, into the run folder.")
     ] = False,
@@ -120,6 +123,7 @@ def train(
         vgg=vgg,
         lpips=lpips,
         device=device,
+        compiled=compiled,
         tensorboard=tensorboard,
         wandb=wandb,
     )
@@ -144,6 +148,7 @@ def align(
     vgg: Path | None = None,
     lpips: Path | None = None,
     device: str = "auto",
+    compiled: bool = False,
     tensorboard: bool = False,
     wandb: bool = False,
 ) -> Trained:
@@ -159,6 +164,7 @@ def align(
         vgg: See `find_recipe`.
         lpips: Likewise.
         device: As given with `--device`; the preset fast runs on the CPU.
+        compiled: Whether torch compiles the network that is trained.
         tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
         wandb: Whether to write for Weights & Biases as well.
 
@@ -199,6 +205,7 @@ def align(
                 fresh=fresh,
                 seed=seed,
                 device=mine,
+                compiled=compiled,
                 identity=made_of,
                 progress=stages,
                 tracker=tracker,

@@ -283,6 +283,36 @@ def test_maps_make_an_alignment_in_the_canonical_gauge(drawn: DrawnCollection, t
     assert ((found.support >= 0) & (found.support <= 1)).all()
 
 
+def test_half_precision_is_of_the_network_alone(drawn: DrawnCollection) -> None:
+    whole, half = (Training(drawn.collection, drawn.matches, TINY, half=half) for half in (False, True))
+    for _ in range(3):
+        expected, found = whole.advance(), half.advance()
+    assert {value.dtype for value in half.model.state_dict().values()} == {torch.float32, torch.int64}
+    assert any(not torch.equal(found[name], expected[name]) for name in found)
+    for name in found:
+        assert found[name].item() == pytest.approx(expected[name].item(), rel=0.05, abs=1e-4), name
+
+
+def test_a_compiled_network_trains_alike_and_keeps_its_names(
+    drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_with, modes = torch.compile, []
+
+    def trace_only(network: torch.nn.Module, mode: str) -> Any:
+        """Generating code takes minutes; what can go wrong here is the tracing."""
+        modes.append(mode)
+        return compile_with(network, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", trace_only)
+    plain, compiled = (Training(drawn.collection, drawn.matches, TINY, compiled=made) for made in (False, True))
+    for _ in range(2):
+        expected, found = plain.advance(), compiled.advance()
+    assert modes == ["default"]
+    assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
+    for name in found:
+        assert found[name].item() == pytest.approx(expected[name].item(), rel=1e-3, abs=1e-5), name
+
+
 def test_other_settings_do_not_go_on(drawn: DrawnCollection, tmp_path: Path) -> None:
     made = training(drawn, tmp_path)
     made.save()

@@ -22,7 +22,13 @@ _CENTROID_KEPT = 0.9  # of the weight of earlier steps
 
 
 class PaperModel(nn.Module):
-    """The flow network and the learnable canonical image."""
+    """The flow network and the learnable canonical image.
+
+    Attributes:
+        reduced: whether the network computes in bfloat16, its weights and what it returns staying float32.
+    """
+
+    reduced = False
 
     def __init__(self, config: PaperConfig, channels: int, num_parts: int, seed: int) -> None:
         """Draws the first weights from a generator of their own.
@@ -47,17 +53,29 @@ class PaperModel(nn.Module):
         self.register_buffer("centroid_weight", torch.zeros(num_parts, 1))
         self.register_buffer("basis", spline_basis(self.field_size, torch.device("cpu")), persistent=False)
 
+    def forward_network(self, images: Tensor) -> Tensor:
+        """The flow network; `compile_network` puts its compiled form here."""
+        displacement: Tensor = self.network(images)
+        return displacement
+
+    def compile_network(self) -> None:
+        """Has torch compile the network, with CUDA graphs on a GPU; its weights and their names stay."""
+        mode = "reduce-overhead" if next(self.parameters()).device.type == "cuda" else "default"
+        compiled = torch.compile(self.network, mode=mode)
+        object.__setattr__(self, "forward_network", compiled)
+
     @property
     def field_size(self) -> tuple[int, int]:
         """Height and width of the flow."""
         return self.config.field_side, self.config.field_side
 
     def displace(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) images in [0, 1] to (B, 2, h, w) float32 displacements; half precision inside on a GPU."""
-        on_gpu = images.device.type == "cuda"
-        images = (images * 2 - 1).contiguous(memory_format=torch.channels_last if on_gpu else torch.contiguous_format)
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=on_gpu):
-            displacement: Tensor = self.network(images)
+        """(B, 3, S, S) images in [0, 1] to (B, 2, h, w) float32 displacements."""
+        images = (images * 2 - 1).contiguous(
+            memory_format=torch.channels_last if self.reduced else torch.contiguous_format
+        )
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.reduced):
+            displacement: Tensor = self.forward_network(images)
         return displacement.float()
 
     def losses(self, data: TrainingData, batch: Batch) -> dict[str, Tensor]:

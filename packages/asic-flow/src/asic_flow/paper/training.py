@@ -102,6 +102,8 @@ class Training:
         perceptual: PerceptualDistance | None = None,
         seed: int = 0,
         device: str = "cpu",
+        half: bool | None = None,
+        compiled: bool = False,
         folder: Path | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
@@ -115,6 +117,8 @@ class Training:
             perceptual: What reconstruction is measured by, as published; None measures by RGB and components.
             seed: Of weights and draws; nothing else touches either.
             device: A torch device.
+            half: Whether the network computes in bfloat16, channels last; None: on a GPU.
+            compiled: Whether torch compiles the network, with CUDA graphs on a GPU.
             folder: Where the checkpoint is kept; None keeps none.
             identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
 
@@ -145,9 +149,12 @@ class Training:
             placement = Placement.identity(len(collection))
         self.data = TrainingData.prepare(collection, fitting, placement, config, self.device, perceptual)
         self.model = PaperModel(config, self.data.targets.shape[1], _num_parts(collection), seed).to(self.device)
-        if self.device.type == "cuda":
+        self.model.reduced = self.device.type == "cuda" if half is None else half
+        if self.model.reduced:
             self.model.network.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        if compiled:
+            self.model.compile_network()
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, fused=self.device.type == "cuda"
         )
@@ -162,6 +169,8 @@ class Training:
             "perceptual": [] if perceptual is None else perceptual.sha256,
             "seed": seed,
             "device": self.device.type,
+            "half": self.model.reduced,
+            "compiled": compiled,
             "world": world_size(),
         }
         self.settings = as_json({**settings, **(identity or {})})
