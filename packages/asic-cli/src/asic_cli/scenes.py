@@ -141,11 +141,11 @@ def _on_the_way(stage: Stage, glide: Glide, share: float) -> Tensor:
     crossed = glide.crossed(share)
     if crossed == 1 or not bool(stage.mirrored.any()):
         return torch.cat((tiles, _average(colour, seen)[None]))
-    # A mirrored photo stays where it is while its mirror image fades in over it.
+    # A mirrored photo stays where it is while it dissolves into its mirror image.
     home = stage.foreground[:, None].float()
-    staying = torch.full_like(colour, _PAPER).lerp(stage.images, home + behind * (1 - home))
-    staying = torch.lerp(torch.full_like(colour, _PAPER), staying, min(1.0, 2 - 2 * crossed))
-    crossing = torch.lerp(staying, colour, min(1.0, 2 * crossed) * seen)
+    paper = torch.full_like(colour, _PAPER)
+    staying = torch.lerp(paper, stage.images, home + behind * (1 - home))
+    crossing = torch.lerp(staying, torch.lerp(paper, colour, seen), crossed)
     still = stage.mirrored[:, None, None, None]
     before = _average(torch.where(still, stage.images, colour), torch.where(still, home, seen))
     average = torch.lerp(before, _average(colour, seen), crossed)

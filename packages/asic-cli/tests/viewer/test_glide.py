@@ -47,7 +47,7 @@ def test_the_way_leads_from_home_to_canonical_space_and_nothing_is_flattened(tur
 
 
 def test_the_mirror_image_takes_over_early_and_smoothly() -> None:
-    assert [Glide.crossed(share) for share in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+    assert [Glide.crossed(share) for share in (0.0, 0.175, 0.35, 1.0)] == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_a_photo_without_an_object_is_moved_by_its_map_alone() -> None:

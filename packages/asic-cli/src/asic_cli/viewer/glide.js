@@ -1,6 +1,6 @@
 // How a photo glides into canonical space; asic_cli.viewer.glide says why it does so and finds the numbers.
 
-const CROSSED_BY = 0.4;
+const CROSSED_BY = 0.35;
 const BACKGROUND_FADES_BY = 0.35;
 const MESH_CELL = 4;
 const MESH_COLUMNS = Math.ceil((WIDTH - 1) / MESH_CELL) + 1;
@@ -20,15 +20,15 @@ function crossed(share) {
   return part * part * (3 - 2 * part);
 }
 
-// What is drawn of a photo, one over the other: the object (kind 1) or what lies around it (0), moved or at home.
+// What is drawn of a photo, one over the other or added: the object (kind 1) or what lies around it (0), moved or at home.
 function glideParts(mirrored, share) {
   const background = Math.max(0, 1 - share / BACKGROUND_FADES_BY);
   if (!mirrored) return [{ moved: true, kind: 0, opacity: background }, { moved: true, kind: 1, opacity: 1 }].filter(isSeen);
-  const [home, image] = [Math.min(1, 2 - 2 * crossed(share)), Math.min(1, 2 * crossed(share))];
+  const image = crossed(share);
   return [
-    { moved: false, kind: 0, opacity: background * home },
-    { moved: false, kind: 1, opacity: home },
-    { moved: true, kind: 1, opacity: image },
+    { moved: false, kind: 0, opacity: background * (1 - image) },
+    { moved: false, kind: 1, opacity: 1 - image },
+    { moved: true, kind: 1, opacity: image, added: true },
   ].filter(isSeen);
 }
 

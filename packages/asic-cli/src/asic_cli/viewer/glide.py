@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_CROSSED_BY = 0.4
+_CROSSED_BY = 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +15,8 @@ class Glide:
     """Ways of N photos from where they are to canonical space, in pixels of their tiles.
 
     The similarity closest to a photo's map is run through by angle and logarithm of scale; what remains of the map is
-    added evenly. A mirrored photo cannot be moved into place within its plane, so its mirror image, which fades in over
-    it, makes the way instead.
+    added evenly. A mirrored photo cannot be moved into place within its plane, so it dissolves into its mirror
+    image, which makes the way instead.
 
     Attributes:
         mirrored: (N,) bool.

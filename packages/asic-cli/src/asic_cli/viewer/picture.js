@@ -62,9 +62,9 @@ class Picture {
     const places = new Float32Array(2 * MESH_POINTS);
     this.glide.mesh(share, places);
     const out = new ImageData(WIDTH, HEIGHT);
-    for (const { moved, kind, opacity } of glideParts(this.map.mirrored, share)) {
+    for (const { moved, kind, opacity, added } of glideParts(this.map.mirrored, share)) {
       const part = moved ? this.rasterise(places, kind, this.shown.data) : this.cutOut(kind);
-      layOver(out.data, part, opacity);
+      layOver(out.data, part, opacity, added);
     }
     this.context.putImageData(out, 0, 0);
   }
@@ -149,11 +149,11 @@ class Picture {
   }
 }
 
-// Lays cut-out pixels over others.
-function layOver(below, part, opacity) {
+// Lays cut-out pixels over others, or adds them where both are parts of a whole.
+function layOver(below, part, opacity, added = false) {
   for (let at = 0; at < part.length; at += 4) {
     if (part[at + 3] === 0) continue;
-    const under = (below[at + 3] / 255) * (1 - opacity);
+    const under = (below[at + 3] / 255) * (added ? 1 : 1 - opacity);
     const share = opacity / (opacity + under);
     mix(below, at, share, part[at], part[at + 1], part[at + 2]);
     below[at + 3] = 255 * (opacity + under);

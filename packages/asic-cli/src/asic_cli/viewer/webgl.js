@@ -78,7 +78,6 @@ class WebglStage {
     gl.uniform2f(this.at.size, WIDTH, HEIGHT);
     gl.uniform1i(this.at.masks, 1);
     gl.enable(gl.BLEND);
-    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, meshTriangles(), gl.STATIC_DRAW);
     gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
@@ -164,9 +163,10 @@ class WebglStage {
     });
   }
 
-  drawPart({ moved, kind, opacity }, layer) {
+  drawPart({ moved, kind, opacity, added }, layer) {
     const { gl } = this;
     gl.vertexAttribPointer(1, 2, gl.FLOAT, false, 0, 8 * MESH_POINTS * (moved ? layer : this.tiles.length));
+    gl.blendFunc(gl.ONE, added ? gl.ONE : gl.ONE_MINUS_SRC_ALPHA);
     gl.uniform1f(this.at.kind, kind);
     gl.uniform1f(this.at.opacity, opacity);
     gl.drawElements(gl.TRIANGLES, 6 * (MESH_COLUMNS - 1) * (MESH_ROWS - 1), gl.UNSIGNED_INT, 0);
