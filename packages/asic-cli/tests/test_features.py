@@ -214,6 +214,35 @@ def test_a_networks_options_reach_the_collection(asic, photos, network) -> None:
     assert (result.code, "components: expected at most the 192 values" in result.err) == (2, True)
 
 
+def test_missing_weights_are_fetched_where_asked(asic, photos, network, tmp_path, monkeypatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fetched = []
+
+    def download(repo_id: str, **_: object) -> str:
+        fetched.append(repo_id)
+        content = Path(network[3]).read_bytes()
+        blob = tmp_path / "blobs" / hashlib.sha256(content).hexdigest()
+        folder = tmp_path / "hub" / f"models--{repo_id.replace('/', '--')}" / "snapshots" / "abc"
+        for path in (blob.parent, folder):
+            path.mkdir(parents=True)
+        blob.write_bytes(content)
+        (folder / "model.safetensors").symlink_to(blob)
+        return str(folder / "model.safetensors")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    command = ("features", photos, "--backbone", "vit_tiny_p16", "--masks", "none", "--size", 96, "--download")
+    for _ in range(2):
+        result = asic(*command)
+        assert result.code == 0, result.err
+    assert fetched == ["timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = asic("features", photos, "--masks", "isnet", "--download")
+    assert (result.code, "cannot fetch isnet: HF_HUB_OFFLINE is set" in result.err) == (3, True)
+
+
 def test_a_shard_says_what_is_next(asic, photos, network, tmp_path) -> None:
     command = ("features", photos, *network, "--masks", "none", "--out", "x", "--json")
     result = asic(*command, "--shard", "2/2")

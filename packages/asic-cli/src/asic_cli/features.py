@@ -25,8 +25,8 @@ from asic_cli.versions import installed_version
 from asic_features.backbones import Facet
 from asic_features.config import MASK_SOURCES, Candidates, FeatureConfig, PartStages, Precision, one_or_several
 from asic_features.images import Fit, PhotoError, PhotoSource, pixels_sha256, read_photo
-from asic_features.mask_networks import locate_mask_network
-from asic_features.weights import locate_weights, sha256_of
+from asic_features.mask_networks import MASK_NETWORKS, fetch_mask_network, locate_mask_network
+from asic_features.weights import WeightsError, fetch_weights, locate_weights, sha256_of
 
 if TYPE_CHECKING:
     from asic_flow.collection import ImageCollection
@@ -162,6 +162,9 @@ def features(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable photos out and exit with 4, instead of stopping.")
     ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch weights that are missing; uses the network.")
+    ] = False,
     fresh: Fresh = False,
     as_json: Json = False,
     config: ConfigFile = None,
@@ -213,6 +216,8 @@ def features(
             write_data(as_toml("features", given(context) | resolved))
             return
         settings.resolve()
+        if download and not dry_run:
+            _download(settings)
         if locate_weights(backbone, weights) is None and share is not None:
             raise ValueError(f"--shard: the descriptor {backbone!r} needs no network, there is nothing to share out")
     except ValueError as error:
@@ -288,6 +293,27 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
         clear_cache(folder / _CACHE)
     skipped = _missing(photos, kept)
     return Prepared(folder, skipped, False, collection, matches, time.monotonic() - started)
+
+
+def _download(config: FeatureConfig) -> None:
+    """Fetches what the cache lacks of the weights that are asked for and not named.
+
+    Raises:
+        WeightsError: A download failed, or its content is not what was announced.
+    """
+    backbone = config.resolve().backbone
+    if backbone.needs_weights and config.weights is None:
+        try:
+            locate_weights(config.backbone)
+        except WeightsError:
+            say(f"fetching {backbone.name} (licence: {backbone.licence})")
+            fetch_weights(config.backbone)
+    if config.needs_mask_network and config.mask_weights is None:
+        try:
+            locate_mask_network(str(config.masks))
+        except WeightsError:
+            say(f"fetching {config.masks} (licence: {MASK_NETWORKS[str(config.masks)].licence})")
+            fetch_mask_network(str(config.masks))
 
 
 def _parse_share(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`asic weights`: which weights of backbones and mask networks are here, and the only command that fetches any."""
+"""`asic weights`: which weights of backbones and mask networks are here; fetches and verifies them."""
 
 from __future__ import annotations
 
