@@ -1,9 +1,15 @@
-"""Second maps, for photos that show their object from both sides.
+"""Second maps, so that left stays left between photos that are mapped with opposite mirror flags.
 
-A photo seen from the other side is mapped mirrored, so that what points left points right. Where a photo shows both
-sides at once, a face from the front, say, mirroring also exchanges them: the left ear goes where other photos have
-their right one. Such a photo fits the collection both ways, so it gets both maps. Points then travel between two photos
-on maps that are both mirrored or both not, wherever there are such; left stays left.
+A photo seen from the other side is mapped mirrored, so that what points left points right. Mirroring also exchanges the
+sides: the near leg of a dog that faces left goes where one that faces right has its near leg, but the one is the left
+leg and the other the right. Points should travel on maps that are both mirrored or both not, so photos get a second map
+of the other flag.
+
+- A photo that shows both sides at once, a face from the front, say, fits the collection both ways: its second map is
+  fitted to the others as its own was.
+- To any other photo those bridge. A point of it lies on a bridge's map of the photo's own flag, and the bridge's other
+  map says where the same point lies on the other flag's maps. Where bridges are few or disagree, the photo's second
+  map stays its own map.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asic_flow.coarse import NormalisedMatches, place_both_ways
+from asic_flow.coarse import NormalisedMatches, geman_mcclure, place_both_ways
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import SplinePoints, fit_photo, render_maps
 from asic_flow.partners import find_partners
@@ -23,6 +29,8 @@ from asic_flow.tokens import ForegroundTokens
 _LEAST_SYMMETRY = 0.8
 # A photo that fits badly either way shows nothing of sides; share of the median photo's score.
 _LEAST_SCORE = 0.5
+# What a photo says for its points staying where they are, counted in bridges that say otherwise.
+_OWN_WORD = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +40,8 @@ class SecondMaps:
     Attributes:
         photo: (S,) int64, rising: the photos that have one.
         maps: (S, H, W, 2) float32, canonical xy of every pixel.
-        symmetry: (S,) float32, how well the photo fits this way, as a share of how well it fits the way it is mapped.
+        symmetry: (S,) float32, how well the photo fits this way, as a share of how well it fits its own way; of a map
+            that came over bridges 0.8 times the photo's support, which is below any of the others.
     """
 
     photo: Tensor
@@ -69,22 +78,11 @@ class SecondMaps:
         )
 
 
-def fit_second_maps(
-    matches: NormalisedMatches,
-    tokens: ForegroundTokens,
-    points: SplinePoints,
-    descriptors: Tensor,
-    coefficients: Tensor,
-    mirrored: Tensor,
-    pairs: Tensor,
-    grid: SplineGrid,
-    config: AlignmentConfig,
-    size_hw: tuple[int, int],
-) -> SecondMaps:
-    """Fits a second map to every photo that fits nearly as well the other way round, the others held where they are.
+@dataclass(frozen=True, eq=False)
+class PlacedTokens:
+    """The tokens that maps were fitted to, with what is needed to fit further maps to them.
 
-    Args:
-        matches: The matches that the coarse stage took.
+    Attributes:
         tokens: F foreground tokens.
         points: The same, on the spline grid.
         descriptors: (F, D) float32, unit length.
@@ -93,14 +91,53 @@ def fit_second_maps(
         pairs: (P, 2) int64, the pairs of photos that are compared.
         grid: The spline grid.
         config: Settings.
+    """
+
+    tokens: ForegroundTokens
+    points: SplinePoints
+    descriptors: Tensor
+    coefficients: Tensor
+    mirrored: Tensor
+    pairs: Tensor
+    grid: SplineGrid
+    config: AlignmentConfig
+
+    def canonical(self) -> Tensor:
+        """(F, 2): the tokens on their photos' own maps."""
+        return self.points.canonical(self.coefficients)
+
+    def of_photo(self, image: int, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """(F,) bool, the photo's tokens, and where (K, 2) coefficients take them."""
+        mine = self.tokens.image == image
+        weights = self.points.weight[mine][..., None]
+        return mine, (coefficients[self.points.index[mine]] * weights).sum(1)
+
+    def matches_of(self, image: int, canonical: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mutual partners of the photo's tokens, guided by `canonical`: (M,) rows, (M,) partners, (M,) weights."""
+        found = find_partners(self.descriptors, canonical, self.tokens, pairs, self.config.guide)
+        ends = torch.stack((found.row[found.mutual], found.partner[found.mutual]), 1)
+        row, partner = torch.where(self.tokens.image[ends[:, :1]] == image, ends, ends.flip(1)).unbind(1)
+        similarity = (self.descriptors[row] * self.descriptors[partner]).sum(1).clamp_min(0)
+        return row, partner, similarity**self.config.agreement_power
+
+
+def fit_second_maps(
+    matches: NormalisedMatches, placed: PlacedTokens, support: Tensor, size_hw: tuple[int, int]
+) -> SecondMaps:
+    """Fits second maps, the photos' own maps held where they are; none where no photo shows both sides.
+
+    Args:
+        matches: The matches that the coarse stage took.
+        placed: The tokens on the photos' own maps.
+        support: (N,), see `CoarseAlignment`.
         size_hw: Height and width of the maps, in pixels.
 
     Returns:
         The second maps.
     """
-    count = len(coefficients)
+    count = len(placed.coefficients)
     canonical_a, canonical_b = (
-        SplinePoints.prepare(grid, image, xy.float()).canonical(coefficients)
+        SplinePoints.prepare(placed.grid, image, xy.float()).canonical(placed.coefficients)
         for image, xy in ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
     )
     score, similarity = place_both_ways(
@@ -110,52 +147,80 @@ def fit_second_maps(
         torch.cat((canonical_b, canonical_a)),
         matches.weight.repeat(2),
     )
-    own = mirrored.long()[:, None]
+    own = placed.mirrored.long()[:, None]
     own_score, other_score = score.gather(1, own)[:, 0], score.gather(1, 1 - own)[:, 0]
     symmetry = (other_score / own_score.clamp_min(1e-9)).float()
-    photo = torch.nonzero((symmetry >= _LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median()))[:, 0]
-    if not len(photo):
+    shows_both = (symmetry >= _LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median())
+    reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
+    fitted = {
+        image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
+    }
+    if not fitted:
         return SecondMaps.none(size_hw)
-    reference = grid.from_affine(similarity[torch.arange(count), (~mirrored).long()].float())
-    canonical = points.canonical(coefficients)
-    fitted = [
-        _fit_one(int(image), reference[image], tokens, points, descriptors, canonical, pairs, grid, config)
-        for image in photo
-    ]
-    return SecondMaps(photo, render_maps(grid, torch.stack(fitted), size_hw), symmetry[photo])
+    found = fitted | _carry_over(fitted, placed)
+    photo = torch.tensor(sorted(found))
+    symmetry = torch.where(shows_both, symmetry, _LEAST_SYMMETRY * support.float())
+    maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
+    return SecondMaps(photo, maps, symmetry[photo])
 
 
-def _fit_one(
-    image: int,
-    reference: Tensor,
-    tokens: ForegroundTokens,
-    points: SplinePoints,
-    descriptors: Tensor,
-    canonical: Tensor,
-    pairs: Tensor,
-    grid: SplineGrid,
-    config: AlignmentConfig,
-) -> Tensor:
+def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens) -> Tensor:
     """(K, 2): rounds of guided re-matching with all the others and fitting, from `reference`."""
-    mine = tokens.image == image
-    with_others = pairs[(pairs == image).any(1)]
-    placed = canonical.clone()
+    config = placed.config
+    canonical = placed.canonical()
+    with_others = placed.pairs[(placed.pairs == image).any(1)]
     coefficients = reference
     for _ in range(config.rounds):
-        placed[mine] = (coefficients[points.index[mine]] * points.weight[mine][..., None]).sum(1)
-        found = find_partners(descriptors, placed, tokens, with_others, config.guide)
-        ends = torch.stack((found.row[found.mutual], found.partner[found.mutual]), 1)
-        ends = torch.where((tokens.image[ends[:, :1]] == image), ends, ends.flip(1))
-        row, partner = ends.unbind(1)
-        weight = (descriptors[row] * descriptors[partner]).sum(1).clamp_min(0) ** config.agreement_power
+        mine, there = placed.of_photo(image, coefficients)
+        canonical[mine] = there
+        row, partner, weight = placed.matches_of(image, canonical, with_others)
         coefficients = fit_photo(
             coefficients,
             reference,
-            tokens.points_norm[row],
+            placed.tokens.points_norm[row],
             canonical[partner],
             weight,
-            grid,
+            placed.grid,
             config.residual_scale,
             config.stiffness,
         )
     return coefficients
+
+
+def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Tensor]:
+    """(K, 2) second maps of the photos that have none but are compared with some that have, which bridge."""
+    config, grid = placed.config, placed.grid
+    own = placed.canonical()
+    # By flag: where tokens lie on maps of this flag. Only those of bridges are known on both.
+    on_flag = [own.clone(), own.clone()]
+    for bridge, coefficients in fitted.items():
+        mine, there = placed.of_photo(bridge, coefficients)
+        on_flag[int(not placed.mirrored[bridge])][mine] = there
+    is_bridge = torch.zeros(len(placed.coefficients), dtype=torch.bool)
+    is_bridge[list(fitted)] = True
+    carried = {}
+    for image in torch.nonzero(~is_bridge)[:, 0].tolist():
+        over = placed.pairs[(placed.pairs == image).any(1) & is_bridge[placed.pairs].any(1)]
+        if not len(over):
+            continue
+        flag = int(placed.mirrored[image])
+        here, there = on_flag[flag], on_flag[1 - flag]
+        row, partner, weight = placed.matches_of(image, here, over)
+        weight = weight * geman_mcclure((here[row] - here[partner]).square().sum(1), config.residual_scale)
+        mine = torch.nonzero(placed.tokens.image == image)[:, 0]
+        own_word = _OWN_WORD * weight.sum() / (len(over) * max(1, len(mine)))
+        reference = placed.coefficients[image]
+        coefficients = reference
+        for scale in (3 * config.residual_scale, config.residual_scale):
+            coefficients = fit_photo(
+                coefficients,
+                reference,
+                placed.tokens.points_norm[torch.cat((row, mine))],
+                torch.cat((there[partner], own[mine])),
+                torch.cat((weight, own_word.expand(len(mine)))),
+                grid,
+                scale,
+                config.stiffness,
+            )
+        carried[image] = coefficients
+    return carried

@@ -19,7 +19,7 @@ from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
 from asic_flow.matches import MatchSet
 from asic_flow.partners import consensus, find_partners
-from asic_flow.sides import SecondMaps, fit_second_maps
+from asic_flow.sides import PlacedTokens, SecondMaps, fit_second_maps
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens, thinning
 
@@ -142,15 +142,14 @@ def fit(
         )
         coefficients = fit_dense(coefficients, reference, guided, grid, config.residual_scale, config.stiffness)
         coefficients = remove_drift(coefficients, reference, points, grid)
-        placed = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
-        descriptors = consensus(raw, placed, config.consensus_power)
+        found = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
+        descriptors = consensus(raw, found, config.consensus_power)
         if observe is not None:
             observe(Round(round_index + 1, guided, partial(_distances, grid, coefficients)))
     progress("rounds", config.rounds, config.rounds)
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
     joined, confidence = _describe(collection, foreground, centred, pairs, canonical, config)
-    second = fit_second_maps(
-        first,
+    placed = PlacedTokens(
         tokens,
         points,
         joined[_rows(foreground, tokens, collection)],
@@ -159,8 +158,8 @@ def fit(
         pairs,
         grid,
         config,
-        collection.size_hw,
     )
+    second = fit_second_maps(first, placed, coarse.support, collection.size_hw)
     maps = render_maps(grid, coefficients, collection.size_hw)
     return FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, joined, confidence)
 
