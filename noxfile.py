@@ -31,7 +31,8 @@ WORKSPACE = str(Path(__file__).parent / ".nox" / "workspace")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TRITON_DEFAULT_FP_FUSION": "1"}
 
 # What a benchmark is compared with and nothing else here needs.
-PEERS = {"eval": ("torchmetrics",), "match_cosine": ("faiss-cpu", "pykeops")}
+FAISS = "faiss-gpu-cu12" if shutil.which("nvidia-smi") else "faiss-cpu"
+PEERS = {"eval": ("torchmetrics",), "match_cosine": (FAISS, "pykeops")}
 
 
 def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
@@ -198,15 +199,12 @@ def study(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Benchmarks with every peer in one run: `nox -s bench -- match_cosine --threads=2`; no name: all of them."""
+    """Benchmarks after their tests, with every peer: `nox -s bench -- match_cosine --threads=2`; no name: all."""
     known = sorted(path.stem.removeprefix("bench_") for path in Path("benchmarks").glob("bench_*.py"))
     asked = [name for name in session.posargs if not name.startswith("-")] or known
     if unknown := sorted(set(asked) - set(known)):
         session.error(f"no benchmark called {unknown}; there are {known}")
     for name in asked:
-        tests_of = Path(f"packages/asic-flow/tests/kernels/test_{name}.py")
-        if tests_of.exists():
-            run(session, "pytest", "--quiet", str(tests_of), env=ONE_THREAD)
         run(
             session,
             *(f"--with={peer}" for peer in PEERS.get(name, ())),

@@ -43,7 +43,8 @@ def table(version: str, results: Path = RESULTS) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for operation, runs in load(version, results).items():
         for run in runs:
-            device = f"{run['device']}, {run['threads']} threads"
+            on_gpu = "NVIDIA" in run["device"]
+            device = run["device"] if on_gpu else f"{run['device']}, {run['threads']} threads"
             for case in run["cases"]:
                 floor = [row["median_s"] for row in case["measurements"] if row["provider"].startswith("floor: ")]
                 for measured in case["measurements"]:
