@@ -32,8 +32,10 @@ def test_a_restart_starts_lower_and_lasts_twice_as_long() -> None:
         ("steps", 0, "steps must be at least 1, got 0"),
         ("photos_per_step", 1, "photos_per_step must be at least 2"),
         ("side", 100, "side must be a multiple of 16"),
-        ("head", "half", "head must be 'full' or 'quarter'"),
-        ("start", "anywhere", "start must be 'identity' or 'coarse', got 'anywhere'"),
+        ("head", "half", r"head must be one of \('full', 'quarter'\), got 'half'"),
+        ("network", "none", "network must be one of"),
+        ("canonical", "none", "canonical must be one of"),
+        ("start", "anywhere", "start must be one of"),
         ("rematch_every", -1, "rematch_every must be at least 0"),
         ("width", 0.0, "width must be above 0"),
         ("temperature", -1.0, "temperature must be above 0"),
@@ -43,6 +45,11 @@ def test_a_restart_starts_lower_and_lasts_twice_as_long() -> None:
 def test_settings_are_checked(field: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(PAPER_SMALL, **{field: value})
+
+
+def test_a_network_sees_something() -> None:
+    with pytest.raises(ValueError, match="components must be at least 1 for a network that sees nothing else"):
+        dataclasses.replace(PAPER_SMALL, network="components", components=0)
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])

@@ -13,9 +13,17 @@ from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.export import export_onnx
 from asic_flow.paper.placement import Placement
 from asic_flow.paper.training import Training
+from asic_flow.train import AlignmentError
 
 if TYPE_CHECKING:
     from conftest import DrawnCollection
+
+
+def test_a_network_that_sees_no_photo_is_not_exported(drawn: DrawnCollection, tmp_path: Path) -> None:
+    config = PaperConfig(steps=1, side=32, network="coordinates", head="quarter", canonical_side=16, restarts=0)
+    training = Training(drawn.collection, drawn.matches, config)
+    with pytest.raises(AlignmentError, match="does not look at photos"):
+        export_onnx(training, tmp_path / "flow.onnx")
 
 
 def test_the_exported_network_says_what_the_run_says(drawn: DrawnCollection, tmp_path: Path) -> None:

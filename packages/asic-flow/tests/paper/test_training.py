@@ -83,9 +83,18 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(("head", "all_pairs"), [("full", False), ("quarter", True)])
-def test_the_loss_falls(drawn: DrawnCollection, head: str, all_pairs: bool) -> None:
-    made = training(drawn, steps=24, head=head, all_pairs=all_pairs, photos_per_step=6)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"head": "quarter", "all_pairs": True},
+        {"network": "components"},
+        {"network": "coordinates", "canonical": "network", "learning_rate": 0.02},
+    ],
+    ids=["published", "quarter", "components", "coordinates"],
+)
+def test_the_loss_falls(drawn: DrawnCollection, changes: dict[str, Any]) -> None:
+    made = training(drawn, steps=24, photos_per_step=6, **changes)
     batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
 
     def loss() -> float:
@@ -115,7 +124,11 @@ class _Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("changes", [{}, {"start": "coarse", "rematch_every": 2}], ids=["published", "rematched"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"start": "coarse", "rematch_every": 2, "network": "coordinates", "canonical": "network"}],
+    ids=["published", "other"],
+)
 def test_going_on_ends_as_if_never_stopped_to_the_bit(
     drawn: DrawnCollection, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -195,8 +208,9 @@ def test_the_best_scored_weights_are_kept(drawn: DrawnCollection) -> None:
     assert result.score == max(scores)
 
 
-def test_it_starts_from_the_identity(drawn: DrawnCollection) -> None:
-    made = training(drawn)
+@pytest.mark.parametrize("network", ["rgb", "components", "coordinates"])
+def test_it_starts_from_the_identity(drawn: DrawnCollection, network: str) -> None:
+    made = training(drawn, network=network)
     places = made.averaged.maps(made.data.images, made.data.placement, (32, 32))
     assert torch.equal(places, identity_grid((32, 32), torch.device("cpu")).expand_as(places))
 
@@ -248,12 +262,19 @@ def test_the_copies_are_bent_and_recoloured(drawn: DrawnCollection, monkeypatch:
     batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
     displace = made.model.displace
-    monkeypatch.setattr(made.model, "displace", lambda images: seen.append(images) or displace(images))
+    monkeypatch.setattr(made.model, "displace", lambda images, of: seen.append(images) or displace(images, of))
     made.model.losses(made.data, batch)
     images = made.data.images[batch.photos]
     bent = bend_points(made.model.basis, batch.augmentation.bend, (32, 32))
     torch.testing.assert_close(seen[0], torch.cat((images, warp_bilinear(images, bent))), atol=1e-5, rtol=0)
     assert (bent - identity_grid((32, 32), torch.device("cpu"))).abs().max() > 0.05
+
+
+def test_a_network_that_sees_no_photo_hears_nothing_of_equivariance(drawn: DrawnCollection) -> None:
+    made = training(drawn, network="coordinates", canonical="network")
+    assert set(made.advance()) == {"reconstruction", "matches", "total_variation", "mask"}
+    assert made.model.picture().shape == (16, 16, 3)
+    assert len({tuple(code) for code in made.model.codes.tolist()}) == 6
 
 
 def test_a_map_depends_on_its_photo_alone(drawn: DrawnCollection) -> None:

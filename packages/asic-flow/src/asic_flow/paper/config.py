@@ -56,7 +56,10 @@ class PaperConfig:
         all_pairs: whether all pairs of a step's photos are matched, or only disjoint ones, the published way.
         matches_per_pair: the most matches of a pair that one step uses, drawn anew in each; ours, bounds memory.
         side: side of the network's input in pixels, a multiple of 16; photos are resized to it.
-        width: of the network, as a multiple of 64 channels in the first level.
+        network: what the displacement is a function of: the photo's RGB, the published way; the principal components of
+            its descriptors; or place and a learned code of the photo, without seeing it, so that equivariance has
+            nothing to say.
+        width: of a U-Net, as a multiple of 64 channels in the first level.
         head: resolution of the flow: the input's, or a quarter of it.
         start: from where the displacement counts: each photo as it is, the published way, or placed by the coarse
             stage, so that the network has neither to mirror nor to turn it; ours.
@@ -64,7 +67,8 @@ class PaperConfig:
             where the start is coarse; 0 keeps the collection's, the published way.
         components: principal components of the descriptors that the canonical image holds beside RGB and mask. Ours:
             their distance stands for the published perceptual one, and needs no other network's weights.
-        canonical_side: side of the canonical image, in its pixels.
+        canonical: the canonical image, a learnable grid or a network of coordinates.
+        canonical_side: side of that grid, in its pixels.
         learning_rate: Adam's, at its first peak.
         restarts: of the cosine schedule; each period is twice as long as the one before, and the last ends at the last
             step with a rate of zero. Published periods of 10,000 and 20,000 break off in the middle of the second.
@@ -84,11 +88,13 @@ class PaperConfig:
     all_pairs: bool = False
     matches_per_pair: int = 1_000
     side: int = 256
+    network: Literal["rgb", "components", "coordinates"] = "rgb"
     width: float = 0.5
     head: Literal["full", "quarter"] = "full"
     start: Literal["identity", "coarse"] = "identity"
     rematch_every: int = 0
     components: int = 8
+    canonical: Literal["grid", "network"] = "grid"
     canonical_side: int = 256
     learning_rate: float = 3e-3
     restarts: int = 1
@@ -118,10 +124,16 @@ class PaperConfig:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.side < 32 or self.side % 16:
             raise ValueError(f"side must be a multiple of 16 from 32 on, which the network halves, got {self.side}")
-        if self.head not in ("full", "quarter"):
-            raise ValueError(f"head must be 'full' or 'quarter', got {self.head!r}")
-        if self.start not in ("identity", "coarse"):
-            raise ValueError(f"start must be 'identity' or 'coarse', got {self.start!r}")
+        for name, choices in (
+            ("network", ("rgb", "components", "coordinates")),
+            ("head", ("full", "quarter")),
+            ("start", ("identity", "coarse")),
+            ("canonical", ("grid", "network")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        if self.network == "components" and not self.components:
+            raise ValueError("components must be at least 1 for a network that sees nothing else, got 0")
         for name in ("width", "learning_rate", "restart_decay", "temperature", "distance_scale", "averaging_steps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")

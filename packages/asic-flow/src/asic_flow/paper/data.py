@@ -24,7 +24,7 @@ class TrainingData:
     """What steps read, made once. All of it is in the network's frame, [-1, 1].
 
     Attributes:
-        images: (N, 3, S, S) float32 in [0, 1], the network's side S, on the device.
+        images: (N, C, S, S) float32, what the network sees, of its side S, on the device: RGB in [0, 1], or components.
         masks: (N, S, S) float32, 1 on the object, on the device.
         targets: (N, C, S/2, S/2) float32 on the device: RGB in [-1, 1] and principal components of the descriptors, of
             unit variance on the object.
@@ -67,18 +67,21 @@ class TrainingData:
         side, half = config.side, config.side // 2
         small = _resized(images, half)
         components = _components(collection, config.components)
-        placed = norm_to_pixel(placement.pixels_seen((half, half)), collection.size_hw) - collection.grid.first
-        last = torch.tensor([collection.grid.cols - 1, collection.grid.rows - 1]).clamp_min(1)
-        at_token = placed / collection.grid.stride / last * 2 - 1
-        described = warp_bilinear(components, at_token) if config.components else small[:, :0]
+
+        def described(side: int) -> Tensor:
+            placed = norm_to_pixel(placement.pixels_seen((side, side)), collection.size_hw) - collection.grid.first
+            last = torch.tensor([collection.grid.cols - 1, collection.grid.rows - 1]).clamp_min(1)
+            return warp_bilinear(components, placed / collection.grid.stride / last * 2 - 1)
+
+        of_tokens = described(half) if config.components else small[:, :0]
         target_masks = (_resized(foreground, half)[:, 0] >= 0.5).float().to(device)
         rgb = (small * 2 - 1).to(device)
         distance = None if perceptual is None else perceptual.to(device)
         parts = None if collection.parts is None else _parts(collection.parts, placement, config.field_side).to(device)
         return cls(
-            images=_resized(images, side).to(device),
+            images=(described(side) if config.network == "components" else _resized(images, side)).to(device),
             masks=(_resized(foreground, side)[:, 0] >= 0.5).float().to(device),
-            targets=torch.cat((rgb, described.to(device)), 1),
+            targets=torch.cat((rgb, of_tokens.to(device)), 1),
             target_masks=target_masks,
             perceptual=distance,
             perceptual_targets=[] if distance is None else distance.features(rgb * target_masks[:, None]),

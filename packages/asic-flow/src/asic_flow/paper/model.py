@@ -12,12 +12,14 @@ from asic_flow.kernels import warp_bilinear
 from asic_flow.paper import losses
 from asic_flow.paper.augment import bend_points, recolour, spline_basis
 from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.coordinates import CoordinateNetwork
 from asic_flow.paper.data import Batch, TrainingData
 from asic_flow.paper.network import FlowNetwork, flow_of, identity_grid
 from asic_flow.paper.placement import Placement
 from asic_flow.paper.synchronised import average, gather
 
 _PHOTOS_AT_ONCE = 8
+_CODE = 16  # values that tell a photo to the network that does not see it
 _CENTROID_KEPT = 0.9  # of the weight of earlier steps
 
 
@@ -30,21 +32,33 @@ class PaperModel(nn.Module):
 
     reduced = False
 
-    def __init__(self, config: PaperConfig, channels: int, num_parts: int, seed: int) -> None:
+    def __init__(self, config: PaperConfig, channels: int, num_photos: int, num_parts: int, seed: int) -> None:
         """Draws the first weights from a generator of their own.
 
         Args:
             config: Settings.
             channels: Channels of a photo's target; the canonical image has one more, the mask's logit.
+            num_photos: Photos of the collection.
             num_parts: Parts of the collection, 0 for none.
             seed: Of the weights.
         """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = FlowNetwork(config.width, quarter=config.head == "quarter")
-            side = config.canonical_side
-            self.canonical = nn.Parameter(0.1 * torch.randn(channels + 1, side, side))
+            self.network: FlowNetwork | CoordinateNetwork
+            if config.network == "coordinates":
+                self.network = CoordinateNetwork(2, width=128, depth=4, skips=(2,), frequencies=4, code=_CODE)
+                nn.init.zeros_(self.network.head.weight)
+                nn.init.zeros_(self.network.head.bias)
+                self.codes = nn.Parameter(0.1 * torch.randn(num_photos, _CODE))
+            else:
+                seen = config.components if config.network == "components" else 3
+                self.network = FlowNetwork(config.width, quarter=config.head == "quarter", channels=seen)
+            if config.canonical == "network":
+                self.painter = CoordinateNetwork(channels + 1, width=64, depth=8, skips=(4, 7), frequencies=6)
+            else:
+                side = config.canonical_side
+                self.canonical = nn.Parameter(0.1 * torch.randn(channels + 1, side, side))
         self.config = config
         self.basis: Tensor
         self.centroids: Tensor
@@ -69,9 +83,24 @@ class PaperModel(nn.Module):
         """Height and width of the flow."""
         return self.config.field_side, self.config.field_side
 
-    def displace(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) images in [0, 1] to (B, 2, h, w) float32 displacements."""
-        images = (images * 2 - 1).contiguous(
+    def seen(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) as `TrainingData.images` holds it to what the network takes: RGB in [-1, 1], or components."""
+        return images if self.config.network == "components" else images * 2 - 1
+
+    def displace(self, images: Tensor, photos: Tensor) -> Tensor:
+        """(B, 2, h, w) float32 displacements.
+
+        Args:
+            images: (B, C, S, S) as `TrainingData.images` holds them.
+            photos: (B,) int64, which photos they are, for the network that does not look at them.
+        """
+        if self.config.network == "coordinates":
+            size = self.field_size
+            grid = identity_grid(size, images.device).expand(len(photos), -1, -1, -1)
+            code = self.codes[photos][:, None, None].expand(-1, *size, -1)
+            moved: Tensor = self.network(grid, code)
+            return moved.permute(0, 3, 1, 2)
+        images = self.seen(images).contiguous(
             memory_format=torch.channels_last if self.reduced else torch.contiguous_format
         )
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.reduced):
@@ -83,12 +112,15 @@ class PaperModel(nn.Module):
         weights, photos = self.config.weights, batch.photos
         count, side = len(photos), (self.config.side, self.config.side)
         images, masks = data.images[photos], data.masks[photos]
-        warped_too = bool(weights.equivariance or weights.mask)
+        looks = self.config.network != "coordinates"
+        warped_too = looks and bool(weights.equivariance or weights.mask)
         if warped_too:
             bent = bend_points(self.basis, batch.augmentation.bend, self.field_size)
             at_pixels = _spread(bent, side)
-            images = torch.cat((images, recolour(warp_bilinear(images, at_pixels), batch.augmentation)))
-        displacement = self.displace(images)
+            copies = warp_bilinear(images, at_pixels)
+            coloured = self.config.network == "rgb"
+            images = torch.cat((images, recolour(copies, batch.augmentation) if coloured else copies))
+        displacement = self.displace(images, photos)
         flow = flow_of(displacement)
         own = flow[:count]
         small = _shrunk(masks, self.field_size)
@@ -124,14 +156,15 @@ class PaperModel(nn.Module):
             found["total_variation"] = losses.total_variation(displacement[:count])
         if weights.folds:
             found["folds"] = losses.folds(own, small)
+        inside = small
         if warped_too:
             warped_mask = (warp_bilinear(masks[:, None], bent)[:, 0] >= 0.5).float()
             if weights.equivariance:
                 found["equivariance"] = losses.equivariance(flow[count:], own, bent, warped_mask)
-            if weights.mask:
-                both = torch.cat((small, warped_mask))
-                logits = self._paint(flow, self.field_size, slice(-1, None))[:, 0]
-                found["mask"] = losses.mask(logits, both)
+            inside = torch.cat((small, warped_mask))
+        if weights.mask:
+            logits = self._paint(flow, self.field_size, slice(-1, None))[:, 0]
+            found["mask"] = losses.mask(logits, inside)
         return found
 
     @torch.no_grad()
@@ -139,13 +172,14 @@ class PaperModel(nn.Module):
         """(N, H, W, 2) canonical xy of every pixel of photos, in evaluation mode, on the CPU.
 
         Args:
-            images: (N, 3, S, S) in [0, 1], as `placement` puts the photos into the frame.
+            images: (N, C, S, S) as `TrainingData.images` holds them: of all photos, or of any that the network sees.
             placement: Theirs.
             size_hw: H and W.
         """
         was_training = self.training
         self.eval()
-        moved = torch.cat([self.displace(chunk).cpu() for chunk in torch.split(images, _PHOTOS_AT_ONCE)])
+        chunks = torch.split(torch.arange(len(images), device=images.device), _PHOTOS_AT_ONCE)
+        moved = torch.cat([self.displace(images[chunk], chunk).cpu() for chunk in chunks])
         self.train(was_training)
         places = placement.places_of_pixels(size_hw)
         return places + warp_bilinear(moved, places).permute(0, 2, 3, 1)
@@ -153,7 +187,9 @@ class PaperModel(nn.Module):
     @torch.no_grad()
     def picture(self) -> NDArray[np.uint8]:
         """(side, side, 3) uint8: the canonical image's RGB, white where its mask says that there is no object."""
-        colour, inside = (self.canonical[:3] + 1) / 2, self.canonical[-1:].sigmoid()
+        side = (self.config.canonical_side, self.config.canonical_side)
+        painted = self._paint(identity_grid(side, self.centroids.device)[None], side, slice(None))[0]
+        colour, inside = (painted[:3] + 1) / 2, painted[-1:].sigmoid()
         shown = (colour * inside + 1 - inside).clamp(0, 1).mul(255).round().to(torch.uint8)
         return shown.permute(1, 2, 0).cpu().numpy()
 
@@ -172,6 +208,9 @@ class PaperModel(nn.Module):
 
     def _paint(self, flow: Tensor, size_hw: tuple[int, int], channels: slice) -> Tensor:
         """(B, C, h, w): the canonical image as photos' flows show it."""
+        if self.config.canonical == "network":
+            colours: Tensor = self.painter(_spread(flow, size_hw))
+            return colours.permute(0, 3, 1, 2)[:, channels]
         other = None if flow.shape[1:3] == size_hw else size_hw
         return warp_bilinear(self.canonical[channels].contiguous(), flow.contiguous(), size_hw=other)
 

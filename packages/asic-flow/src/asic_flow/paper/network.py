@@ -18,16 +18,19 @@ class FlowNetwork(nn.Module):
     "U-Net", 2015; Gupta et al., ICCV 2023.
     """
 
-    def __init__(self, width: float, *, quarter: bool) -> None:
+    def __init__(self, width: float, *, quarter: bool, channels: int = 3) -> None:
         """Builds the network.
 
         Args:
             width: Multiple of 64 channels in the first level; each next level has twice as many.
             quarter: Whether the flow stops at a quarter of the input's resolution.
+            channels: Of the input.
         """
         super().__init__()
         widths = [max(1, round(_FIRST_WIDTH * width)) * 2**level for level in range(_LEVELS)]
-        self.down = nn.ModuleList([_block(inner, outer) for inner, outer in zip([3, *widths], widths, strict=False)])
+        self.down = nn.ModuleList(
+            [_block(inner, outer) for inner, outer in zip([channels, *widths], widths, strict=False)]
+        )
         last = 2 if quarter else 0
         levels = range(_LEVELS - 2, last - 1, -1)
         self.lift = nn.ModuleList(
@@ -39,7 +42,7 @@ class FlowNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] to displacements (B, 2, S, S), or (B, 2, S / 4, S / 4) with a quarter head."""
+        """(B, C, S, S), RGB in [-1, 1], to displacements (B, 2, S, S), or (B, 2, S / 4, S / 4) with a quarter head."""
         passed = []
         signal = images
         for level, block in enumerate(self.down):

@@ -148,7 +148,9 @@ class Training:
         else:
             placement = Placement.identity(len(collection))
         self.data = TrainingData.prepare(collection, fitting, placement, config, self.device, perceptual)
-        self.model = PaperModel(config, self.data.targets.shape[1], _num_parts(collection), seed).to(self.device)
+        self.model = PaperModel(config, self.data.targets.shape[1], len(collection), _num_parts(collection), seed).to(
+            self.device
+        )
         self.model.reduced = self.device.type == "cuda" if half is None else half
         if self.model.reduced:
             self.model.network.to(memory_format=torch.channels_last)
