@@ -64,7 +64,7 @@ class Variant:
 def variants(ablate: bool) -> Iterator[Variant]:
     """The presets, and with `ablate` each with one thing changed."""
     for preset in ON_THE_CPU:
-        recipe = find_recipe(preset, None)
+        recipe = find_recipe(preset)
         yield Variant(preset, recipe, recipe.paper is not None)
         if not ablate:
             continue
@@ -81,6 +81,10 @@ def variants(ablate: bool) -> Iterator[Variant]:
         for what, paper_change in (
             ("photos as they are", {"start": "identity"}),
             ("matches not made again", {"rematch_every": 0}),
+            ("network of components", {"network": "components"}),
+            ("network of coordinates", {"network": "coordinates"}),
+            ("canonical network", {"canonical": "network"}),
+            ("full-resolution head", {"head": "full"}),
         ):
             paper = dataclasses.replace(recipe.paper, **paper_change)
             yield Variant(f"{preset}: {what}", dataclasses.replace(recipe, paper=paper), drawn=True)

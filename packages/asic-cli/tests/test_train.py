@@ -200,6 +200,15 @@ def test_torchrun_gives_the_losses_of_one_process(asic, draw, tmp_path) -> None:
     torch.testing.assert_close(*maps, atol=0.02, rtol=0)
 
 
+def test_networks_are_chosen(asic, collection, tmp_path) -> None:
+    chosen = ("--network", "coordinates", "--canonical", "network")
+    assert asic("train", collection, "--out", "x", *PAPER, *chosen).code == 0
+    paper = json.loads((tmp_path / "x" / INDEX).read_text())["paper"]
+    assert (paper["network"], paper["canonical"], paper["steps"]) == ("coordinates", "network", 4)
+    refused = asic("train", collection, "--canonical", "network")
+    assert (refused.code, "--canonical: the preset fast trains no network" in refused.err) == (2, True)
+
+
 def test_the_network_is_compiled_when_asked_for(asic, collection, monkeypatch) -> None:
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda network, mode: compiled.append(mode) or network)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Preset = Literal["fast", "paper", "paper-small"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+Network = Literal["rgb", "components", "coordinates"]
+Canonical = Literal["grid", "network"]
 _TRAINED = ("paper", "paper-small")
 
 
@@ -54,37 +56,55 @@ class Recipe:
         return returned
 
 
-def check_recipe(
-    preset: Preset, steps: int | None, device: str, *, vgg: Path | None = None, lpips: Path | None = None
-) -> None:
+@dataclass(frozen=True)
+class NetworkChoices:
+    """What a command line may change of the presets that train a network; None leaves the preset's.
+
+    Attributes:
+        steps: Of training.
+        network: See `PaperConfig`.
+        canonical: Likewise.
+        vgg: Weights of a VGG16 that measures reconstruction, see `PerceptualDistance.read`.
+        lpips: The heads of LPIPS for it.
+    """
+
+    steps: int | None = None
+    network: Network | None = None
+    canonical: Canonical | None = None
+    vgg: Path | None = None
+    lpips: Path | None = None
+
+
+PRESETS_OWN = NetworkChoices()
+
+
+def check_recipe(preset: Preset, choices: NetworkChoices, device: str) -> None:
     """Checks what can be checked without importing torch.
 
     Raises:
-        InputError: Steps, files of weights or several processes, for a preset that takes none; heads without a network.
+        InputError: Choices, or several processes, for a preset that trains no network; heads without a network of
+            theirs.
         MachineError: A GPU for a preset that runs on the CPU only.
     """
-    if lpips is not None and vgg is None:
+    if choices.lpips is not None and choices.vgg is None:
         raise InputError("--lpips: the heads weigh features of a VGG16; give its file with --vgg as well")
     if preset in _TRAINED:
         return
-    if vgg is not None:
-        raise InputError(f"--vgg: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
-    if steps is not None:
-        raise InputError(f"--steps: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
+    for name, value in vars(choices).items():
+        if value is not None:
+            raise InputError(f"--{name}: the preset {preset} trains no network; give it with {' or '.join(_TRAINED)}")
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError(f"the preset {preset} trains no network: start it as one process, without torchrun")
     if device not in ("auto", "cpu"):
         raise MachineError(f"--device {device}: the preset {preset} takes seconds on the CPU and runs only there")
 
 
-def find_recipe(preset: Preset, steps: int | None, *, vgg: Path | None = None, lpips: Path | None = None) -> Recipe:
+def find_recipe(preset: Preset, choices: NetworkChoices = PRESETS_OWN) -> Recipe:
     """A preset's settings.
 
     Args:
         preset: Its name.
-        steps: In place of those of the presets that train a network.
-        vgg: Weights of a VGG16, for their reconstruction loss; see `PerceptualDistance.read`.
-        lpips: The heads of LPIPS for it.
+        choices: What replaces settings of the presets that train a network.
 
     Raises:
         PerceptualWeightsError: A file that cannot be used.
@@ -94,9 +114,12 @@ def find_recipe(preset: Preset, steps: int | None, *, vgg: Path | None = None, l
     from asic_flow.paper.perceptual import PerceptualDistance
 
     paper = {"paper": PaperConfig(), "paper-small": PAPER_SMALL}.get(preset)
-    if paper is not None and steps is not None:
-        paper = dataclasses.replace(paper, steps=steps)
-    return Recipe(preset, AlignmentConfig(), paper, None if vgg is None else PerceptualDistance.read(vgg, lpips))
+    if paper is None:
+        return Recipe(preset, AlignmentConfig(), None)
+    chosen = {name: getattr(choices, name) for name in ("steps", "network", "canonical")}
+    paper = dataclasses.replace(paper, **{name: value for name, value in chosen.items() if value is not None})
+    distance = None if choices.vgg is None else PerceptualDistance.read(choices.vgg, choices.lpips)
+    return Recipe(preset, AlignmentConfig(), paper, distance)
 
 
 def make_alignment(

@@ -17,7 +17,16 @@ from asic_cli.console import Stages, printable, say, warn, write_data, write_jso
 from asic_cli.device import check_device_name, choose_device
 from asic_cli.folder import differences, refuse_other_settings, writing
 from asic_cli.options import ConfigFile, Device, DryRun, Fresh, Json, PrintConfig, Seed
-from asic_cli.recipes import Preset, check_recipe, find_recipe, make_alignment
+from asic_cli.recipes import (
+    PRESETS_OWN,
+    Canonical,
+    Network,
+    NetworkChoices,
+    Preset,
+    check_recipe,
+    find_recipe,
+    make_alignment,
+)
 from asic_cli.tracking import Tracker
 from asic_cli.versions import installed_version
 
@@ -60,6 +69,13 @@ def train(
     ] = "fast",
     steps: Annotated[
         int | None, typer.Option(envvar="ASIC_STEPS", min=1, help="Steps of training [default: the preset's].")
+    ] = None,
+    network: Annotated[
+        Network | None,
+        typer.Option(envvar="ASIC_NETWORK", help="What paper's flow is a function of [default: rgb, as published]."),
+    ] = None,
+    canonical: Annotated[
+        Canonical | None, typer.Option(envvar="ASIC_CANONICAL", help="Paper's canonical image [default: grid].")
     ] = None,
     vgg: Annotated[
         Path | None,
@@ -105,7 +121,8 @@ def train(
     """
     del config
     check_device_name(device)
-    check_recipe(preset, steps, device, vgg=vgg, lpips=lpips)
+    choices = NetworkChoices(steps=steps, network=network, canonical=canonical, vgg=vgg, lpips=lpips)
+    check_recipe(preset, choices, device)
     if print_config:
         write_data(as_toml("train", given(context)))
         return
@@ -119,9 +136,7 @@ def train(
         preset=preset,
         seed=seed,
         fresh=fresh,
-        steps=steps,
-        vgg=vgg,
-        lpips=lpips,
+        choices=choices,
         device=device,
         compiled=compiled,
         tensorboard=tensorboard,
@@ -144,9 +159,7 @@ def align(
     preset: Preset,
     seed: int,
     fresh: bool,
-    steps: int | None = None,
-    vgg: Path | None = None,
-    lpips: Path | None = None,
+    choices: NetworkChoices = PRESETS_OWN,
     device: str = "auto",
     compiled: bool = False,
     tensorboard: bool = False,
@@ -160,9 +173,7 @@ def align(
         preset: Which recipe.
         seed: Of weights and draws; the preset fast draws nothing.
         fresh: Make it again whatever is there.
-        steps: Of training, instead of the preset's.
-        vgg: See `find_recipe`.
-        lpips: Likewise.
+        choices: What replaces settings of the presets that train a network.
         device: As given with `--device`; the preset fast runs on the CPU.
         compiled: Whether torch compiles the network that is trained.
         tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
@@ -181,7 +192,7 @@ def align(
 
     started = time.monotonic()
     collection, matches = load_collection(collection_folder)
-    recipe = find_recipe(preset, steps, vgg=vgg, lpips=lpips)
+    recipe = find_recipe(preset, choices)
     made_of: dict[str, Any] = {
         "collection": {"identity": identity(collection_folder)},
         "version_of_asic_flow": installed_version("asic-flow"),
