@@ -398,8 +398,12 @@ def match_pairs(
     none = torch.empty(0, dtype=torch.int64, device=device)
     found = [(none, none, none, none.float())]
     for group in _groups((sizes.sum(1) * config["SLOTS"]).tolist()):
-        pair, *matches = _match_group(descriptors, operands, starts, pairs[group], sizes[group], guide, config)
-        found.append((pair + group.start, *matches))
+        best = _best_of_each(descriptors, operands, starts, pairs[group], sizes[group], guide, config)
+        pair, index_a, index_b, score = _mutual(*best[:2])
+        if guide is not None:
+            set_a, set_b = best[2][pair].unbind(1)
+            score = score - guide.bias(starts[set_a] + index_a, starts[set_b] + index_b)
+        found.append((pair + group.start, index_a, index_b, score))
     pair, index_a, index_b, score = (torch.cat(parts) for parts in zip(*found, strict=True))
     return torch.searchsorted(pair, torch.arange(len(pairs) + 1, device=device)), index_a, index_b, score
 
@@ -430,7 +434,7 @@ def _groups(sizes: list[int]) -> list[slice]:
     return groups
 
 
-def _match_group(
+def _best_of_each(
     descriptors: Tensor,
     operands: _Operands,
     starts: Tensor,
@@ -438,8 +442,11 @@ def _match_group(
     sizes: Tensor,
     guide: Guide | None,
     config: dict[str, Any],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (pair, index_a, index_b, cosine) of the mutual matches of some pairs; `pairs` and `sizes` on the host."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the keys of all best partners, each pair's rows and then its columns, and on the device where these begin.
+
+    The third is `pairs` on the device; `pairs` and their `sizes` are on the host.
+    """
     device = descriptors.device
     ends = torch.nn.functional.pad(sizes.flatten().cumsum(0), (1, 0))
     settled = torch.full((int(ends[-1]),), UNANSWERED.value, device=device)
@@ -477,19 +484,23 @@ def _match_group(
             SLOTS=config["SLOTS"],
             **ROWS,
         )
-    # Two sides a pair, rows and columns; a row is matched when its best column's best row is itself.
-    place = torch.arange(len(settled), device=device)
+    return settled, ends, pairs
+
+
+def _unpacked(settled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index and the score of settled keys."""
+    order = (settled >> 32).to(torch.int32)
+    return settled & 0xFFFFFFFF, -(order ^ (order >> 31 & 0x7FFFFFFF)).view(torch.float32)
+
+
+def _mutual(settled: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (pair, index_a, index_b, score) of the rows whose best column's best row they are."""
+    place = torch.arange(len(settled), device=settled.device)
     side = torch.searchsorted(ends, place, right=True) - 1
-    own, partner = place - ends[side], settled & 0xFFFFFFFF
+    own, (partner, score) = place - ends[side], _unpacked(settled)
     back = settled[(ends[side + 1] + partner).clamp(max=len(settled) - 1)] & 0xFFFFFFFF
     matched = ((side % 2 == 0) & (settled != UNANSWERED.value) & (back == own)).nonzero().squeeze(1)
-    pair, index_a, index_b = side[matched] // 2, own[matched], partner[matched]
-    order = (settled[matched] >> 32).to(torch.int32)
-    score = -(order ^ (order >> 31 & 0x7FFFFFFF)).view(torch.float32)
-    if guide is not None:
-        set_a, set_b = pairs[pair].unbind(1)
-        score = score - guide.bias(starts[set_a] + index_a, starts[set_b] + index_b)
-    return pair, index_a, index_b, score
+    return side[matched] // 2, own[matched], partner[matched], score[matched]
 
 
 def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -501,10 +512,17 @@ def match_mutual(a: Tensor, b: Tensor, guide: Guide | None, half: bool) -> tuple
 
 def rank_both_ways(a: Tensor, b: Tensor, top_k: int, guide: Guide | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (index_ab, cosine_ab, index_ba, cosine_ba): the k best partners of every row and column, best first."""
-    operands = _operands(torch.cat((a, b)), guide, half=False)
-    split = len(a)
-    index_ab, score_ab = _rank(operands.rows[:split], operands.columns[split:], top_k)
-    index_ba, score_ba = _rank(operands.rows[split:], operands.columns[:split], top_k)
+    split, descriptors = len(a), torch.cat((a, b))
+    operands = _operands(descriptors, guide, half=False)
+    if top_k == 1:
+        starts = torch.tensor([0, split, len(descriptors)], device=a.device)
+        pair, sizes = torch.tensor([[0, 1]]), torch.tensor([[split, len(b)]])
+        config = configuration("exact", operands.rows.shape[1])
+        settled, *_ = _best_of_each(descriptors, operands, starts, pair, sizes, guide, config)
+        (index_ab, score_ab), (index_ba, score_ba) = map(_unpacked, torch.split(settled[:, None], [split, len(b)]))
+    else:
+        index_ab, score_ab = _rank(operands.rows[:split], operands.columns[split:], top_k)
+        index_ba, score_ba = _rank(operands.rows[split:], operands.columns[:split], top_k)
     if guide is not None:
         bias_ab, bias_ba = guide.rank_bias(index_ab, index_ba)
         score_ab, score_ba = score_ab - bias_ab, score_ba - bias_ba

@@ -23,6 +23,12 @@ WARPS = 4
 
 
 @triton.jit
+def _weights(across, down):
+    """Weights of a cell's upper left, upper right, lower left and lower right corner."""
+    return (1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across
+
+
+@triton.jit
 def _resized(p_points, o_points, width_in, height_in, width_out, height_out):
     """Interpolate the field of points (height_in, width_in, 2) at output pixels, corners aligned."""
     row = o_points // width_out
@@ -35,24 +41,14 @@ def _resized(p_points, o_points, width_in, height_in, width_out, height_out):
     right = tl.minimum(left + 1, width_in - 1)
     down = y - top.to(tl.float32)
     across = x - left.to(tl.float32)
-    p_upper = p_points + top * width_in * 2
-    p_lower = p_points + below * width_in * 2
-    weight_a = (1 - down) * (1 - across)
-    weight_b = (1 - down) * across
-    weight_c = down * (1 - across)
-    weight_d = down * across
-    u = (
-        tl.load(p_upper + left * 2) * weight_a
-        + tl.load(p_upper + right * 2) * weight_b
-        + tl.load(p_lower + left * 2) * weight_c
-        + tl.load(p_lower + right * 2) * weight_d
-    )
-    v = (
-        tl.load(p_upper + left * 2 + 1) * weight_a
-        + tl.load(p_upper + right * 2 + 1) * weight_b
-        + tl.load(p_lower + left * 2 + 1) * weight_c
-        + tl.load(p_lower + right * 2 + 1) * weight_d
-    )
+    weight_a, weight_b, weight_c, weight_d = _weights(across, down)
+    p_a = p_points + (top * width_in + left) * 2
+    p_b = p_points + (top * width_in + right) * 2
+    p_c = p_points + (below * width_in + left) * 2
+    p_d = p_points + (below * width_in + right) * 2
+    u = tl.load(p_a) * weight_a + tl.load(p_b) * weight_b + tl.load(p_c) * weight_c + tl.load(p_d) * weight_d
+    v = tl.load(p_a + 1) * weight_a + tl.load(p_b + 1) * weight_b
+    v += tl.load(p_c + 1) * weight_c + tl.load(p_d + 1) * weight_d
     return u, v
 
 
@@ -172,10 +168,7 @@ def warp_kernel(
     left, across, m_left, m_right, _ = cell_x
     top, down, m_top, m_bottom, _ = cell_y
     o_corner = top * width + left
-    weight_a = (1 - down) * (1 - across) * factor
-    weight_b = (1 - down) * across * factor
-    weight_c = down * (1 - across) * factor
-    weight_d = down * across * factor
+    weight_a, weight_b, weight_c, weight_d = _weights(across, down)
     for i_channel in range(num_channels):
         p_plane = p_image + i_channel * height * width
         if not SHARED:
@@ -187,7 +180,9 @@ def warp_kernel(
             + tl.load(p_corner + width, mask=m_bottom & m_left, other=0.0) * weight_c
             + tl.load(p_corner + width + 1, mask=m_bottom & m_right, other=0.0) * weight_d
         )
-        tl.store(p_sample + (i_sample * num_channels + i_channel) * num_points + o_points, value, mask=m_points)
+        tl.store(
+            p_sample + (i_sample * num_channels + i_channel) * num_points + o_points, value * factor, mask=m_points
+        )
 
 
 @triton.jit
