@@ -136,6 +136,15 @@ def test_frames_that_fit_both_ways_are_mapped_as_most_are(run: Path) -> None:
     torch.testing.assert_close(turned.maps, steady(same, 1).maps)
 
 
+def test_a_frame_from_the_other_side_is_left_alone(run: Path) -> None:
+    alignment = replace(Alignment.load(run), second=SecondMaps.none((96, 96)))
+    flags = torch.tensor([True, True, False, True, True])
+    turned = steady(replace(alignment, mirrored=flags), 2)
+    torch.testing.assert_close(turned.maps[2], alignment.maps[2], atol=2e-3, rtol=0)
+    along = steady(replace(alignment, mirrored=torch.ones(5, dtype=torch.bool)), 2)
+    assert float((along.maps[2] - alignment.maps[2]).abs().mean()) > 0.01
+
+
 def test_reach_must_be_a_frame(video: Video) -> None:
     with pytest.raises(ValueError, match="reach must be 1 frame or more, got 0"):
         steady(video.alignment, 0)
