@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from asic_features.knn import match_photos
 from asic_flow.collection import TokenGrid
-from asic_flow.kernels import match_cosine_pairs
 
 GRID = TokenGrid(rows=3, cols=4, stride=8.0, first=3.5)
 
@@ -79,27 +78,3 @@ def test_no_pairs_are_no_matches() -> None:
     matches = match_photos(torch.zeros(1, 12, 2), torch.zeros(1, 12), torch.ones(1, 12, dtype=torch.bool), GRID, [])
     assert len(matches) == 0
     assert matches.offsets.tolist() == [0]
-
-
-def test_many_tokens_take_bfloat16_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from asic_features import knn
-
-    grid = TokenGrid(rows=20, cols=20, stride=8.0, first=3.5)
-    descriptors = functional.normalize(torch.randn(2, 400, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
-    arguments = (descriptors, torch.zeros(2, 400), torch.ones(2, 400, dtype=torch.bool), grid, [(0, 1)])
-    asked: list[str] = []
-
-    def record(*given: torch.Tensor, precision: str) -> object:
-        asked.append(precision)
-        return match_cosine_pairs(*given, precision=precision)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(knn, "match_cosine_pairs", record)
-    expected = match_photos(*arguments)
-    monkeypatch.setattr(knn, "_MANY_ROWS", 400)
-    for capabilities in ({}, {"avx512_bf16": True}):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
-        found = match_photos(*arguments)
-        np.testing.assert_array_equal(found.xy_a, expected.xy_a)
-        np.testing.assert_array_equal(found.xy_b, expected.xy_b)
-        np.testing.assert_allclose(found.score, expected.score, atol=1e-6)
-    assert asked == ["auto", "auto", "half"]

@@ -12,9 +12,6 @@ from asic_flow.collection import TokenGrid
 from asic_flow.kernels import match_cosine_pairs
 from asic_flow.matches import MatchSet
 
-# Rows a photo from which candidates by bfloat16 products save more than deciding between them costs.
-_MANY_ROWS = 2048
-
 
 def match_photos(
     descriptors: torch.Tensor,
@@ -48,8 +45,8 @@ def match_photos(
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64, device=allowed.device), allowed.sum(dim=1).cumsum(0)])
     pair_index = torch.tensor(pairs, dtype=torch.int64, device=allowed.device).view(-1, 2)
     rows = descriptors.reshape(count * tokens, -1)[allowed.flatten()]
-    fine = len(rows) >= _MANY_ROWS * count and rows.device.type == "cpu" and _multiplies_bfloat16()
-    found = match_cosine_pairs(rows, offsets, pair_index, precision="half" if fine else "auto")
+    # On a CPU bfloat16 would halve the time, but oneDNN keeps code for every shape of a pair: half a gigabyte at stride 2.
+    found = match_cosine_pairs(rows, offsets, pair_index)
 
     pair_of = torch.repeat_interleave(torch.arange(len(pair_index), device=allowed.device), found.offsets.diff())
     photo_a, photo_b = pair_index[pair_of].unbind(1)
@@ -67,9 +64,3 @@ def match_photos(
         score=found.score[keep].float().cpu().numpy(),
         saliency=((saliency[photo_a, token_a] + saliency[photo_b, token_b]) / 2).float().cpu().numpy(),
     )
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for products of bfloat16; elsewhere they are slower than float32's."""
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
