@@ -45,7 +45,7 @@ def match_photos(
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64, device=allowed.device), allowed.sum(dim=1).cumsum(0)])
     pair_index = torch.tensor(pairs, dtype=torch.int64, device=allowed.device).view(-1, 2)
     rows = descriptors.reshape(count * tokens, -1)[allowed.flatten()]
-    # On a CPU bfloat16 would halve the time, but oneDNN keeps code for every shape of a pair: half a gigabyte at stride 2.
+    # bfloat16 would halve the time on some CPUs, but oneDNN keeps code for every pair's shape: 0.5 GB at stride 2.
     found = match_cosine_pairs(rows, offsets, pair_index)
 
     pair_of = torch.repeat_interleave(torch.arange(len(pair_index), device=allowed.device), found.offsets.diff())
