@@ -27,6 +27,16 @@ def test_affine_maps_are_reproduced_exactly_corners_included() -> None:
     torch.testing.assert_close(values, (affine[image] @ homogeneous[..., None])[..., 0], atol=1e-5, rtol=0)
 
 
+def test_a_lattice_has_the_values_of_its_points_one_by_one() -> None:
+    grid = SplineGrid(4)
+    coefficients = torch.randn(2, grid.num_coefficients, 2)
+    x, y = torch.rand(5) * 2 - 1, torch.rand(3) * 2 - 1
+    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
+    for image, found in enumerate(grid.on_lattice(coefficients, x, y)):
+        one_by_one = evaluate(coefficients, torch.full((15,), image), *grid.basis(points))
+        torch.testing.assert_close(found.reshape(-1, 2), one_by_one)
+
+
 def test_membrane_energy_is_the_sum_of_squared_neighbour_differences() -> None:
     grid = SplineGrid(2)
     values = torch.randn(grid.side, grid.side)

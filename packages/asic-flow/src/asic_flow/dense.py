@@ -6,18 +6,19 @@ Each round minimises, over the spline coefficients c of all photos together,
 
 where u are canonical positions of a match's two ends, w_m the match's weight times its Geman-McClure weight, W_i the
 weight of photo i's matches and E the membrane energy. For fixed w it is a linear system, solved by conjugate gradients
-without ever building its matrix: time and memory are linear in matches and photos.
+without ever building its matrix: time and memory are linear in points, matches and photos.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from asic_flow.coarse import NormalisedMatches, geman_mcclure
+from asic_flow.coarse import geman_mcclure
 from asic_flow.grid import pixel_to_norm
 from asic_flow.spline import SplineGrid, evaluate
 
@@ -56,17 +57,24 @@ class SplinePoints:
 def fit_dense(
     coefficients: Tensor,
     reference: Tensor,
-    matches: NormalisedMatches,
+    points: SplinePoints,
+    ends: Tensor,
+    weight: Tensor,
     grid: SplineGrid,
     scale: float,
     stiffness: float,
 ) -> Tensor:
-    """Fits all maps to the matches, starting from `coefficients` and held by `reference`.
+    """Fits all maps to matches between points, starting from `coefficients` and held by `reference`.
+
+    A step of the solver takes the maps to the points, once however many matches a point has, the points' differences
+    along the matches, and back: three sparse products.
 
     Args:
         coefficients: (N, K, 2) float32, the present maps.
         reference: (N, K, 2) float32, the coarse maps.
-        matches: Any number, wrong ones included.
+        points: P points of the photos.
+        ends: (M, 2) int64, the two points of every match, wrong matches included.
+        weight: (M,) 0 or more.
         grid: The spline grid.
         scale: Geman-McClure scale, canonical distance.
         stiffness: Weight of the membrane energy.
@@ -76,42 +84,53 @@ def fit_dense(
     """
     num_images, num_coefficients = coefficients.shape[:2]
     energy = stiffness * grid.membrane_energy(coefficients.device)
-    ends = [
-        SplinePoints.prepare(grid, image, points)
-        for image, points in ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
-    ]
-    flat = [(end.image[:, None] * num_coefficients + end.index).flatten() for end in ends]
-
-    def spread(values: Tensor) -> Tensor:
-        """The transpose of taking u_a - u_b: (M, 2) -> (N, K, 2)."""
-        out = torch.zeros(num_images * num_coefficients, 2, device=values.device)
-        for end, rows, sign in zip(ends, flat, (1.0, -1.0), strict=True):
-            out.index_add_(0, rows, (sign * end.weight[..., None] * values[:, None]).flatten(0, 1))
-        return out.reshape(num_images, num_coefficients, 2)
-
+    column = points.image[:, None] * num_coefficients + points.index
+    row = torch.arange(len(column), device=column.device)[:, None].expand_as(column)
+    shape = (len(column), num_images * num_coefficients)
+    to_points = _sparse(row.flatten(), column.flatten(), points.weight.flatten(), shape)
+    to_maps = _sparse(column.flatten(), row.flatten(), points.weight.flatten(), shape[::-1])
+    end_a, end_b = ends.unbind(1)
     for _ in range(_REWEIGHTINGS):
-        difference = ends[0].canonical(coefficients) - ends[1].canonical(coefficients)
-        weight = geman_mcclure(difference.square().sum(1), scale) * matches.weight
-        mass = torch.zeros(num_images, device=weight.device)
-        mass.index_add_(0, matches.image_a, weight).index_add_(0, matches.image_b, weight)
+        placed = points.canonical(coefficients)
+        trusted = geman_mcclure((placed[end_a] - placed[end_b]).square().sum(1), scale) * weight
+        degree = torch.zeros(len(placed), device=weight.device)
+        degree.index_add_(0, end_a, trusted).index_add_(0, end_b, trusted)
+        loops = torch.arange(len(placed), device=weight.device)
+        laplacian = _sparse(
+            torch.cat((loops, end_a, end_b)),
+            torch.cat((loops, end_b, end_a)),
+            torch.cat((degree, -trusted, -trusted)),
+            (len(placed), len(placed)),
+        )
+        mass = torch.zeros(num_images, device=weight.device).index_add_(0, points.image, degree)
         # A photo with hardly a match is held like the others, instead of not at all.
         mass = mass.clamp_min(0.1 * mass.mean().clamp_min(1e-6))[:, None, None]
+
+        def pull(maps: Tensor, laplacian: Tensor = laplacian) -> Tensor:
+            """The gradient of half the matches' energy: (N, K, 2) -> (N, K, 2)."""
+            return (to_maps @ (laplacian @ (to_points @ maps.reshape(-1, 2)))).reshape(maps.shape)
 
         def hold(offset: Tensor, mass: Tensor = mass) -> Tensor:
             return mass * torch.einsum("kl,nlc->nkc", energy, offset)
 
-        def apply(step: Tensor, weight: Tensor = weight, mass: Tensor = mass) -> Tensor:
-            change = ends[0].canonical(step) - ends[1].canonical(step)
-            return spread(weight[:, None] * change) + hold(step, mass) + (_PROXIMAL / num_coefficients) * mass * step
+        def apply(step: Tensor, mass: Tensor = mass) -> Tensor:
+            return pull(step) + hold(step, mass) + (_PROXIMAL / num_coefficients) * mass * step
 
-        diagonal = torch.zeros(num_images * num_coefficients, device=weight.device)
-        for end, rows in zip(ends, flat, strict=True):
-            diagonal.index_add_(0, rows, (end.weight.square() * weight[:, None]).flatten())
+        diagonal = torch.zeros(shape[1], device=weight.device)
+        diagonal.index_add_(0, column.flatten(), (points.weight.square() * degree[:, None]).flatten())
         diagonal = diagonal.reshape(num_images, num_coefficients, 1)
         diagonal = diagonal + mass * (energy.diagonal()[:, None] + _PROXIMAL / num_coefficients)
-        right = -(spread(weight[:, None] * difference) + hold(coefficients - reference))
+        right = -(pull(coefficients) + hold(coefficients - reference))
         coefficients = coefficients + _conjugate_gradients(apply, right, 1 / diagonal)
     return coefficients
+
+
+def _sparse(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix of these entries, those of one place added, in the layout whose products are fast."""
+    entries = torch.sparse_coo_tensor(torch.stack((row, column)), value, shape, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
+        return entries.coalesce().to_sparse_csr()
 
 
 def fit_photo(
@@ -188,11 +207,10 @@ def remove_drift(coefficients: Tensor, reference: Tensor, points: SplinePoints, 
 
 def render_maps(grid: SplineGrid, coefficients: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """(N, H, W, 2): the spline maps at every pixel."""
-    rows, columns = torch.meshgrid(*map(torch.arange, size_hw), indexing="ij")
-    index, weight = grid.basis(pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), size_hw))
-    photos = (torch.full((len(index),), image) for image in range(len(coefficients)))
-    maps = torch.stack([SplinePoints(photo, index, weight).canonical(coefficients) for photo in photos])
-    return maps.reshape(-1, *size_hw, 2)
+    y, x = (torch.arange(side, dtype=torch.float32, device=coefficients.device)[:, None] for side in size_hw)
+    columns = pixel_to_norm(x.expand(-1, 2), size_hw)[:, 0]
+    rows = pixel_to_norm(y.expand(-1, 2), size_hw)[:, 1]
+    return grid.on_lattice(coefficients, columns, rows)
 
 
 def _average(places: Tensor, nodes: Tensor, values: Tensor) -> Tensor:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from asic_flow.kernels.match_cosine.operands import Guide
 from asic_flow.tokens import ForegroundTokens
+
+# Descriptors gathered at once stay in the cache.
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,22 @@ def find_partners(
     descriptors: Tensor, canonical: Tensor, tokens: ForegroundTokens, pairs: Tensor, guide: float
 ) -> Partners:
     """The partner of highest cosine similarity less `guide` times the squared canonical distance."""
+    guided = Guide(canonical, guide)
+    as_rows = torch.cat((descriptors, guided.as_rows()), 1)
+    as_columns = torch.cat((descriptors, guided.as_columns()), 1)
     nothing = torch.zeros(0, dtype=torch.int64)
     rows, partners, mutual = [nothing], [nothing], [nothing.bool()]
+    offsets = tokens.offsets.tolist()
     for first, second in pairs.tolist():
-        a, b = (torch.arange(*tokens.offsets[image : image + 2].tolist()) for image in (first, second))
-        if not len(a) or not len(b):
+        a, b = (slice(offsets[image], offsets[image + 1]) for image in (first, second))
+        if a.start == a.stop or b.start == b.stop:
             continue
-        score = descriptors[a] @ descriptors[b].T
-        score -= guide * torch.cdist(canonical[a], canonical[b]).square()
-        best_b, best_a = score.argmax(1), score.argmax(0)
-        rows += [a, b]
-        partners += [b[best_b], a[best_a]]
-        mutual += [best_a[best_b] == torch.arange(len(a)), torch.zeros(len(b), dtype=torch.bool)]
+        score = as_rows[a] @ as_columns[b].T
+        best_b, best_a = score.max(1).indices, score.max(0).indices  # faster than argmax
+        row_a, row_b = torch.arange(a.start, a.stop), torch.arange(b.start, b.stop)
+        rows += [row_a, row_b]
+        partners += [best_b + b.start, best_a + a.start]
+        mutual += [best_a[best_b] + a.start == row_a, torch.zeros(len(row_b), dtype=torch.bool)]
     return Partners(torch.cat(rows), torch.cat(partners), torch.cat(mutual))
 
 
@@ -47,6 +55,9 @@ def consensus(descriptors: Tensor, found: Partners, power: float) -> Tensor:
     Averaging over photos cancels what one photo's light and background put into a descriptor, as query expansion does
     in retrieval (Chum et al., "Total recall", 2007); here the canonical maps verify the partners.
     """
-    theirs = descriptors[found.partner]
-    weight = (descriptors[found.row] * theirs).sum(1, keepdim=True).clamp_min(0) ** power
-    return torch.nn.functional.normalize(descriptors.index_add(0, found.row, weight * theirs), dim=1)
+    joined = descriptors.clone()
+    for row, partner in zip(torch.split(found.row, _AT_ONCE), torch.split(found.partner, _AT_ONCE), strict=True):
+        theirs = descriptors[partner]
+        weight = (descriptors[row] * theirs).sum(1, keepdim=True).clamp_min(0) ** power
+        joined.index_add_(0, row, weight * theirs)
+    return torch.nn.functional.normalize(joined, dim=1)

@@ -37,16 +37,41 @@ class SplineGrid:
         Returns:
             (M, 16) int64 indices into a map's coefficients, and (M, 16) float32 weights that sum to 1.
         """
-        position = (points_norm + 1) * (self.cells / 2)
-        cell = position.floor().clamp(0, self.cells - 1)
-        fraction = (position - cell)[..., None]
-        t, r = fraction, 1 - fraction
-        one_axis = torch.cat((r**3, 3 * t**3 - 6 * t**2 + 4, 3 * r**3 - 6 * r**2 + 4, t**3), dim=-1) / 6  # (M, 2, 4)
+        cell, one_axis = self._one_axis(points_norm)
         steps = torch.arange(4, device=points_norm.device)
-        column, row = cell.long().unbind(-1)
+        column, row = cell.unbind(-1)
         index = (row[:, None] + steps)[:, :, None] * self.side + (column[:, None] + steps)[:, None, :]
         weight = one_axis[:, 1, :, None] * one_axis[:, 0, None, :]
         return index.flatten(1), weight.flatten(1)
+
+    def on_lattice(self, coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The maps where rows and columns meet; one axis after the other.
+
+        Args:
+            coefficients: (N, K, 2).
+            x: (W,) float32, columns in [-1, 1].
+            y: (H,) float32, rows in [-1, 1].
+
+        Returns:
+            (N, H, W, 2).
+        """
+        down, along = (self._design(axis) for axis in (y, x))
+        square = coefficients.reshape(-1, self.side, self.side, 2)
+        return torch.einsum("hk,nklc,wl->nhwc", down, square, along)
+
+    def _design(self, axis: Tensor) -> Tensor:
+        """(M, side): the weights of one axis' coefficients."""
+        cell, weight = self._one_axis(axis)
+        index = cell[:, None] + torch.arange(4, device=axis.device)
+        return torch.zeros(len(axis), self.side, device=axis.device).scatter_(1, index, weight)
+
+    def _one_axis(self, coordinate: Tensor) -> tuple[Tensor, Tensor]:
+        """The first of the four coefficients that each coordinate depends on, int64, and (..., 4) their weights."""
+        position = (coordinate + 1) * (self.cells / 2)
+        cell = position.floor().clamp(0, self.cells - 1)
+        t = (position - cell)[..., None]
+        r = 1 - t
+        return cell.long(), torch.cat((r**3, 3 * t**3 - 6 * t**2 + 4, 3 * r**3 - 6 * r**2 + 4, t**3), dim=-1) / 6
 
     def from_affine(self, affine: Tensor) -> Tensor:
         """The coefficients of affine maps.

@@ -140,7 +140,10 @@ def fit(
         guided = NormalisedMatches(
             tokens.image[row_a], tokens.image[row_b], tokens.points_norm[row_a], tokens.points_norm[row_b], agreement
         )
-        coefficients = fit_dense(coefficients, reference, guided, grid, config.residual_scale, config.stiffness)
+        ends = torch.stack((row_a, row_b), 1)
+        coefficients = fit_dense(
+            coefficients, reference, points, ends, agreement, grid, config.residual_scale, config.stiffness
+        )
         coefficients = remove_drift(coefficients, reference, points, grid)
         found = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
         descriptors = consensus(raw, found, config.consensus_power)
