@@ -171,7 +171,7 @@ function readParts({ lengths, labels }) {
 // The texture, bilinear, at every pixel.
 function readMap(texture) {
   const texels = shortsOf(texture.texels);
-  const side = data.mapSide;
+  const { side } = texture;
   const values = new Float32Array(2 * HEIGHT * WIDTH);
   const step = [0, 1].map((k) => (texture.high[k] - texture.low[k]) / 65535);
   for (let row = 0; row < HEIGHT; row++) {

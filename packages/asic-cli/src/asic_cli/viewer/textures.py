@@ -24,6 +24,7 @@ from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
 
 MAP_SIDE = 128
+SECOND_MAP_SIDE = 80
 CONFIDENCE_SIDE = 64
 MATCHES_A_PAIR = 80
 
@@ -39,11 +40,11 @@ def viewer_data(
 
     Numbers in textures are little-endian. A map has 128 x 128 texels whose outermost centres are the centres of the
     photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. A photo that
-    shows both sides has a second such map and how well that fits, its symmetry. Confidence has 64 x 64 texels of 8
-    bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background first. A match is five
-    bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1. Saliency has 8 bits a token, parts
-    are run lengths with their labels; `glide` is that of `Glide`, in pixels of the photo and of the canonical tile;
-    `truth` is taken as it is.
+    shows both sides has a second map of 80 x 80 texels and how well that fits, its symmetry. Confidence has 64 x 64
+    texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background first. A
+    match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1. Saliency has 8 bits a
+    token, parts are run lengths with their labels; `glide` is that of `Glide`, in pixels of the photo and of the
+    canonical tile; `truth` is taken as it is.
     """
     document = map_data(alignment) | {
         "box": [round(edge, 6) for edge in window.box_xyxy],
@@ -71,7 +72,6 @@ def map_data(alignment: Alignment) -> dict[str, Any]:
     return {
         "size": list(alignment.size_hw),
         "residualScale": alignment.config.residual_scale,
-        "mapSide": MAP_SIDE,
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
     }
@@ -99,25 +99,26 @@ def _photo(alignment: Alignment, index: int) -> dict[str, Any]:
         "size": list(photo.size_hw),
         "scale": list(photo.scale_xy),
         "offset": list(photo.offset_xy),
-        "map": _map(alignment.maps[index]),
+        "map": _map(alignment.maps[index], MAP_SIDE),
         "mirrored": bool(alignment.mirrored[index]),
         "confidence": _base64(_confidence(alignment.confidence[index], alignment.foreground[index])),
         "mask": _base64(run_lengths(alignment.foreground[index].numpy())),
     }
     for row in torch.nonzero(second.photo == index)[:, 0].tolist():
-        record |= {"second": _map(second.maps[row]), "symmetry": float(second.symmetry[row])}
+        record |= {"second": _map(second.maps[row], SECOND_MAP_SIDE), "symmetry": float(second.symmetry[row])}
     return record
 
 
-def _map(canonical: Tensor) -> dict[str, Any]:
-    steps, low, high = quantise(canonical)
-    return {"texels": _base64(steps), "low": low, "high": high}
+def _map(canonical: Tensor, side: int) -> dict[str, Any]:
+    steps, low, high = quantise(canonical, side)
+    return {"side": side, "texels": _base64(steps), "low": low, "high": high}
 
 
-def quantise(canonical: Tensor) -> tuple[NDArray[np.uint16], list[float], list[float]]:
-    """Takes a map (H, W, 2) to a 128 x 128 texture of 16-bit steps, with the values of the first step and the last."""
-    side = (MAP_SIDE, MAP_SIDE)
-    texels = interpolate(canonical.permute(2, 0, 1)[None].double(), side, mode="bilinear", align_corners=True)[0]
+def quantise(canonical: Tensor, side: int) -> tuple[NDArray[np.uint16], list[float], list[float]]:
+    """Takes a map (H, W, 2) to a square texture of 16-bit steps, with the values of the first step and the last."""
+    texels = interpolate(canonical.permute(2, 0, 1)[None].double(), (side, side), mode="bilinear", align_corners=True)[
+        0
+    ]
     low, high = texels.amin((1, 2)), texels.amax((1, 2))
     steps = (texels - low[:, None, None]) / (high - low).clamp_min(1e-9)[:, None, None] * 65535
     return steps.permute(1, 2, 0).round().numpy().astype("<u2"), low.tolist(), high.tolist()
