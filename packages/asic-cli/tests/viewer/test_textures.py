@@ -52,7 +52,7 @@ def test_maps_come_back_within_a_tenth_of_a_pixel_and_second_ones_within_a_half(
 def test_flat_map_survives() -> None:
     steps, low, high = quantise(torch.full((8, 8, 2), 0.25), 16)
     assert not steps.any()
-    assert low == high == pytest.approx([0.25, 0.25])
+    assert [*low, *high] == pytest.approx([0.25] * 4)
 
 
 def test_mask_and_confidence_come_back(run: Any, document: Any) -> None:
