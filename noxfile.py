@@ -87,6 +87,18 @@ def compile(session: nox.Session) -> None:  # noqa: A001
     run(session, "pytest", "packages/asic-flow/tests/kernels/test_compile.py", env=ONE_THREAD)
 
 
+@nox.session(python="3.12")
+def oldest(session: nox.Session) -> None:
+    """The kernels interpreted and compiled with torch 2.11 and Triton 3.6, which wants NumPy below 2.4."""
+    # The workspace's own constraints are the newest versions.
+    tools = ("torch==2.11.*", "triton==3.6.*", "numpy<2.4", "pytest>=9.0")
+    session.install(*tools, "-e", "packages/asic-flow", env={"UV_NO_CONFIG": "1"})
+    kernels = "packages/asic-flow/tests/kernels"
+    session.run("pytest", kernels, *session.posargs, env=ONE_THREAD)
+    session.run("pytest", kernels, env=ONE_THREAD | {"TRITON_INTERPRET": "1"})
+    session.run("pytest", f"{kernels}/test_compile.py", env=ONE_THREAD)
+
+
 @nox.session
 def eval_alone(session: nox.Session) -> None:
     """asic-eval installed alone brings numpy and nothing else, and works."""
