@@ -179,6 +179,11 @@ def test_tables_hold_every_measurement_and_no_gpu_is_made_up(tmp_path):
         in table
     )
     assert table.count("not measured") == 9
+    on_gpu = {**example(), "device": "NVIDIA H200"}
+    (tmp_path / "0.0.10" / "splat_points--nvidia-h200.json").write_text(json.dumps(on_gpu))
+    both = compare.table("0.0.10", tmp_path)
+    assert "| `splat_points` | one (NVIDIA H200) | **ours** | 1.00 s" in both
+    assert both.count("not measured") == 8
     changed = compare.change("0.0.9", "0.0.10", tmp_path)
     assert "| `splat_points` | one (Some CPU) | ours | 1.00 s | 500 ms | 0.50 |" in changed
     assert "peer" not in changed
