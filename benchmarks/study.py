@@ -153,7 +153,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     ]
     if not runs:
         return "Not measured yet.\n"
-    names = list(dict.fromkeys(run["variant"] for run in runs))
+    measured = {run["variant"] for run in runs}
+    names = [variant.name for variant in variants(ablate=True) if variant.name in measured]
     rows = [(None, method, text) for method, text in METHODS.items()]
     rows += [(name, method, f"{name}, {method}") for name in names for method in ("canonical", "combined")]
     for name, method, text in rows:

@@ -326,8 +326,7 @@ def test_a_compiled_network_trains_alike_and_keeps_its_names(
 
     monkeypatch.setattr(torch, "compile", trace_only)
     plain, compiled = (Training(drawn.collection, drawn.matches, TINY, compiled=made) for made in (False, True))
-    for _ in range(2):
-        expected, found = plain.advance(), compiled.advance()
+    expected, found = plain.advance(), compiled.advance()
     assert modes == ["default"]
     assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
     for name in found:
