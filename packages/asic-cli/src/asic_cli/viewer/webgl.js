@@ -1,6 +1,7 @@
 // Photos on their way to canonical space, all drawn by WebGL2 on one canvas that lies over their tiles.
 
 const CORNER_RADIUS_PX = 10; // As tiles have it in style.css.
+const MOST_PIXELS = 16e6; // Of the canvas; hundreds of photos are drawn a little coarser.
 
 const VERTEX_SHADER = `#version 300 es
 layout(location = 0) in vec2 home;
@@ -121,8 +122,9 @@ class WebglStage {
     const { gl } = this;
     const whole = this.container.getBoundingClientRect();
     const most = gl.getParameter(gl.MAX_RENDERBUFFER_SIZE);
-    this.density = Math.min(devicePixelRatio, most / whole.width, most / whole.height);
-    const [width, height] = [whole.width, whole.height].map((length) => Math.max(1, Math.round(length * this.density)));
+    const { width: across, height: down } = whole;
+    this.density = Math.min(devicePixelRatio, most / across, most / down, Math.sqrt(MOST_PIXELS / (across * down)));
+    const [width, height] = [across, down].map((length) => Math.max(1, Math.round(length * this.density)));
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     this.boxes = this.tiles.map(({ frame }) => {
       const box = frame.getBoundingClientRect();
