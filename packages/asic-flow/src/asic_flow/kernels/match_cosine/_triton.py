@@ -30,7 +30,7 @@ WAYS: dict[str, dict[str, int]] = {
 }
 RESIDENT_WIDTH = 416
 RANK = {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
-ROWS = {"BLOCK": 32, "BLOCK_D": 64, "num_warps": 4, "enable_fp_fusion": True}
+ROWS = {"BLOCK": 64, "BLOCK_D": 32, "num_warps": 4, "enable_fp_fusion": True}
 TILES_A_PART = 128
 WIDTH_MULTIPLE = 32
 # Keys of one launch, 8 bytes each: pairs are taken in groups that fit.
