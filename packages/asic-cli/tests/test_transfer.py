@@ -26,7 +26,8 @@ def test_points_go_where_the_library_takes_them(asic, run, points) -> None:
     found = Alignment.load(run).transfer([[60, 61.5], [10, 20]], [0, 4], [3, 1])
     answer = [[float(row["target_x"]), float(row["target_y"])] for row in rows]
     np.testing.assert_allclose(answer, found.points_image, atol=1e-3)
-    np.testing.assert_allclose([float(row["confidence"]) for row in rows], found.confidence, atol=1e-4)
+    for field in ("confidence", "probability"):
+        np.testing.assert_allclose([float(row[field]) for row in rows], getattr(found, field), atol=1e-4)
 
 
 def test_json_and_a_file_say_the_same(asic, run, points, tmp_path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from asic_eval import (
     KeypointBenchmark,
+    calibration_error,
     keypoint_detections,
     object_keypoint_similarity,
     pck,
@@ -210,3 +211,31 @@ def test_similarity_detections_against_scikit_learn() -> None:
 def test_similarity_detections_that_do_not_fit(inside: Any, outside: Any, shown: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         similarity_detections(inside, outside, shown)
+
+
+def test_claims_that_prove_right_as_often_as_they_say_are_calibrated() -> None:
+    claimed = np.repeat([0.25, 0.75], 8)
+    right = np.array([True] * 2 + [False] * 6 + [True] * 6 + [False] * 2)
+    assert calibration_error(claimed, right) == 0.0
+    # Eight say 0.25 and are never right, eight say 0.75 and always are: each half is a quarter off.
+    assert calibration_error(claimed, claimed > 0.5) == pytest.approx(0.25)
+    # In one bin only the mean of all counts.
+    assert calibration_error(claimed, claimed > 0.5, bins=1) == pytest.approx(0.0)
+    assert calibration_error([1.0, 0.0], [True, False]) == 0.0
+    assert calibration_error([0.31, 0.39, 0.99], [True, False, False]) == pytest.approx((0.3 + 0.99) / 3)
+    assert np.isnan(calibration_error([], []))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0.5], [True, False]), r"\(D,\), got shapes \(1,\) and \(2,\)"),
+        (([[0.5]], [[True]]), r"got shapes \(1, 1\)"),
+        (([1.01], [True]), r"0\.\.1"),
+        (([np.nan], [True]), "not be NaN"),
+        (([0.5], [True], 0), "at least one bin, got 0"),
+    ],
+)
+def test_claims_that_are_no_probabilities_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        calibration_error(*arguments)

@@ -228,6 +228,22 @@ def test_duplicates_of_one_photo_align_exactly(drawn: DrawnCollection, match_all
     np.testing.assert_allclose(aligned.transfer(points, 0, 2, "canonical").points_image, points, atol=0.5)
 
 
+def test_probability_rises_with_confidence_and_reaches_over_the_masks_edge(
+    drawn: DrawnCollection, aligned: Alignment
+) -> None:
+    points = interior_points(drawn, 0)
+    inside = aligned.transfer(points, 0, 1)
+    order = np.argsort(inside.confidence)
+    assert (np.diff(inside.probability[order]) >= -1e-6).all()
+    assert inside.probability.min() > 0.25
+    assert inside.probability.max() < 1
+    rows, columns = torch.nonzero(drawn.collection.foreground()[0], as_tuple=True)
+    beside = np.array([[float(columns[0]), float(rows[0]) - 3], [0.0, 0.0]])
+    outside = aligned.transfer(aligned.photos[0].to_image(beside), 0, 1)
+    assert not outside.confidence.any()
+    assert outside.probability[0] > outside.probability[1] + 0.05
+
+
 def test_an_intruder_has_the_lowest_support(draw: Draw) -> None:
     strange = draw(6, intruder=True)
     aligned = Alignment.fit(strange.collection, strange.matches)
@@ -246,6 +262,7 @@ def test_a_photo_without_foreground_gets_no_answer_and_the_rest_align(
     assert np.isnan(answer.points_image).all()
     assert not answer.visible.any()
     assert not answer.confidence.any()
+    assert not answer.probability.any()
     assert np.isfinite(aligned.transfer(interior_points(drawn, 0), 0, 1).points_image).all()
 
 

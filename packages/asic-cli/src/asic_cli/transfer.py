@@ -18,7 +18,7 @@ from asic_flow import atomic
 if TYPE_CHECKING:
     from asic_eval.fields import Field
 
-_COLUMNS = ("source", "target", "x", "y", "target_x", "target_y", "confidence", "visible")
+_COLUMNS = ("source", "target", "x", "y", "target_x", "target_y", "confidence", "probability", "visible")
 
 
 def transfer(
@@ -52,6 +52,7 @@ def transfer(
             "target_x": _finite(found.points_image[row, 0]),
             "target_y": _finite(found.points_image[row, 1]),
             "confidence": round(float(found.confidence[row]), 4),
+            "probability": round(float(found.probability[row]), 4),
             "visible": bool(found.visible[row]),
         }
         for row in range(len(xy))

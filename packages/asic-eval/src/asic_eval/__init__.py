@@ -9,6 +9,7 @@ from __future__ import annotations
 from asic_eval.confidence import (
     COCO_SIGMAS,
     KeypointDetections,
+    calibration_error,
     keypoint_detections,
     object_keypoint_similarity,
     pck_dagger,
@@ -71,6 +72,7 @@ __all__ = [
     "asic_per_category",
     "bootstrap_difference",
     "bootstrap_interval",
+    "calibration_error",
     "contingency",
     "count_pck",
     "count_pck_by_keypoint",

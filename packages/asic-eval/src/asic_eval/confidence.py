@@ -63,6 +63,38 @@ def pck_dagger(
     return count_pck(PointErrors(distance, errors.length, errors.asked), alphas, inclusive=inclusive)
 
 
+def calibration_error(probability: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
+    """The expected calibration error, in 0..1: how far claimed probabilities are from the share that proves right.
+
+    Claims are put into bins of equal width by their probability; the error is the mean over all claims of the distance
+    between their bin's mean probability and its share of correct ones. Source: Naeini et al., "Obtaining well
+    calibrated probabilities using Bayesian binning", 2015.
+
+    Args:
+        probability: (D,) in 0..1.
+        correct: (D,) bool.
+        bins: How many, at least 1.
+
+    Returns:
+        NaN where there is no claim.
+
+    Raises:
+        ValueError: Shapes that differ, probabilities outside 0..1, or no bin.
+    """
+    claimed, right = np.asarray(probability, np.float64), np.asarray(correct, bool)
+    if claimed.ndim != 1 or claimed.shape != right.shape:
+        raise ValueError(f"expected two arrays (D,), got shapes {claimed.shape} and {right.shape}")
+    if not ((claimed >= 0) & (claimed <= 1)).all():
+        raise ValueError("probabilities must lie in 0..1 and not be NaN")
+    if bins < 1:
+        raise ValueError(f"expected at least one bin, got {bins}")
+    if not len(claimed):
+        return float("nan")
+    row = np.minimum((claimed * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(row, claimed, bins) - np.bincount(row, right, bins)
+    return float(np.abs(gap).sum() / len(claimed))
+
+
 @dataclass(frozen=True, eq=False)
 class KeypointDetections:
     """What a predictor claimed to have found, for average precision. Shards add up exactly.

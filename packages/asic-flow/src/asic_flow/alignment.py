@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import avg_pool2d, grid_sample, normalize
 
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, read_photo
 from asic_flow.config import AlignmentConfig
@@ -36,6 +37,8 @@ _VISIBLE_DISTANCE = 0.1
 _SHARED_LEVEL = 0.9  # quantile of a photo's confidence
 _SHARED_SHARE = 0.3  # of that level
 _QUERIES_AT_ONCE = 2048
+# Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py.
+_CALIBRATION = (4.56, -0.87)
 
 
 class RunError(ValueError):
@@ -52,12 +55,16 @@ class Transfer:
     Attributes:
         points_image: (M, 2) float64 xy in the target photo's own pixels; NaN where the target has no foreground.
         confidence: (M,) float64, 0 to 1: agreement of the matches around both ends, falling with the canonical distance
-            that remains between them. Not a calibrated probability.
+            that remains between them; 0 outside the foreground.
+        probability: (M,) float64: the chance that the answer lies within a tenth of the object's size of the right
+            place, from the agreement at both ends' nearest foreground. Calibrated on drawn collections; how well that
+            holds on real photos is measured in docs/benchmarks.md. 0 where there is no answer.
         visible: (M,) bool, whether the target shows the point at all: canonical distance up to 0.1.
     """
 
     points_image: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    probability: NDArray[np.float64]
     visible: NDArray[np.bool_]
 
 
@@ -193,21 +200,23 @@ class Alignment:
             found_px, distance = self._nearest(self._sample(self.maps, source_px, source_photo), target_photo)
         else:
             found_px, distance = self._best_token(source_px, source_photo, target_photo)
-        agreement = (
+        near = self.config.residual_scale**2 / (self.config.residual_scale**2 + distance.square())
+        ends = ((source_px, source_photo), (found_px.nan_to_num(), target_photo))
+        confidence, agreement = (
             (
-                self._sample(self.confidence[..., None], source_px, source_photo)
-                * self._sample(self.confidence[..., None], found_px.nan_to_num(), target_photo)
-            )[:, 0]
-            .clamp_min(0)
-            .sqrt()
+                near
+                * torch.stack([self._sample(field[..., None], px, photo)[:, 0] for px, photo in ends]).prod(0).sqrt()
+            ).nan_to_num()
+            for field in (self.confidence, self._nearest_confidence)
         )
-        scale = self.config.residual_scale**2
-        confidence = (agreement * scale / (scale + distance.square())).nan_to_num()
+        slope, intercept = _CALIBRATION
+        probability = torch.sigmoid(slope * agreement + intercept) * distance.isfinite()
         answer = np.full((len(points), 2), np.nan)
         for image in torch.unique(target_photo).tolist():
             mine = (target_photo == image).numpy()
             answer[mine] = self.photos[image].to_image(found_px.numpy()[mine])
-        return Transfer(answer, confidence.double().numpy(), (distance <= _VISIBLE_DISTANCE).numpy())
+        visible = (distance <= _VISIBLE_DISTANCE).numpy()
+        return Transfer(answer, confidence.double().numpy(), probability.double().numpy(), visible)
 
     def add_images(self, collection: ImageCollection, added: ImageCollection) -> Alignment:
         """An alignment with unseen photos as well, nobody else's map changed; see `asic_flow.add.add_photos`."""
@@ -325,6 +334,16 @@ class Alignment:
         for down, right, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
             total += weight[:, None] * fields[photo, row + down, column + right]
         return total
+
+    @cached_property
+    def _nearest_confidence(self) -> Tensor:
+        """(N, H, W): the confidence, and within a token's reach outside the foreground the mean of what is near."""
+        reach = max(1, round(self.grid.stride))
+        masked = (self.confidence > 0).float()
+        near = torch.stack((self.confidence, masked), 1)
+        for side in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
+            near = avg_pool2d(near, side, 1, (side[0] // 2, side[1] // 2))
+        return torch.where(masked > 0, self.confidence, near[:, 0] / near[:, 1].clamp_min(1e-6))
 
     def _nearest(self, canonical: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         if not self._indices:
