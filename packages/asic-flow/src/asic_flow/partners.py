@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -31,16 +32,21 @@ def find_partners(
 ) -> Partners:
     """The partner of highest cosine similarity less `guide` times the squared canonical distance."""
     guided = Guide(canonical, guide)
-    as_rows = torch.cat((descriptors, guided.as_rows()), 1)
-    as_columns = torch.cat((descriptors, guided.as_columns()), 1)
+    biases = guided.as_rows(), guided.as_columns()
     nothing = torch.zeros(0, dtype=torch.int64)
     rows, partners, mutual = [nothing], [nothing], [nothing.bool()]
     offsets = tokens.offsets.tolist()
+
+    @cache
+    def operand(image: int, side: int) -> Tensor:
+        mine = slice(offsets[image], offsets[image + 1])
+        return torch.cat((descriptors[mine], biases[side][mine]), 1)
+
     for first, second in pairs.tolist():
         a, b = (slice(offsets[image], offsets[image + 1]) for image in (first, second))
         if a.start == a.stop or b.start == b.stop:
             continue
-        score = as_rows[a] @ as_columns[b].T
+        score = operand(first, 0) @ operand(second, 1).T
         best_b, best_a = score.max(1).indices, score.max(0).indices  # faster than argmax
         row_a, row_b = torch.arange(a.start, a.stop), torch.arange(b.start, b.stop)
         rows += [row_a, row_b]

@@ -152,22 +152,24 @@ def fit_second_maps(
     symmetry = (other_score / own_score.clamp_min(1e-9)).float()
     shows_both = (symmetry >= _LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median())
     reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
+    own_places = placed.canonical()
     fitted = {
-        image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
+        image: _fit_mirrored(image, reference[image], placed, own_places)
+        for image in torch.nonzero(shows_both)[:, 0].tolist()
     }
     if not fitted:
         return SecondMaps.none(size_hw)
-    found = fitted | _carry_over(fitted, placed)
+    found = fitted | _carry_over(fitted, placed, own_places)
     photo = torch.tensor(sorted(found))
     symmetry = torch.where(shows_both, symmetry, _LEAST_SYMMETRY * support.float())
     maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
     return SecondMaps(photo, maps, symmetry[photo])
 
 
-def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens) -> Tensor:
+def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens, own_places: Tensor) -> Tensor:
     """(K, 2): rounds of guided re-matching with all the others and fitting, from `reference`."""
     config = placed.config
-    canonical = placed.canonical()
+    canonical = own_places.clone()
     with_others = placed.pairs[(placed.pairs == image).any(1)]
     coefficients = reference
     for _ in range(config.rounds):
@@ -187,10 +189,9 @@ def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens) -> Tensor
     return coefficients
 
 
-def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Tensor]:
+def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens, own: Tensor) -> dict[int, Tensor]:
     """(K, 2) second maps of the photos that have none but are compared with some that have, which bridge."""
     config, grid = placed.config, placed.grid
-    own = placed.canonical()
     # By flag: where tokens lie on maps of this flag. Only those of bridges are known on both.
     on_flag = [own.clone(), own.clone()]
     for bridge, coefficients in fitted.items():
