@@ -188,6 +188,14 @@ def test_a_value_that_is_not_finite_is_named_and_the_checkpoint_stays(drawn: Dra
     assert training(drawn, tmp_path).run().steps == 6
 
 
+def test_a_displacement_that_is_not_finite_is_named_before_a_kernel_refuses_it(drawn: DrawnCollection) -> None:
+    made = training(drawn)
+    with torch.no_grad():
+        made.model.network.head.bias[0] = torch.nan
+    with pytest.raises(DivergedError, match=r"step 0: the network's displacement is not finite\. Lower"):
+        made.run()
+
+
 def test_a_gradient_that_is_not_finite_is_named(drawn: DrawnCollection) -> None:
     made = training(drawn)
     made.model.network.head.bias.register_hook(lambda gradient: gradient * torch.nan)

@@ -108,7 +108,11 @@ class PaperModel(nn.Module):
         return displacement.float()
 
     def losses(self, data: TrainingData, batch: Batch) -> dict[str, Tensor]:
-        """The losses whose weight is not 0, by name, not weighted yet."""
+        """The losses whose weight is not 0, by name, not weighted yet.
+
+        Raises:
+            FloatingPointError: On the CPU, where the kernels refuse such points, a displacement is not finite.
+        """
         weights, photos = self.config.weights, batch.photos
         count, side = len(photos), (self.config.side, self.config.side)
         images, masks = data.images[photos], data.masks[photos]
@@ -121,6 +125,8 @@ class PaperModel(nn.Module):
             coloured = self.config.network == "rgb"
             images = torch.cat((images, recolour(copies, batch.augmentation) if coloured else copies))
         displacement = self.displace(images, photos)
+        if displacement.device.type == "cpu" and not bool(torch.isfinite(displacement).all()):
+            raise FloatingPointError("the network's displacement")
         flow = flow_of(displacement)
         own = flow[:count]
         small = _shrunk(masks, self.field_size)

@@ -256,7 +256,10 @@ class Training:
             batch = batch.share(rank(), world_size())
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate_at(self.step)
-        losses = self.model.losses(self.data, batch.to(self.device))
+        try:
+            losses = self.model.losses(self.data, batch.to(self.device))
+        except FloatingPointError as error:
+            raise self._divergence(str(error)) from error
         total = total_loss(losses, self.config)
         self.optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
@@ -264,7 +267,9 @@ class Training:
         gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
         norm = torch.nn.utils.get_total_norm(gradients.values())
         if not bool(torch.isfinite(total + norm)):
-            self._report_divergence({**losses, **{f"gradient of {name}": g for name, g in gradients.items()}})
+            named = {**losses, **{f"gradient of {name}": g for name, g in gradients.items()}}
+            strange = (name for name, value in named.items() if not bool(torch.isfinite(value).all()))
+            raise self._divergence(next(strange, "the total"))
         self.optimiser.step()
         self.step += 1
         self._average()
@@ -372,10 +377,9 @@ class Training:
         self.best = {name: value.to(self.device) for name, value in unpack("best", stored.tensors).items()}
         self.step = stored.step
 
-    def _report_divergence(self, named: dict[str, Tensor]) -> None:
-        name = next((name for name, value in named.items() if not bool(torch.isfinite(value).all())), "the total")
+    def _divergence(self, name: str) -> DivergedError:
         kept = f"; the last checkpoint is in {self.path}" if self.path is not None and self.path.exists() else ""
-        raise DivergedError(
+        return DivergedError(
             f"step {self.step}: {name} is not finite{kept}. Lower the learning rate or the loss weights"
         )
 
