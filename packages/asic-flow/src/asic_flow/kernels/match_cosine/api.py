@@ -13,6 +13,7 @@ from asic_flow.kernels.dispatch import Implementation, load_implementation
 from asic_flow.kernels.match_cosine.operands import Guide
 
 Precision = Literal["auto", "half", "float32"]
+_CHECKED_AT_ONCE = 16384
 # The most that a guide may take from a cosine.
 STRONGEST = 1000.0
 
@@ -315,7 +316,10 @@ def _check_descriptors(name: str, descriptors: Tensor) -> None:
 
 
 def _check_finite(name: str, descriptors: Tensor) -> None:
-    if not torch.isfinite(torch.linalg.vector_norm(descriptors, dim=1, dtype=torch.float32)).all():
+    # Some rows at a time: torch converts what it takes the norm of, which is twice the size of half-precision rows.
+    chunks = torch.split(descriptors, _CHECKED_AT_ONCE)
+    norms = [torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32) for rows in chunks]
+    if not torch.isfinite(torch.cat(norms)).all():
         raise ValueError(
             f"{name} holds a descriptor that is not finite (NaN, infinite or overflowing); remove it before matching"
         )
