@@ -83,7 +83,9 @@ def test_doctor(asic) -> None:
 
 def test_weights(asic, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    rows = {row["backbone"]: row for row in asic("weights", "list", "--json").json}
+    listed = asic("weights", "list", "--json").json
+    rows = {row["backbone"]: row for row in listed if "backbone" in row}
+    assert {row["masks"] for row in listed if "backbone" not in row} == {"birefnet", "isnet"}
     assert rows["dino_vits8"]["path"] is None
     assert rows["dino_vits8"]["licence"] == "apache-2.0"
     assert "not here" in asic("weights", "list").out
