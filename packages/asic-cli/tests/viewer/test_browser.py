@@ -288,6 +288,24 @@ def test_tools_stay_in_one_line_at_1280(page: Any) -> None:
     assert max(heights) < 60
 
 
+def test_a_brush_held_still_paints_once(page: Any, run: Any) -> None:
+    x, y = _screen(page, run, 0, _inside(run, 0, seed=2, count=1)[0])
+    frame = page.locator(f"{_TILES[:-1]}='0'] .picture")
+    page.check("input[name=tool][value=brush]")
+    page.mouse.click(x, y)
+    _settle(page)
+    once = _shown(page, 0)
+    page.click("#undo")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for _ in range(3):
+        frame.dispatch_event("pointermove", {"clientX": x, "clientY": y, "bubbles": True})
+        _settle(page)
+    page.mouse.up()
+    _settle(page)
+    np.testing.assert_array_equal(_shown(page, 0), once)
+
+
 def test_stroke_shows_at_its_place_on_other_photos(page: Any, run: Any) -> None:
     source, targets = 0, (1, 2, 4)
     # A place that all four photos are sure of.

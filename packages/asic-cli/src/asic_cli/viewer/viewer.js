@@ -178,7 +178,10 @@ class Viewer {
   strokeTo(tile, point) {
     const [fromX, fromY] = this.lastPoint;
     const [toX, toY] = point;
-    const steps = Math.max(1, Math.ceil(Math.hypot(toX - fromX, toY - fromY) / (this.radius / 3)));
+    const distance = Math.hypot(toX - fromX, toY - fromY);
+    // Browsers send moves of a pointer that stands still; a second dab would harden the first one's soft edge.
+    if (distance === 0) return;
+    const steps = Math.ceil(distance / (this.radius / 3));
     const points = Array.from({ length: steps }, (_, i) => [
       fromX + ((toX - fromX) * (i + 1)) / steps,
       fromY + ((toY - fromY) * (i + 1)) / steps,
