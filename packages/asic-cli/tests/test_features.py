@@ -4,9 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +144,7 @@ def test_masks_of_ones_own_count_by_content(asic, photos, tmp_path) -> None:
     assert (result.code, "masks_sha256" in result.err) == (2, True)
 
 
-def test_missing_weights_are_told_in_two_seconds_before_torch(photos, tmp_path) -> None:
+def test_missing_weights_are_told_in_two_seconds_before_torch(photos, tmp_path, processor_seconds) -> None:
     script = (
         "import sys\n"
         "from asic_cli.__main__ import main\n"
@@ -155,17 +152,10 @@ def test_missing_weights_are_told_in_two_seconds_before_torch(photos, tmp_path) 
         "assert not {'torch', 'timm'} & set(sys.modules)\n"
         "sys.exit(code)\n"
     )
-    started = time.process_time()
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"HF_HUB_CACHE": str(tmp_path)},
-        timeout=30,
-    )
-    assert time.process_time() - started < 2
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path)}
+    runs = [processor_seconds("-c", script, cwd=tmp_path, env=environment) for _ in range(2)]
+    assert min(seconds for _, seconds in runs) < 2
+    done = runs[0][0]
     assert done.returncode == 3, done.stderr
     for part in ("vit_small_patch8_224.dino", "asic weights fetch dino_vits8", "--backbone gradients"):
         assert part in done.stderr
