@@ -132,7 +132,7 @@ def _on_the_way(stage: Stage, glide: Glide, share: float) -> Tensor:
     """(N + 1, 3, S, S) tiles on paper, `share` of the way to canonical space, and the average of the objects."""
     everywhere = torch.ones_like(stage.foreground)
     colour, seen = _moved(stage, glide, stage.foreground, share)
-    tiles = torch.full_like(colour, _PAPER)
+    tiles = paper = torch.full_like(colour, _PAPER)
     behind = max(1 - share / _BACKGROUND_FADES_BY, 0.0)
     if behind > 0:
         around, there = _moved(stage, glide, everywhere, share)
@@ -143,7 +143,6 @@ def _on_the_way(stage: Stage, glide: Glide, share: float) -> Tensor:
         return torch.cat((tiles, _average(colour, seen)[None]))
     # A mirrored photo stays where it is while it dissolves into its mirror image.
     home = stage.foreground[:, None].float()
-    paper = torch.full_like(colour, _PAPER)
     staying = torch.lerp(paper, stage.images, home + behind * (1 - home))
     crossing = torch.lerp(staying, torch.lerp(paper, colour, seen), crossed)
     still = stage.mirrored[:, None, None, None]

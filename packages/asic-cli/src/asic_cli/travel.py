@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.alignment import Alignment
-from asic_flow.grid import pixel_to_norm
-from asic_flow.kernels import CanonicalIndex, CanonicalNeighbours, warp_bilinear
+from asic_flow.kernels import CanonicalIndex, CanonicalNeighbours
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +37,7 @@ class Travel:
 
     def canonical(self, points_px: Tensor, number: Tensor) -> Tensor:
         """(M, 2): canonical positions of model pixels (M, 2) by the maps of these numbers (M,), border replicated."""
-        size_hw = self.alignment.size_hw
-        positions = torch.empty(len(points_px), 2)
-        for one in torch.unique(number).tolist():
-            mine = number == one
-            norm = pixel_to_norm(points_px[mine], size_hw)[None, None]
-            positions[mine] = warp_bilinear(self.map(one).permute(2, 0, 1)[None].contiguous(), norm)[0, :, 0].T
-        return positions
+        return self.alignment.places_on_maps(points_px, number)
 
     def find(self, canonical: Tensor, number: int, max_distance: float = 0.1) -> CanonicalNeighbours:
         """Looks canonical points (P, 2) up on one map; see `asic_flow.kernels.CanonicalIndex.nearest`."""

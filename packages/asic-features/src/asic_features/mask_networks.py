@@ -11,8 +11,6 @@ from pathlib import Path
 from asic_features.extras import ExtraError
 from asic_features.weights import WeightsError, check_weights_file, refuse_offline
 
-_RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
-
 
 @dataclass(frozen=True)
 class MaskNetworkFile:
@@ -22,9 +20,7 @@ class MaskNetworkFile:
     first output.
 
     Attributes:
-        name: The short name.
-        file: The file's name in the cache.
-        url: Where it is published.
+        file: The file's name, in the cache and where it is published.
         md5: The checksum that its publisher, rembg, pins it by.
         licence: Licence of the weights.
         side: Pixels a side of what the network sees; the photo's aspect is not kept.
@@ -33,9 +29,7 @@ class MaskNetworkFile:
         gives_logits: Whether a sigmoid makes the output a probability; otherwise it is one.
     """
 
-    name: str
     file: str
-    url: str
     md5: str
     licence: str
     side: int
@@ -43,13 +37,16 @@ class MaskNetworkFile:
     std: tuple[float, float, float]
     gives_logits: bool
 
+    @property
+    def url(self) -> str:
+        """Where it is published."""
+        return f"https://github.com/danielgatis/rembg/releases/download/v0.0.0/{self.file}"
+
 
 MASK_NETWORKS: dict[str, MaskNetworkFile] = {
     # Qin et al., "Highly accurate dichotomous image segmentation", 2022: general use. The sigmoid is in the file.
     "isnet": MaskNetworkFile(
-        "isnet",
         "isnet-general-use.onnx",
-        f"{_RELEASE}/isnet-general-use.onnx",
         "fc16ebd8b0c10d971d3513d564d01e29",
         "apache-2.0",
         1024,
@@ -59,9 +56,7 @@ MASK_NETWORKS: dict[str, MaskNetworkFile] = {
     ),
     # Zheng et al., "Bilateral reference for high-resolution dichotomous image segmentation", 2024: general.
     "birefnet": MaskNetworkFile(
-        "birefnet",
         "BiRefNet-general-epoch_244.onnx",
-        f"{_RELEASE}/BiRefNet-general-epoch_244.onnx",
         "7a35a0141cbbc80de11d9c9a28f52697",
         "mit",
         1024,

@@ -13,10 +13,9 @@ from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import fit_photo, render_maps
-from asic_flow.kernels import warp_bilinear
 from asic_flow.sides import SecondMaps
 from asic_flow.spline import SplineGrid
-from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens, thinning
+from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 from asic_flow.train import AlignmentError, FittedMaps
 
 
@@ -120,8 +119,7 @@ class _KnownTokens:
         kept[chosen.image, chosen.token] = True
         rows = torch.nonzero(kept[alignment.token_image, alignment.token])[:, 0]
         image, token = alignment.token_image[rows], alignment.token[rows]
-        at_tokens = warp_bilinear(alignment.maps.permute(0, 3, 1, 2), centres_norm(joined).expand(count, -1, -1))
-        canonical = at_tokens.transpose(1, 2)[image, token]
+        canonical = at_tokens(joined, alignment.maps)[image, token]
         photos = [torch.nonzero(image == photo)[:, 0] for photo in range(count)]
         if not len(rows):
             raise AlignmentError("no photo of the alignment has foreground; there is nothing to place others by")

@@ -7,7 +7,7 @@ last and names the sha256 of the two others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +99,6 @@ class Alignment:
     token: Tensor
     descriptors: Tensor
     config: AlignmentConfig
-    _indices: list[CanonicalIndex] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def fit(
@@ -345,19 +344,26 @@ class Alignment:
             near = avg_pool2d(near, side, 1, (side[0] // 2, side[1] // 2))
         return torch.where(masked > 0, self.confidence, near[:, 0] / near[:, 1].clamp_min(1e-6))
 
+    @cached_property
+    def _index(self) -> CanonicalIndex:
+        return CanonicalIndex(self.maps, self.foreground)
+
     def _nearest(self, canonical: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._indices:
-            self._indices.append(CanonicalIndex(self.maps, self.foreground))
         points = torch.full((len(canonical), 2), torch.nan)
         distance = torch.full((len(canonical),), torch.inf)
         for image in torch.unique(target).tolist():
             mine = target == image
-            found = self._indices[0].nearest(canonical[mine], images=[image])
+            found = self._index.nearest(canonical[mine], images=[image])
             points[mine], distance[mine] = found.points_px[0], found.distance[0]
         return points, distance
 
-    def _sample_either(self, points_px: Tensor, chosen: Tensor) -> Tensor:
-        """(M, 2): canonical places by the photos' own maps, and by second maps for numbers from N on."""
+    def places_on_maps(self, points_px: Tensor, chosen: Tensor) -> Tensor:
+        """(M, 2): canonical places by numbered maps, as `SecondMaps.choose` numbers them.
+
+        Args:
+            points_px: (M, 2) float32 xy in model pixels; outside the frame the border's value is taken.
+            chosen: (M,) int64, a photo's number for its own map, N + s for the second map s.
+        """
         count = len(self)
         own = chosen < count
         sampled = torch.empty(len(points_px), 2)
@@ -367,7 +373,7 @@ class Alignment:
 
     def _best_token(self, source_px: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         from_map, to_map = self.second.choose(self.mirrored, source, target)
-        canonical = self._sample_either(source_px, from_map)
+        canonical = self.places_on_maps(source_px, from_map)
         centres = torch.from_numpy(self.grid.centres_px())[self.token]
         query = self._describe(source_px, source)
         points = torch.full((len(canonical), 2), torch.nan)
@@ -378,7 +384,7 @@ class Alignment:
             if not len(candidates):
                 continue
             descriptors = self.descriptors[candidates].float()
-            where = self._sample_either(centres[candidates], torch.full((len(candidates),), chosen))
+            where = self.places_on_maps(centres[candidates], torch.full((len(candidates),), chosen))
             asked = torch.nonzero(to_map == chosen)[:, 0]
             for start in range(0, len(asked), _QUERIES_AT_ONCE):
                 mine = asked[start : start + _QUERIES_AT_ONCE]
@@ -393,9 +399,9 @@ class Alignment:
     def _between_tokens(self, points_px: Tensor, canonical: Tensor, chosen: int) -> Tensor:
         """(M, 2): one Newton step on a canonical map from token centres, at most half a stride along each axis."""
         rows = torch.full((len(points_px),), chosen)
-        here = self._sample_either(points_px, rows)
+        here = self.places_on_maps(points_px, rows)
         slopes = [
-            (self._sample_either(points_px + step, rows) - self._sample_either(points_px - step, rows)) / 2
+            (self.places_on_maps(points_px + step, rows) - self.places_on_maps(points_px - step, rows)) / 2
             for step in torch.eye(2)
         ]
         jacobian = torch.stack(slopes, -1)

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from asic_flow.coarse import NormalisedMatches
 from asic_flow.kernels.match_cosine.operands import Guide
 from asic_flow.tokens import ForegroundTokens
 
@@ -53,6 +54,20 @@ def find_partners(
         partners += [best_b + b.start, best_a + a.start]
         mutual += [best_a[best_b] + a.start == row_a, torch.zeros(len(row_b), dtype=torch.bool)]
     return Partners(torch.cat(rows), torch.cat(partners), torch.cat(mutual))
+
+
+def mutual_matches(descriptors: Tensor, found: Partners, power: float) -> tuple[Tensor, Tensor]:
+    """The mutual partners, (M, 2) rows of tokens, and (M,) weights: their similarity, 0 or more, raised to `power`."""
+    ends = torch.stack((found.row[found.mutual], found.partner[found.mutual]), 1)
+    first, second = ends.unbind(1)
+    return ends, (descriptors[first] * descriptors[second]).sum(1).clamp_min(0) ** power
+
+
+def as_normalised(tokens: ForegroundTokens, ends: Tensor, weight: Tensor) -> NormalisedMatches:
+    """Matches between tokens, (M, 2) rows, as matches between points."""
+    first, second = ends.unbind(1)
+    image, points = tokens.image, tokens.points_norm
+    return NormalisedMatches(image[first], image[second], points[first], points[second], weight)
 
 
 def consensus(descriptors: Tensor, found: Partners, power: float) -> Tensor:

@@ -15,6 +15,7 @@ of the other flag.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from asic_flow.coarse import NormalisedMatches, geman_mcclure, place_both_ways
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import SplinePoints, fit_photo, render_maps
-from asic_flow.partners import find_partners
+from asic_flow.partners import find_partners, mutual_matches
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens
 
@@ -102,6 +103,7 @@ class PlacedTokens:
     grid: SplineGrid
     config: AlignmentConfig
 
+    @cached_property
     def canonical(self) -> Tensor:
         """(F, 2): the tokens on their photos' own maps."""
         return self.points.canonical(self.coefficients)
@@ -115,10 +117,9 @@ class PlacedTokens:
     def matches_of(self, image: int, canonical: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mutual partners of the photo's tokens, guided by `canonical`: (M,) rows, (M,) partners, (M,) weights."""
         found = find_partners(self.descriptors, canonical, self.tokens, pairs, self.config.guide)
-        ends = torch.stack((found.row[found.mutual], found.partner[found.mutual]), 1)
+        ends, weight = mutual_matches(self.descriptors, found, self.config.agreement_power)
         row, partner = torch.where(self.tokens.image[ends[:, :1]] == image, ends, ends.flip(1)).unbind(1)
-        similarity = (self.descriptors[row] * self.descriptors[partner]).sum(1).clamp_min(0)
-        return row, partner, similarity**self.config.agreement_power
+        return row, partner, weight
 
 
 def fit_second_maps(
@@ -152,24 +153,22 @@ def fit_second_maps(
     symmetry = (other_score / own_score.clamp_min(1e-9)).float()
     shows_both = (symmetry >= _LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median())
     reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
-    own_places = placed.canonical()
     fitted = {
-        image: _fit_mirrored(image, reference[image], placed, own_places)
-        for image in torch.nonzero(shows_both)[:, 0].tolist()
+        image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
     }
     if not fitted:
         return SecondMaps.none(size_hw)
-    found = fitted | _carry_over(fitted, placed, own_places)
+    found = fitted | _carry_over(fitted, placed)
     photo = torch.tensor(sorted(found))
     symmetry = torch.where(shows_both, symmetry, _LEAST_SYMMETRY * support.float())
     maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
     return SecondMaps(photo, maps, symmetry[photo])
 
 
-def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens, own_places: Tensor) -> Tensor:
+def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens) -> Tensor:
     """(K, 2): rounds of guided re-matching with all the others and fitting, from `reference`."""
     config = placed.config
-    canonical = own_places.clone()
+    canonical = placed.canonical.clone()
     with_others = placed.pairs[(placed.pairs == image).any(1)]
     coefficients = reference
     for _ in range(config.rounds):
@@ -189,9 +188,9 @@ def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens, own_place
     return coefficients
 
 
-def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens, own: Tensor) -> dict[int, Tensor]:
+def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Tensor]:
     """(K, 2) second maps of the photos that have none but are compared with some that have, which bridge."""
-    config, grid = placed.config, placed.grid
+    config, grid, own = placed.config, placed.grid, placed.canonical
     # By flag: where tokens lie on maps of this flag. Only those of bridges are known on both.
     on_flag = [own.clone(), own.clone()]
     for bridge, coefficients in fitted.items():

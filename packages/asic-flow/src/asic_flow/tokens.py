@@ -9,6 +9,7 @@ from torch import Tensor
 
 from asic_flow.collection import ImageCollection
 from asic_flow.grid import pixel_to_norm
+from asic_flow.kernels import warp_bilinear
 
 _HELD_OUT_EVERY = 10
 
@@ -57,6 +58,12 @@ def held_out_tokens(collection: ImageCollection) -> Tensor:
 def centres_norm(collection: ImageCollection) -> Tensor:
     """(T, 2): the tokens' centres in [-1, 1]."""
     return pixel_to_norm(torch.from_numpy(collection.grid.centres_px()), collection.size_hw)
+
+
+def at_tokens(collection: ImageCollection, maps: Tensor) -> Tensor:
+    """(N, T, 2): where maps (N, H, W, 2) of a collection's first N photos, of any resolution, take all tokens."""
+    points = centres_norm(collection).expand(len(maps), -1, -1)
+    return warp_bilinear(maps.permute(0, 3, 1, 2), points).transpose(1, 2)
 
 
 def thinning(collection: ImageCollection, tokens_per_image: int) -> int:

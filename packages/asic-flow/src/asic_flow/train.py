@@ -16,12 +16,11 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import SplinePoints, fit_dense, remove_drift, render_maps
 from asic_flow.grid import pixel_to_norm
-from asic_flow.kernels import warp_bilinear
 from asic_flow.matches import MatchSet
-from asic_flow.partners import consensus, find_partners
+from asic_flow.partners import as_normalised, consensus, find_partners, mutual_matches
 from asic_flow.sides import PlacedTokens, SecondMaps, fit_second_maps
 from asic_flow.spline import SplineGrid
-from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens, thinning
+from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -126,7 +125,8 @@ def fit(
     step = thinning(collection, config.tokens_per_image)
     tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
     centred = centred_descriptors(collection, foreground)
-    raw = centred[_rows(foreground, tokens, collection)]
+    fitted_rows = _rows(foreground, tokens, collection)
+    raw = centred[fitted_rows]
     pairs = torch.from_numpy(matches.pairs).long()
     grid = SplineGrid(config.cells)
     reference = grid.from_affine(coarse.affine.float())
@@ -135,12 +135,7 @@ def fit(
     for round_index in range(config.rounds):
         progress("rounds", round_index, config.rounds)
         found = find_partners(descriptors, points.canonical(coefficients), tokens, pairs, config.guide)
-        row_a, row_b = found.row[found.mutual], found.partner[found.mutual]
-        agreement = (descriptors[row_a] * descriptors[row_b]).sum(1).clamp_min(0) ** config.agreement_power
-        guided = NormalisedMatches(
-            tokens.image[row_a], tokens.image[row_b], tokens.points_norm[row_a], tokens.points_norm[row_b], agreement
-        )
-        ends = torch.stack((row_a, row_b), 1)
+        ends, agreement = mutual_matches(descriptors, found, config.agreement_power)
         coefficients = fit_dense(
             coefficients, reference, points, ends, agreement, grid, config.residual_scale, config.stiffness
         )
@@ -148,6 +143,7 @@ def fit(
         found = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
         descriptors = consensus(raw, found, config.consensus_power)
         if observe is not None:
+            guided = as_normalised(tokens, ends, agreement)
             observe(Round(round_index + 1, guided, partial(_distances, grid, coefficients)))
     progress("rounds", config.rounds, config.rounds)
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
@@ -155,7 +151,7 @@ def fit(
     placed = PlacedTokens(
         tokens,
         points,
-        joined[_rows(foreground, tokens, collection)],
+        joined[fitted_rows],
         coefficients,
         coarse.mirrored,
         pairs,
@@ -186,8 +182,7 @@ def describe_maps(
         config: Settings of re-matching.
     """
     foreground = ForegroundTokens.of(collection)
-    at_tokens = warp_bilinear(maps.permute(0, 3, 1, 2), centres_norm(collection).expand(len(collection), -1, -1))
-    canonical = at_tokens.transpose(1, 2)[foreground.image, foreground.token]
+    canonical = at_tokens(collection, maps)[foreground.image, foreground.token]
     pairs = torch.from_numpy(matches.pairs).long()
     described = _describe(collection, foreground, centred_descriptors(collection, foreground), pairs, canonical, config)
     return FittedMaps(maps, SecondMaps.none(collection.size_hw), mirrored, support, foreground, *described)

@@ -7,9 +7,8 @@ from torch import Tensor
 from asic_flow.coarse import NormalisedMatches
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
-from asic_flow.kernels import warp_bilinear
-from asic_flow.partners import consensus, find_partners
-from asic_flow.tokens import ForegroundTokens, centres_norm, held_out_tokens, thinning
+from asic_flow.partners import as_normalised, consensus, find_partners, mutual_matches
+from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 from asic_flow.train import centred_descriptors
 
 
@@ -29,10 +28,7 @@ def rematch(collection: ImageCollection, maps: Tensor, pairs: Tensor, config: Al
         collection, thinning(collection, config.tokens_per_image), without=held_out_tokens(collection)
     )
     raw = centred_descriptors(collection, tokens)
-    at_tokens = warp_bilinear(maps.permute(0, 3, 1, 2), centres_norm(collection).expand(len(collection), -1, -1))
-    canonical = at_tokens.transpose(1, 2)[tokens.image, tokens.token]
+    canonical = at_tokens(collection, maps)[tokens.image, tokens.token]
     described = consensus(raw, find_partners(raw, canonical, tokens, pairs, config.guide), config.consensus_power)
     found = find_partners(described, canonical, tokens, pairs, config.guide)
-    a, b = found.row[found.mutual], found.partner[found.mutual]
-    weight = (described[a] * described[b]).sum(1).clamp_min(0) ** config.agreement_power
-    return NormalisedMatches(tokens.image[a], tokens.image[b], tokens.points_norm[a], tokens.points_norm[b], weight)
+    return as_normalised(tokens, *mutual_matches(described, found, config.agreement_power))
