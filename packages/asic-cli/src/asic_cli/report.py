@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asic_cli.breakdown import break_down
+from asic_cli.cores import all_cores
 from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
 from asic_cli.viewer.details import breakdown_tables, truth_data
@@ -76,33 +77,40 @@ def write_report(
             f"alignment: expected the collection's {len(collection)} photos of {collection.size_hw}, "
             f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
         )
-    window = open_window(alignment)
-    breakdown = None if truth is None else break_down(collection, alignment, truth)
-    page = assemble(
-        "page.html",
-        _SCRIPTS,
-        title=text(title),
-        data=viewer_data(
-            collection,
-            matches,
-            alignment,
-            window,
-            None if truth is None or breakdown is None else truth_data(truth, breakdown),
-        ),
-        facts=_facts(collection, summary),
-        averages=sections.averages(collection, alignment, window),
-        figures=_figures(mean_pairwise_iou(alignment.foreground), mean_pairwise_iou(window.visible), summary),
-        needed=needed_photos(len(collection)),
-        count=len(collection),
-        scores=score_panel(summary),
-        details="" if breakdown is None else breakdown_tables(breakdown, collection.photos),
-        tiles=sections.photo_tiles(collection, alignment),
-        aligned=sections.aligned_gallery(collection, window),
-        pairs=sections.match_drawings(collection, matches, alignment, window),
-        wheel=sections.wheel_gallery(collection, alignment, window),
-        flags=sections.flag_table(alignment),
-        settings=text(json.dumps(collection.settings, indent=1, ensure_ascii=True)).replace("␊", "\n"),
-    )
+    with all_cores() as cores:
+        window = open_window(alignment, cores.map)
+        wheel = cores.submit(sections.wheel_gallery, collection, alignment, window)
+        aligned = cores.submit(sections.aligned_gallery, collection, window)
+        breakdown = cores.submit(lambda: None if truth is None else break_down(collection, alignment, truth))
+        averages = cores.submit(sections.averages, collection, alignment, window)
+        tiles = cores.submit(sections.photo_tiles, collection, alignment)
+        pairs = cores.submit(sections.match_drawings, collection, matches, alignment, window)
+        parts = breakdown.result()
+        page = assemble(
+            "page.html",
+            _SCRIPTS,
+            title=text(title),
+            data=viewer_data(
+                collection,
+                matches,
+                alignment,
+                window,
+                None if truth is None or parts is None else truth_data(truth, parts),
+            ),
+            facts=_facts(collection, summary),
+            averages=averages.result(),
+            figures=_figures(mean_pairwise_iou(alignment.foreground), mean_pairwise_iou(window.visible), summary),
+            needed=needed_photos(len(collection)),
+            count=len(collection),
+            scores=score_panel(summary),
+            details="" if parts is None else breakdown_tables(parts, collection.photos),
+            tiles=tiles.result(),
+            aligned=aligned.result(),
+            pairs=pairs.result(),
+            wheel=wheel.result(),
+            flags=sections.flag_table(alignment),
+            settings=text(json.dumps(collection.settings, indent=1, ensure_ascii=True)).replace("␊", "\n"),
+        )
     atomic.write_bytes(path, page)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,27 +56,34 @@ def needed_photos(count: int) -> int:
     return max(min(2, count), math.ceil(SHARE_SHOWN * count))
 
 
-def open_window(alignment: Alignment) -> CanonicalWindow:
+def open_window(alignment: Alignment, each: Callable[..., Iterable[tuple[Tensor, Tensor]]] = map) -> CanonicalWindow:
     """Finds the box that holds what enough photos show, and looks at every photo through it.
 
     A photo shows a pixel of the window when its nearest foreground lies within 1.5 of the window's pixels.
+
+    Args:
+        alignment: The maps.
+        each: How to go through the photos: an executor's `map` takes several at once.
     """
     box = _content_box(alignment)
     margin = _MARGIN * max(box[2] - box[0], box[3] - box[1])
     left, top, right, bottom = box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
     pixel = max(right - left, bottom - top) / (_LONGER_SIDE - 1)
     height, width = round((bottom - top) / pixel) + 1, round((right - left) / pixel) + 1
-    points_px = torch.zeros(len(alignment), height, width, 2)
-    visible = torch.zeros(len(alignment), height, width, dtype=torch.bool)
-    index = CanonicalIndex(alignment.maps, alignment.foreground)
     corner = torch.tensor([left, top])
-    for photo, (canonical, mask) in enumerate(zip(alignment.maps, alignment.foreground, strict=True)):
+
+    def look(canonical: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(H, W, 2) points and (H, W) visible of one photo."""
+        points_px, visible = torch.zeros(height, width, 2), torch.zeros(height, width, dtype=torch.bool)
         # Far from all that the photo shows nothing needs to be looked up.
         rows, columns = torch.nonzero(_near(((canonical[mask] - corner) / pixel).round().long(), (height, width))).T
         asked = torch.stack((columns, rows), -1) * pixel + corner
-        found = index.nearest(asked, images=[photo], max_distance=_REACH_PX * pixel)
-        points_px[photo, rows, columns] = found.points_px[0].nan_to_num()
-        visible[photo, rows, columns] = found.visible[0]
+        found = CanonicalIndex(canonical[None], mask[None]).nearest(asked, max_distance=_REACH_PX * pixel)
+        points_px[rows, columns] = found.points_px[0].nan_to_num()
+        visible[rows, columns] = found.visible[0]
+        return points_px, visible
+
+    points_px, visible = map(torch.stack, zip(*each(look, alignment.maps, alignment.foreground), strict=True))
     return CanonicalWindow(
         box_xyxy=(left, top, left + (width - 1) * pixel, top + (height - 1) * pixel),
         points_px=points_px,

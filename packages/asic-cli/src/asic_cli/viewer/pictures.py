@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import (
+    Image,
+    WebPImagePlugin,  # noqa: F401  # Named here, it is not searched for among all that Pillow can write.
+)
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
