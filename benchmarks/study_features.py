@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ from asic_flow.matches import MatchSet
 ALPHA = 0.1  # of the side
 NEAR = 0.15  # of the side: a match farther from every common keypoint is not asked
 LEAST_KEYPOINTS = 3
+CONFIDENCES = (0.0, 0.1, 0.2, 0.3, 1.01)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default: block 8 key, stride 8": {},
@@ -117,12 +119,13 @@ def nearest_neighbour_pck(
     return 100 * hits / total
 
 
-def match_precision(
+def find_right(
     matches: MatchSet, points_px: npt.NDArray[np.float64], visible: npt.NDArray[np.bool_], size: int
-) -> float:
-    """Percent of matches that end within 0.1 of the side of where the true keypoints around them go.
+) -> npt.NDArray[np.int8]:
+    """(M,) 1 for matches that end within 0.1 of the side of where the true keypoints around them go, 0 for others.
 
-    Where they go is told by rigid moving least squares through the keypoints that both photos show.
+    Where they go is told by rigid moving least squares through the keypoints that both photos show; -1 for matches
+    that have none of them around.
 
     Args:
         matches: In model pixels.
@@ -130,7 +133,7 @@ def match_precision(
         visible: (N, K).
         size: Side in pixels.
     """
-    right = total = 0
+    right = np.full(len(matches), -1, np.int8)
     for (a, b), start, stop in zip(matches.pairs, matches.offsets[:-1], matches.offsets[1:], strict=True):
         common = visible[a] & visible[b]
         if common.sum() < LEAST_KEYPOINTS or start == stop:
@@ -138,22 +141,33 @@ def match_precision(
         ends_a, ends_b = (torch.from_numpy(points_px[photo, common]).float() for photo in (a, b))
         xy_a, xy_b = (torch.from_numpy(xy[start:stop]) for xy in (matches.xy_a, matches.xy_b))
         asked = torch.cdist(xy_a, ends_a).amin(dim=1) <= NEAR * size
-        expected = rigid_flow(xy_a[asked], ends_a, ends_b)
-        right += int(((expected - xy_b[asked]).norm(dim=1) <= ALPHA * size).sum())
-        total += int(asked.sum())
-    return 100 * right / total if total else float("nan")
+        near = (rigid_flow(xy_a, ends_a, ends_b) - xy_b).norm(dim=1) <= ALPHA * size
+        right[start:stop] = torch.where(asked, near.long(), -1).numpy()
+    return right
 
 
-def judge(sources: list[PhotoSource], truth: KeypointBenchmark, config: FeatureConfig, cache: Path) -> Worth:
-    """Prepares one set with one option's settings, and scores it."""
+def percent(right: npt.NDArray[np.int8]) -> float:
+    """Percent of the asked matches that are right; NaN where none was asked."""
+    asked = right >= 0
+    return 100 * float(right[asked].mean()) if asked.any() else float("nan")
+
+
+def judge(
+    sources: list[PhotoSource], truth: KeypointBenchmark, config: FeatureConfig, cache: Path
+) -> tuple[Worth, list[str]]:
+    """Prepares one set with one option's settings: what it is worth, and how right matches of each confidence are."""
     collection, matches = extract_collection(sources, config, cache=cache)
     points = np.stack([p.to_model(k.points_image) for p, k in zip(collection.photos, truth.images, strict=True)])
     points = np.nan_to_num(points)
-    return Worth(
-        nearest_neighbour_pck(collection, points, truth.visible),
-        match_precision(matches, points, truth.visible, config.size),
-        len(matches) / len(matches.pairs),
+    right, confidence = find_right(matches, points, truth.visible, config.size), matches.confidence()
+    worth = Worth(
+        nearest_neighbour_pck(collection, points, truth.visible), percent(right), len(matches) / len(matches.pairs)
     )
+    bins = []
+    for least, below in itertools.pairwise(CONFIDENCES):
+        asked = right[(confidence >= least) & (confidence < below)]
+        bins.append(f"{percent(asked):.1f} % of {(asked >= 0).sum()}")
+    return worth, bins
 
 
 def main() -> None:
@@ -176,15 +190,20 @@ def main() -> None:
             for title, (sources, truth) in sets.items():
                 key = f"{option} | {title} | {arguments.limit}"
                 if key not in found:
-                    worth = judge(sources, truth, replace(plain, **OPTIONS[option]), Path(cache))
-                    found[key] = [worth.pck, worth.precision, worth.matches]
+                    worth, bins = judge(sources, truth, replace(plain, **OPTIONS[option]), Path(cache))
+                    found[key] = [worth.pck, worth.precision, worth.matches, bins]
                     arguments.results.write_text(json.dumps(found, indent=1))
     print("| option | " + " | ".join(sets) + " |")
     print("| --- |" + " --- |" * len(sets))
     for option in OPTIONS:
         keys = [f"{option} | {title} | {arguments.limit}" for title in sets]
         if all(key in found for key in keys):
-            print(f"| {option} | " + " | ".join(str(Worth(*found[key])) for key in keys) + " |")
+            print(f"| {option} | " + " | ".join(str(Worth(*found[key][:3])) for key in keys) + " |")
+    print("\n| confidence | " + " | ".join(sets) + " |")
+    print("| --- |" + " --- |" * len(sets))
+    columns = [found[f"{next(iter(OPTIONS))} | {title} | {arguments.limit}"][3] for title in sets]
+    for (least, below), row in zip(itertools.pairwise(CONFIDENCES), zip(*columns, strict=True), strict=True):
+        print(f"| {least:.1f} to {min(below, 1.0):.1f} | " + " | ".join(row) + " |")
 
 
 if __name__ == "__main__":

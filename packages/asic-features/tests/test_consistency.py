@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 
-from asic_features.consistency import cycle_support, select, suppress
+from asic_features.consistency import count_support, cycle_support, select, suppress
 from asic_flow.collection import TokenGrid
 from asic_flow.matches import MatchSet
 
@@ -20,6 +23,7 @@ def match_set(pairs: dict[tuple[int, int], list[tuple[int, int]]]) -> MatchSet:
         xy_b=centres[ends[:, 1]],
         score=np.linspace(1, 0, len(ends), dtype=np.float32),
         saliency=np.linspace(0, 1, len(ends), dtype=np.float32),
+        support=np.zeros(len(ends), dtype=np.int32),
     )
 
 
@@ -39,6 +43,28 @@ def test_support_by_hand() -> None:
     assert cycle_support(matches, GRID, tolerance_px=10)[:3].tolist() == [2, 1, 0]
 
 
+def test_support_agrees_with_asking_every_third_photo_in_turn() -> None:
+    generator = np.random.default_rng(0)
+    found = {}
+    for a, b in itertools.combinations(range(6), 2):
+        count = int(generator.integers(0, 16))
+        ends = [generator.choice(16, count, replace=False).tolist() for _ in range(2)]
+        found[a, b] = sorted(zip(*ends, strict=True))
+    del found[1, 4]
+    matches = match_set(found)
+    leads = {pair: dict(ends) for pair, ends in found.items()}
+    leads |= {(b, a): {q: p for p, q in ends} for (a, b), ends in found.items()}
+    centres, expected = GRID.centres_px(), []
+    for (a, b), ends in found.items():
+        for p, q in ends:
+            thirds = [leads[c, b].get(leads[a, c].get(p)) for c in range(6) if (a, c) in leads and (c, b) in leads]
+            expected.append(sum(end is not None and np.linalg.norm(centres[end] - centres[q]) <= 10 for end in thirds))
+    assert max(expected) > 1
+    assert cycle_support(matches, GRID, tolerance_px=10).tolist() == expected
+    before = replace(matches, support=np.full(len(matches), 2, np.int32))
+    assert count_support(before, GRID, 200).support.tolist() == np.maximum(expected, 2).tolist()
+
+
 def test_two_photos_confirm_nothing() -> None:
     assert cycle_support(match_set({(0, 1): [(0, 0)]}), GRID, tolerance_px=99).tolist() == [0]
 
@@ -46,14 +72,16 @@ def test_two_photos_confirm_nothing() -> None:
 def test_suppression_by_hand() -> None:
     # Tokens 0 and 1 are neighbours; the other ends lie further apart than 10 pixels.
     matches = match_set({(0, 1): [(0, 0), (1, 15), (15, 4), (10, 10)], (0, 2): [(0, 0)]})
-    kept = suppress(matches, np.array([0.5, 0.9, 0.1, 0.3, 0.2]), radius_px=10)
+    matches = replace(matches, score=np.array([0.5, 0.9, 0.1, 0.3, 0.2], np.float32))
+    kept = suppress(matches, radius_px=10)
     assert kept.offsets.tolist() == [0, 3, 4]
     np.testing.assert_array_equal(kept.score, matches.score[[1, 2, 3, 4]])
-    assert len(suppress(matches, np.ones(5), radius_px=0)) == 5
+    assert len(suppress(matches, radius_px=0)) == 5
 
 
 def test_equal_confidence_keeps_the_first() -> None:
-    kept = suppress(match_set({(0, 1): [(0, 0), (1, 1)]}), np.ones(2), radius_px=10)
+    matches = match_set({(0, 1): [(0, 0), (1, 1)]})
+    kept = suppress(replace(matches, score=np.ones(2, np.float32)), radius_px=10)
     np.testing.assert_array_equal(kept.xy_a, GRID.centres_px()[:1])
 
 

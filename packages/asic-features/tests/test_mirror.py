@@ -30,7 +30,9 @@ def match_set(scores: list[list[float]], x: float) -> MatchSet:
     xy = np.stack([x + np.arange(len(flat)), np.zeros(len(flat))], axis=1).astype(np.float32)
     pairs = np.array([(0, 1 + index) for index in range(len(scores))], dtype=np.int32)
     offsets = np.cumsum([0, *map(len, scores)], dtype=np.int64)
-    return MatchSet(pairs, offsets, xy, xy + 1, flat, np.full(len(flat), 0.5, np.float32))
+    return MatchSet(
+        pairs, offsets, xy, xy + 1, flat, np.full(len(flat), 0.5, np.float32), np.zeros(len(flat), np.int32)
+    )
 
 
 def test_each_pair_takes_the_better_hypothesis() -> None:

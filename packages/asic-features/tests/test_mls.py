@@ -96,6 +96,7 @@ def test_the_baseline_carries_points_both_ways_and_leaves_them_where_nothing_mat
         xy_b=xy_a + np.array([5, -3], np.float32),
         score=np.array([0.9, 0.2, -0.1], np.float32),
         saliency=np.zeros(3, np.float32),
+        support=np.zeros(3, np.int32),
     )
     carry = moving_least_squares(collection, matches)
     points = np.array([[20.0, 30.0], [14.0, 12.0], [20.0, 30.0], [20.0, 30.0]])

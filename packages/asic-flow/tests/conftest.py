@@ -96,6 +96,7 @@ def match_all(collection: ImageCollection) -> MatchSet:
         xy_b=centres[token[offsets[pairs[pair, 1]] + found.index_b]].numpy(),
         score=found.score.numpy(),
         saliency=np.zeros(len(found.score), np.float32),
+        support=np.zeros(len(found.score), np.int32),
     )
 
 

@@ -275,6 +275,7 @@ def test_what_cannot_be_aligned_says_why(drawn: DrawnCollection) -> None:
         np.zeros_like(drawn.matches.offsets),
         *(np.zeros((0, 2), np.float32),) * 2,
         *(np.zeros(0, np.float32),) * 2,
+        np.zeros(0, np.int32),
     )
     with pytest.raises(AlignmentError, match="no two photos match"):
         Alignment.fit(collection, nothing)

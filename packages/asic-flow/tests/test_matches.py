@@ -17,6 +17,7 @@ def example() -> MatchSet:
         xy_b=np.array([[7, 8], [9, 10], [11, 12]], np.float32),
         score=np.array([0.5, 0.25, 1], np.float32),
         saliency=np.zeros(3, np.float32),
+        support=np.array([0, 3, 1], np.int32),
     )
 
 
@@ -42,6 +43,9 @@ def test_bytes_round_trip_exactly_and_are_stable() -> None:
         ("xy_a", np.zeros((2, 2), np.float32), "'xy_a': expected 3 rows"),
         ("xy_b", np.zeros((3, 3), np.float32), "'xy_b': expected float32"),
         ("score", np.array([0, np.nan, 0], np.float32), "'score': expected finite"),
+        ("support", np.array([0, -1, 0], np.int32), "'support': expected 0 or more photos"),
+        ("support", np.zeros(2, np.int32), "'support': expected 3 rows"),
+        ("support", np.zeros(3, np.int64), "'support': expected int32"),
     ],
 )
 def test_malformed_fields_are_named(field: str, value: np.ndarray, message: str) -> None:
@@ -53,3 +57,29 @@ def test_missing_and_superfluous_fields_are_refused() -> None:
     arrays = load(example().to_bytes())
     with pytest.raises(ValueError, match="expected the fields"):
         MatchSet.from_arrays({**arrays, "extra": arrays["score"]})
+    del arrays["support"]
+    with pytest.raises(ValueError, match="expected the fields"):
+        MatchSet.from_arrays(arrays)
+
+
+def test_confidence_by_hand() -> None:
+    # No third photo is matched with both ends of either pair: similarity alone speaks.
+    np.testing.assert_allclose(example().confidence(), example().score)
+    triangle = dataclasses.replace(
+        example(),
+        pairs=np.array([[4, 7], [4, 9], [7, 9], [4, 8], [8, 9]], np.int32),
+        offsets=np.array([0, 1, 2, 2, 3, 3]),
+    )
+    # One third photo for the first pair, 8 and 7 for the second; more than there are is as good as all.
+    np.testing.assert_allclose(triangle.confidence(), [(0 + 0.5) / 2, (2 + 0.25) / 3, (1 + 1) / 2])
+    assert triangle.confidence().dtype == np.float32
+    below_zero = dataclasses.replace(example(), score=np.full(3, -0.5, np.float32))
+    assert below_zero.confidence().tolist() == [0, 0, 0]
+
+
+def test_sets_follow_one_another() -> None:
+    both = MatchSet.concatenate([example(), example()])
+    assert both.offsets.tolist() == [0, 2, 3, 5, 6]
+    assert both.pairs.tolist() == example().pairs.tolist() * 2
+    assert both.support.tolist() == [0, 3, 1, 0, 3, 1]
+    assert MatchSet.concatenate([example()]).to_bytes() == example().to_bytes()

@@ -180,8 +180,7 @@ def _describe(run: Run, sources: list[PhotoSource], config: FeatureConfig) -> Im
 
 def _joined_matches(matches: MatchSet, joined: ImageCollection, count: int, config: FeatureConfig) -> MatchSet:
     """The collection's matches, and those of every new photo with all photos before it."""
-    import numpy as np
-
+    from asic_features.consistency import count_support
     from asic_features.knn import match_photos
     from asic_flow.matches import MatchSet
 
@@ -195,11 +194,7 @@ def _joined_matches(matches: MatchSet, joined: ImageCollection, count: int, conf
         pairs,
         candidates=config.candidates,
     )
-    fields = ("pairs", "xy_a", "xy_b", "score", "saliency")
-    return MatchSet(
-        offsets=np.concatenate((matches.offsets, matches.offsets[-1] + more.offsets[1:])),
-        **{name: np.concatenate((getattr(matches, name), getattr(more, name))) for name in fields},
-    )
+    return count_support(MatchSet.concatenate([matches, more]), joined.grid, joined.size_hw[0])
 
 
 def _report(added: _Added, as_json: bool) -> None:

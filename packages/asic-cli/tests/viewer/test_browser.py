@@ -32,6 +32,7 @@ _NO_MATCHES = MatchSet(
     xy_b=np.zeros((0, 2), np.float32),
     score=np.zeros(0, np.float32),
     saliency=np.zeros(0, np.float32),
+    support=np.zeros(0, np.int32),
 )
 _TILES = "#viewer .tile[data-photo]"
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from asic_flow.collection import TokenGrid
-from asic_flow.matches import MatchSet
+from asic_flow.matches import OF_MATCHES, MatchSet
 
 Float = npt.NDArray[np.float32]
 Int = npt.NDArray[np.int64]
+_CYCLE_TOLERANCE = 0.05  # of the side
+
+
+def count_support(matches: MatchSet, grid: TokenGrid, size: int) -> MatchSet:
+    """The matches with their support counted, or what was counted before where that is more.
+
+    Args:
+        matches: Matches between tokens of ``grid``.
+        grid: Where the tokens are, in a square of ``size`` pixels.
+        size: Side in pixels.
+    """
+    found = cycle_support(matches, grid, tolerance_px=_CYCLE_TOLERANCE * size)
+    return replace(matches, support=np.maximum(matches.support, found))
 
 
 def cycle_support(matches: MatchSet, grid: TokenGrid, *, tolerance_px: float) -> npt.NDArray[np.int32]:
@@ -29,35 +43,39 @@ def cycle_support(matches: MatchSet, grid: TokenGrid, *, tolerance_px: float) ->
         (M,) int32.
     """
     centres = grid.centres_px()
+    count = int(matches.pairs.max(initial=-1)) + 1
     token_a, token_b = _token(matches.xy_a, grid), _token(matches.xy_b, grid)
-    partner: dict[tuple[int, int], Int] = {}
-    for (a, b), rows in _rows(matches):
-        there, back = np.full(len(centres), -1), np.full(len(centres), -1)
-        there[token_a[rows]], back[token_b[rows]] = token_b[rows], token_a[rows]
-        partner[a, b], partner[b, a] = there, back
-    neighbours: dict[int, set[int]] = {}
-    for a, b in partner:
-        neighbours.setdefault(a, set()).add(b)
+    photo_a, photo_b = matches.pairs[matches.pair_of_match()].T
     support = np.zeros(len(matches), dtype=np.int32)
-    for (a, b), rows in _rows(matches):
-        for third in neighbours[a] & neighbours[b]:
-            middle = partner[a, third][token_a[rows]]
-            end = np.where(middle >= 0, partner[third, b][middle], -1)
-            apart = np.linalg.norm(centres[end] - matches.xy_b[rows], axis=1)
-            support[rows] += (end >= 0) & (apart <= tolerance_px)
+    # By photo and token: what of the third photo a token is matched with, and what one of the third's is; -1: nothing.
+    to_third, from_third = np.full((2, count, len(centres)), -1, dtype=np.int32)
+    for third in range(count):
+        for here, there, mine, theirs in ((photo_a, photo_b, token_a, token_b), (photo_b, photo_a, token_b, token_a)):
+            of_third = np.flatnonzero(here == third)
+            other, ours, others = there[of_third], mine[of_third], theirs[of_third]
+            to_third[other, others], from_third[other, ours] = ours, others
+        around = np.zeros(count, dtype=bool)
+        around[matches.pairs[(matches.pairs == third).any(axis=1)]] = True
+        around[third] = False
+        rows = np.flatnonzero(around[photo_a] & around[photo_b])
+        middle = to_third[photo_a[rows], token_a[rows]]
+        end = np.where(middle >= 0, from_third[photo_b[rows], middle], -1)
+        apart = np.linalg.norm(centres[end] - matches.xy_b[rows], axis=1)
+        support[rows] += (end >= 0) & (apart <= tolerance_px)
+        to_third[around] = from_third[around] = -1
     return support
 
 
-def suppress(matches: MatchSet, confidence: npt.NDArray[np.floating], *, radius_px: float) -> MatchSet:
+def suppress(matches: MatchSet, *, radius_px: float) -> MatchSet:
     """Keep of each pair the most confident matches whose ends lie apart from one another in both photos.
 
     Args:
-        matches: Any matches.
-        confidence: (M,) the higher the better; equal ones in their order.
+        matches: Any matches; equally confident ones in their order.
         radius_px: A match goes when a better one of its pair lies within this distance in either photo.
     """
-    keep = np.zeros(len(matches), dtype=bool)
-    for _, rows in _rows(matches):
+    keep, confidence = np.zeros(len(matches), dtype=bool), matches.confidence()
+    for start, stop in itertools.pairwise(matches.offsets.tolist()):
+        rows = slice(start, stop)
         order = np.arange(rows.start, rows.stop)[np.argsort(-confidence[rows], kind="stable")]
         near = _near(matches.xy_a[order], radius_px) | _near(matches.xy_b[order], radius_px)
         gone = np.zeros(len(order), dtype=bool)
@@ -72,19 +90,8 @@ def select(matches: MatchSet, keep: npt.NDArray[np.bool_]) -> MatchSet:
     """The matches marked in ``keep`` (M,); every pair stays, if need be without a match."""
     kept = np.concatenate([[0], keep.cumsum()])[matches.offsets]
     return replace(
-        matches,
-        offsets=kept.astype(np.int64),
-        xy_a=matches.xy_a[keep],
-        xy_b=matches.xy_b[keep],
-        score=matches.score[keep],
-        saliency=matches.saliency[keep],
+        matches, offsets=kept.astype(np.int64), **{field: getattr(matches, field)[keep] for field in OF_MATCHES}
     )
-
-
-def _rows(matches: MatchSet) -> list[tuple[tuple[int, int], slice]]:
-    pairs = matches.pairs.tolist()
-    bounds = zip(matches.offsets[:-1].tolist(), matches.offsets[1:].tolist(), strict=True)
-    return [((a, b), slice(start, stop)) for (a, b), (start, stop) in zip(pairs, bounds, strict=True)]
 
 
 def _token(xy: Float, grid: TokenGrid) -> Int:

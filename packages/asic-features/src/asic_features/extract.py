@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from asic_features.cache import DescriptionCache
 from asic_features.config import FeatureConfig, Resolved, one_or_several
-from asic_features.consistency import cycle_support, select, suppress
+from asic_features.consistency import count_support, select, suppress
 from asic_features.cosegment import recurrence
 from asic_features.describe import Describer, Progress, SettingsError
 from asic_features.descriptors import token_grid
@@ -37,7 +37,6 @@ from asic_flow.matches import MatchSet
 __all__ = ["PhotosError", "SettingsError", "describe_shard", "extract_collection"]
 
 _LOG = logging.getLogger(__name__)
-_CYCLE_TOLERANCE = 0.05  # of the side
 # Masks and parts change little where tokens lie closer, and memory would grow with their number.
 _MOST_TOKENS_A_SIDE = 64
 
@@ -188,14 +187,9 @@ def _match(
             candidates=config.candidates,
         )
         matches = better_of(matches, other)
-    if not config.least_support and not config.suppress_px:
-        return matches
-    support = cycle_support(matches, grid, tolerance_px=_CYCLE_TOLERANCE * config.size)
-    trusted = support >= config.least_support
-    # Confirmation by third photos tells right from wrong better than similarity, which breaks ties.
-    confidence = (support + matches.score)[trusted]
-    matches = select(matches, trusted)
-    return suppress(matches, confidence, radius_px=config.suppress_px) if config.suppress_px else matches
+    matches = count_support(matches, grid, config.size)
+    matches = select(matches, matches.support >= config.least_support)
+    return suppress(matches, radius_px=config.suppress_px) if config.suppress_px else matches
 
 
 def _bin(descriptors: torch.Tensor, grid: TokenGrid) -> torch.Tensor:

@@ -37,7 +37,7 @@ def match_photos(
             (as ASIC, ICCV 2023).
 
     Returns:
-        The matches of each pair, sorted by the token of its first photo.
+        The matches of each pair, sorted by the token of its first photo; their support is not counted yet.
     """
     count, tokens = foreground.shape
     allowed = foreground if candidates == "foreground" else torch.ones_like(foreground)
@@ -63,4 +63,5 @@ def match_photos(
         xy_b=centres[token_b.cpu().numpy()],
         score=found.score[keep].float().cpu().numpy(),
         saliency=((saliency[photo_a, token_a] + saliency[photo_b, token_b]) / 2).float().cpu().numpy(),
+        support=np.zeros(len(pair_of), np.int32),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from asic_flow.collection import TokenGrid
-from asic_flow.matches import MatchSet
+from asic_flow.matches import OF_MATCHES, MatchSet
 
 
 def unmirror(descriptors: torch.Tensor, grid: TokenGrid, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,8 +47,5 @@ def better_of(plain: MatchSet, mirrored: MatchSet) -> MatchSet:
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
     first = np.where(takes_mirrored, mirrored.offsets[:-1] + len(plain), plain.offsets[:-1])
     rows = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
-    columns = {
-        name: np.concatenate([getattr(plain, name), getattr(mirrored, name)])[rows]
-        for name in ("xy_a", "xy_b", "score", "saliency")
-    }
+    columns = {name: np.concatenate([getattr(plain, name), getattr(mirrored, name)])[rows] for name in OF_MATCHES}
     return replace(plain, offsets=offsets, **columns)

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 from asic_flow.indexed_folder import IndexedFolder
 from asic_flow.matches import MatchSet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX_FILE = "collection.json"
 FOREGROUND_THRESHOLD = 128
 """A mask stores a probability times 255; a pixel is foreground from here on."""

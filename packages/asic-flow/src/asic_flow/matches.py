@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,10 @@ _SCHEMA: dict[str, tuple[type[np.generic], int]] = {
     "xy_b": (np.float32, 2),
     "score": (np.float32, 1),
     "saliency": (np.float32, 1),
+    "support": (np.int32, 1),
 }
-
-
+OF_MATCHES = ("xy_a", "xy_b", "score", "saliency", "support")
+"""The fields with one row for each match."""
 _ANY_ROWS = {1: "(*,)", 2: "(*, 2)"}
 
 
@@ -26,7 +27,7 @@ _ANY_ROWS = {1: "(*,)", 2: "(*, 2)"}
 class MatchSet:
     """The matches of every pair of photos, ragged and flat.
 
-    The matches of pair `p` are the rows `offsets[p]` to `offsets[p + 1]` of the four last arrays.
+    The matches of pair `p` are the rows `offsets[p]` to `offsets[p + 1]` of the fields `OF_MATCHES`.
 
     Attributes:
         pairs: (P, 2) int32, indices of photos, first below second.
@@ -35,6 +36,7 @@ class MatchSet:
         xy_b: (M, 2) float32, the end in the pair's second photo, in model pixels.
         score: (M,) float32, cosine similarity of the two descriptors.
         saliency: (M,) float32, mean saliency of the two ends, 0 to 1.
+        support: (M,) int32, through how many third photos the matches lead from one end to the other.
     """
 
     pairs: NDArray[np.int32]
@@ -43,6 +45,7 @@ class MatchSet:
     xy_b: NDArray[np.float32]
     score: NDArray[np.float32]
     saliency: NDArray[np.float32]
+    support: NDArray[np.int32]
 
     def __post_init__(self) -> None:
         for field, (dtype, rank) in _SCHEMA.items():
@@ -62,12 +65,14 @@ class MatchSet:
             raise ValueError("matches, field 'offsets': expected values that never fall")
         if np.any(self.pairs[:, 0] >= self.pairs[:, 1]) or np.any(self.pairs < 0):
             raise ValueError("matches, field 'pairs': expected indices with 0 <= first < second")
-        for field in ("xy_a", "xy_b", "saliency"):
+        for field in OF_MATCHES:
             if len(getattr(self, field)) != total:
                 raise ValueError(f"matches, field {field!r}: expected {total} rows, got {len(getattr(self, field))}")
         for field in ("xy_a", "xy_b", "score", "saliency"):
             if not np.isfinite(getattr(self, field)).all():
                 raise ValueError(f"matches, field {field!r}: expected finite values")
+        if np.any(self.support < 0):
+            raise ValueError("matches, field 'support': expected 0 or more photos")
 
     def __len__(self) -> int:
         return len(self.score)
@@ -75,6 +80,29 @@ class MatchSet:
     def pair_of_match(self) -> NDArray[np.int64]:
         """(M,) int64: the row of `pairs` that each match belongs to."""
         return np.repeat(np.arange(len(self.pairs)), np.diff(self.offsets))
+
+    def confidence(self) -> NDArray[np.float32]:
+        """(M,) float32, 0 to 1: the share of the third photos that confirm a match, similarity being one voice more.
+
+        Third photos are those matched with both photos of a pair; where there is none, confidence is similarity.
+        """
+        photos, ends = np.unique(self.pairs, return_inverse=True)
+        ends = ends.reshape(-1, 2)
+        joined = np.zeros((len(photos), len(photos)), np.float32)
+        joined[ends[:, 0], ends[:, 1]] = joined[ends[:, 1], ends[:, 0]] = 1
+        thirds = (joined @ joined)[ends[:, 0], ends[:, 1]][self.pair_of_match()]
+        voices = np.minimum(self.support, thirds) + self.score.clip(0, 1)
+        return np.asarray(voices / (thirds + 1), np.float32)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[MatchSet]) -> MatchSet:
+        """The matches of several sets of pairs, one set after the other; at least one."""
+        starts = np.cumsum([0, *map(len, parts)])
+        offsets = [part.offsets[1:] + start for part, start in zip(parts, starts[:-1], strict=True)]
+        return cls(
+            offsets=np.concatenate([np.zeros(1, np.int64), *offsets]),
+            **{field: np.concatenate([getattr(part, field) for part in parts]) for field in ("pairs", *OF_MATCHES)},
+        )
 
     def to_bytes(self) -> bytes:
         """The content of `matches.safetensors`."""
