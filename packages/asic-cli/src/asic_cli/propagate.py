@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, max_pool2d
 
 from asic_cli.travel import Travel
-from asic_flow.alignment import Alignment
+from asic_flow.alignment import VISIBLE_DISTANCE, Alignment
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
 
 Blend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_VISIBLE_DISTANCE = 0.1
 _TORN_STEP_PX = 6.0
 _SOFT_EDGE = (0.3, 0.7)
 # The coarsest band of a pyramid reaches this far.
@@ -87,7 +86,7 @@ class Propagation:
         alignment = self._alignment
         height, width = alignment.size_hw
         here, there = self._travel.between(self._source, target)
-        found = self._travel.find(self._travel.map(there).reshape(-1, 2), here, _VISIBLE_DISTANCE)
+        found = self._travel.find(self._travel.map(there).reshape(-1, 2), here, VISIBLE_DISTANCE)
         source_px = found.points_px[0].reshape(height, width, 2)
         distance = found.distance[0].reshape(height, width)
         foreground = alignment.foreground[target].float()
@@ -95,7 +94,7 @@ class Propagation:
         at_source = alignment.confidence[self._source][row.clamp(0, height - 1), column.clamp(0, width - 1)]
         scale = alignment.config.residual_scale**2
         sure = (at_source * _spread(alignment.confidence[target], foreground)).clamp_min(0).sqrt()
-        sure = sure * scale / (scale + distance.square()) * (distance <= _VISIBLE_DISTANCE)
+        sure = sure * scale / (scale + distance.square()) * (distance <= VISIBLE_DISTANCE)
         opacity = ((sure - self._least) / max(self._least, 1e-6)).clamp(0, 1)
         return _Field(source_px, opacity, foreground)
 

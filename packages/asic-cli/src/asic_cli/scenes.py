@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from asic_cli.viewer.canonical import open_window, wheel_colours
 from asic_cli.viewer.glide import Glide
 from asic_cli.viewer.pictures import average
-from asic_flow.alignment import Alignment
+from asic_flow.alignment import VISIBLE_DISTANCE, Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import CanonicalIndex, warp_bilinear
@@ -29,7 +29,6 @@ _BACKGROUND_FADES_BY = 0.35
 _REACH_PX = 1.2
 _STOPS = 7
 _TRAIL = 10
-_VISIBLE_DISTANCE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +198,7 @@ def _path(stops: Tensor, frames: int) -> Tensor:
 def _marked(stage: Stage, index: CanonicalIndex, canvas: Tensor, trail: Tensor) -> Tensor:
     """The canvas with a place marked on every tile, its way behind it; fainter where a photo may not show it."""
     count, side = len(stage.images), stage.images.shape[-1]
-    found = index.nearest(trail, max_distance=_VISIBLE_DISTANCE)
+    found = index.nearest(trail, max_distance=VISIBLE_DISTANCE)
     points = torch.cat((found.points_px, stage.to_tile(trail)[None]))
     column, row = found.points_px[:, -1].round().long().clamp(0, side - 1).unbind(-1)
     sure = stage.confidence[torch.arange(count), row, column] * found.visible[:, -1]

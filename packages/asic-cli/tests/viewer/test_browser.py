@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import max_pool2d
 
 from asic_cli.breakdown import break_down
 from asic_cli.report import write_report
@@ -77,10 +78,13 @@ def _when_changed(page: Any, photo: int, before: Any) -> Any:
     return last
 
 
-def _marked(page: Any) -> list[dict[str, float]]:
+def _marked(page: Any) -> list[dict[str, Any]]:
     """What the tiles say of the marked place, in the photos' own pixels."""
     records = page.eval_on_selector_all(_TILES, "tiles => tiles.map(({ dataset }) => ({ ...dataset }))")
-    return [{key: float(record[key]) for key in ("x", "y", "confidence")} for record in records]
+    return [
+        {key: float(record[key]) for key in ("x", "y", "probability")} | {"visible": record["visible"] == "true"}
+        for record in records
+    ]
 
 
 def _inside(run: Any, photo: int, seed: int, count: int) -> Any:
@@ -111,8 +115,29 @@ def test_hover_marks_what_transfer_says(page: Any, run: Any, source: int) -> Non
             scale = np.array(run.collection.photos[target].scale_xy) * 256 / run.alignment.size_hw[0]
             error = np.hypot(*((np.array([place["x"], place["y"]]) - truth.points_image[0]) * scale))
             worst = max(worst, float(error))
-            assert place["confidence"] == pytest.approx(truth.confidence[0], abs=0.05)
+            assert place["probability"] == pytest.approx(truth.probability[0], abs=0.04)
+            assert place["visible"] == truth.visible[0]
     assert worst < 0.1
+
+
+def test_tiles_say_how_likely_a_place_is_right_and_where_it_is_not_seen(page: Any, run: Any) -> None:
+    source, said = 0, set()
+    for point in _inside(run, source, seed=1, count=12):
+        page.mouse.move(*_screen(page, run, source, point))
+        _settle(page)
+        for target, place in enumerate(_marked(page)):
+            tile = page.locator(f"{_TILES[:-1]}='{target}']")
+            words, faint = tile.locator("output").inner_text(), tile.locator(".cross.unseen").count() == 1
+            if target != source:
+                assert words == (f"{100 * place['probability']:.0f} %" if place["visible"] else "not seen")
+                assert faint == (not place["visible"])
+                said.add(faint)
+    assert said == {True, False}
+    around = max_pool2d(run.alignment.foreground[source].float()[None], 41, 1, 20)[0]
+    away = torch.nonzero(around == 0)
+    page.mouse.move(*_screen(page, run, source, away[len(away) // 2].flip(0).tolist()))
+    _settle(page)
+    assert not any(place["visible"] for target, place in enumerate(_marked(page)) if target != source)
 
 
 def _carried(travel: Travel, source: int, point_px: Any, target: int) -> tuple[Any, float]:
@@ -219,7 +244,7 @@ def test_pins_come_back_from_a_file(page: Any, run: Any, tmp_path: Path, kind: s
     read = (lambda text: list(csv.DictReader(text.splitlines(True)))) if kind == "csv" else _places
     for one, other in zip(read(saved), read(save(f"second.{kind}")), strict=True):
         assert (one["pin"], one["photo"], one["placed"]) == (other["pin"], other["photo"], other["placed"])
-        for field in ("x", "y", "confidence"):
+        for field in ("x", "y", "probability", "visible"):
             assert float(one[field]) == pytest.approx(float(other[field]), abs=1e-3)
 
 
@@ -233,8 +258,8 @@ def _places(text: str) -> list[dict[str, Any]]:
     [
         ("a,b\r\n1,2\r\n", "columns pin, photo"),
         ('{"format": "other"}', "format asic-pins"),
-        ("pin,photo,x,y,confidence,placed\r\np,absent.png,1,2,1,1\r\n", "no photo absent.png"),
-        ("pin,photo,x,y,confidence,placed\r\np,,one,2,1,1\r\n", "must be numbers"),
+        ("pin,photo,x,y,probability,visible,placed\r\np,absent.png,1,2,1,1,1\r\n", "no photo absent.png"),
+        ("pin,photo,x,y,probability,visible,placed\r\np,,one,2,1,1,1\r\n", "must be numbers"),
     ],
 )
 def test_pin_files_that_do_not_fit_are_refused(page: Any, tmp_path: Path, content: str, reason: str) -> None:
@@ -617,8 +642,8 @@ def test_truth_is_opened_from_files(page: Any, run: Any, tmp_path: Path, kind: s
     else:
         stream = io.StringIO()
         writer = csv.writer(stream)
-        writer.writerow(["pin", "photo", "x", "y", "confidence", "placed"])
-        writer.writerows([*place.values(), 1, 1] for place in places)
+        writer.writerow(["pin", "photo", "x", "y", "probability", "visible", "placed"])
+        writer.writerows([*place.values(), 1, 1, 1] for place in places)
         text = stream.getvalue()
     (tmp_path / kind).write_bytes(text.encode())
     page.select_option("#truth-source", "2")

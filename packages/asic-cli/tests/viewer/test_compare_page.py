@@ -75,7 +75,7 @@ def test_heat_covers_the_objects(browser: Any, opened: Any, page_file: Path) -> 
 
 
 def test_pins_of_a_viewer_show_on_both_sides(browser: Any, opened: Any, page_file: Path, tmp_path: Path) -> None:
-    rows = "pin,photo,x,y,confidence,placed\r\nbeak,🐦/a.png,120,130,1,1\r\nbeak,,0.1,0.2,1,0\r\n"
+    rows = "pin,photo,x,y,probability,visible,placed\r\nbeak,🐦/a.png,120,130,1,1,1\r\nbeak,,0.1,0.2,1,1,0\r\n"
     (tmp_path / "pins.csv").write_text(rows, encoding="utf-8")
     with opened(browser, page_file) as page:
         page.set_input_files("#pins-file", tmp_path / "pins.csv")

@@ -33,12 +33,14 @@ INDEX_FILE = "config.json"
 TransferMethod = Literal["canonical", "combined"]
 DEFAULT_METHOD: TransferMethod = "combined"
 
-_VISIBLE_DISTANCE = 0.1
+VISIBLE_DISTANCE = 0.1
+"""Canonical distance up to which a photo counts as showing a point."""
+CALIBRATION = (4.56, -0.87)
+"""Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py."""
+
 _SHARED_LEVEL = 0.9  # quantile of a photo's confidence
 _SHARED_SHARE = 0.3  # of that level
 _QUERIES_AT_ONCE = 2048
-# Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py.
-_CALIBRATION = (4.56, -0.87)
 
 
 class RunError(ValueError):
@@ -208,13 +210,13 @@ class Alignment:
             ).nan_to_num()
             for field in (self.confidence, self._nearest_confidence)
         )
-        slope, intercept = _CALIBRATION
+        slope, intercept = CALIBRATION
         probability = torch.sigmoid(slope * agreement + intercept) * distance.isfinite()
         answer = np.full((len(points), 2), np.nan)
         for image in torch.unique(target_photo).tolist():
             mine = (target_photo == image).numpy()
             answer[mine] = self.photos[image].to_image(found_px.numpy()[mine])
-        visible = (distance <= _VISIBLE_DISTANCE).numpy()
+        visible = (distance <= VISIBLE_DISTANCE).numpy()
         return Transfer(answer, confidence.double().numpy(), probability.double().numpy(), visible)
 
     def add_images(self, collection: ImageCollection, added: ImageCollection) -> Alignment:

@@ -15,10 +15,10 @@ const CANONICAL_FRAME = {
     (y - (HEIGHT - 1) / 2) / TILE_SCALE + BOX_CENTRE[1],
   ],
   slopeAt: () => [1 / TILE_SCALE, 0, 0, 1 / TILE_SCALE],
-  confidenceAt: () => 1,
-  find: (canonical, confidence) => {
+  agreementAt: () => 1,
+  find: (canonical, agreement) => {
     const [x, y] = canonicalToTile(canonical);
-    return { x, y, confidence };
+    return { x, y, visible: agreement > 0, probability: probabilityOf(agreement) };
   },
   toImage: (point) => CANONICAL_FRAME.canonicalAt(point),
   toModel: (point) => canonicalToTile(point),

@@ -82,18 +82,19 @@ class PhotoMap extends CanonicalMap {
     return [x * this.scale[0] + this.offset[0], y * this.scale[1] + this.offset[1]];
   }
 
-  // Bilinear between pixels; pixels off the foreground count as nothing.
-  confidenceAt([x, y]) {
-    x = Math.min(Math.max(x, 0), WIDTH - 1);
-    y = Math.min(Math.max(y, 0), HEIGHT - 1);
-    const column = Math.min(Math.floor(x), WIDTH - 2);
-    const row = Math.min(Math.floor(y), HEIGHT - 2);
-    const right = x - column;
-    const down = y - row;
-    return (
-      (1 - down) * ((1 - right) * this.pixelConfidence(column, row) + right * this.pixelConfidence(column + 1, row)) +
-      down * ((1 - right) * this.pixelConfidence(column, row + 1) + right * this.pixelConfidence(column + 1, row + 1))
-    );
+  // How far other photos agree with the map around a point, 0 to 1; nothing away from the object.
+  agreementAt([x, y]) {
+    const side = data.confidenceSide;
+    x = Math.min(Math.max(((x + 0.5) / WIDTH) * side - 0.5, 0), side - 1);
+    y = Math.min(Math.max(((y + 0.5) / HEIGHT) * side - 0.5, 0), side - 1);
+    const left = Math.min(Math.floor(x), side - 2);
+    const top = Math.min(Math.floor(y), side - 2);
+    const right = x - left;
+    const down = y - top;
+    const texels = this.confidenceTexels.subarray(top * side + left);
+    const above = (1 - right) * texels[0] + right * texels[1];
+    const below = (1 - right) * texels[side] + right * texels[side + 1];
+    return ((1 - down) * above + down * below) / 255;
   }
 
   // Of the token whose centre is nearest, 0 to 1.
@@ -106,30 +107,27 @@ class PhotoMap extends CanonicalMap {
     return this.saliencyTokens[row * cols + column] / 255;
   }
 
-  pixelConfidence(column, row) {
-    if (!this.mask[row * WIDTH + column]) return 0;
-    const side = data.confidenceSide;
-    const x = Math.min(Math.max(((column + 0.5) / WIDTH) * side - 0.5, 0), side - 1);
-    const y = Math.min(Math.max(((row + 0.5) / HEIGHT) * side - 0.5, 0), side - 1);
-    const left = Math.min(Math.floor(x), side - 2);
-    const top = Math.min(Math.floor(y), side - 2);
-    const right = x - left;
-    const down = y - top;
-    const texels = this.confidenceTexels.subarray(top * side + left);
-    const above = (1 - right) * texels[0] + right * texels[1];
-    const below = (1 - right) * texels[side] + right * texels[side + 1];
-    return ((1 - down) * above + down * below) / 255;
-  }
-
-  // Where this photo shows a canonical point by one of its maps: {x, y, confidence}, or null without any foreground.
-  // `sourceConfidence` is that of the point where it comes from.
-  find(canonical, sourceConfidence, map = this) {
+  // Where this photo shows a canonical point by one of its maps, or null without any foreground: {x, y, visible,
+  // probability}, the last two as Alignment.transfer has them. `agreement` is that of the point where it comes from.
+  find(canonical, agreement, map = this) {
     const found = map.search.nearest(canonical);
     if (found === null) return null;
     const scale = this.residualScale ** 2;
-    const agreement = Math.sqrt(sourceConfidence * this.confidenceAt([found.x, found.y]));
-    return { x: found.x, y: found.y, confidence: (agreement * scale) / (scale + found.distance ** 2) };
+    const near = scale / (scale + found.distance ** 2);
+    const { x, y, distance } = found;
+    return {
+      x,
+      y,
+      visible: agreement > 0 && distance <= data.visibleDistance,
+      probability: probabilityOf(near * Math.sqrt(agreement * this.agreementAt([x, y]))),
+    };
   }
+}
+
+// The chance that an answer is right, from the agreement around it.
+function probabilityOf(agreement) {
+  const [slope, intercept] = data.calibration;
+  return 1 / (1 + Math.exp(-slope * agreement - intercept));
 }
 
 // The maps by which places travel from a photo to another: both mirrored or both not, wherever there are such.
@@ -140,10 +138,10 @@ function mapsBetween(source, target) {
   return source.symmetry >= target.symmetry ? [source.second, target] : [source, target.second];
 }
 
-// Where a point of one frame, a photo or canonical space, shows in another: {x, y, confidence} or null.
+// Where a point of one frame, a photo or canonical space, shows in another; see PhotoMap.find.
 function carry(source, target, point) {
   const [from, to] = mapsBetween(source, target);
-  return target.find(from.canonicalAt(point), source.confidenceAt(point), to);
+  return target.find(from.canonicalAt(point), source.agreementAt(point), to);
 }
 
 function readMask(base64) {

@@ -208,7 +208,7 @@ const OVERLAYS = {
   },
   confidence(picture, pixel, at) {
     if (!picture.map.mask[pixel]) return fade(picture, at);
-    return mix(picture.base, at, 0.72, ...rampAt(picture.map.pixelConfidence(pixel % WIDTH, Math.floor(pixel / WIDTH))));
+    return mix(picture.base, at, 0.72, ...rampAt(picture.map.agreementAt([pixel % WIDTH, Math.floor(pixel / WIDTH)])));
   },
   saliency(picture, pixel, at) {
     mix(picture.base, at, 0.72, ...rampAt(picture.map.saliencyAt(pixel)));

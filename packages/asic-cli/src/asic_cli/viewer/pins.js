@@ -1,6 +1,6 @@
 // Pins: places set by hand on one photo and seen on all. Files hold them in the photos' own pixels.
 
-const PIN_COLUMNS = ["pin", "photo", "x", "y", "confidence", "placed"];
+const PIN_COLUMNS = ["pin", "photo", "x", "y", "probability", "visible", "placed"];
 
 // `tile` is the photo's index, or -1 for canonical space; `point` is in pixels of the model's frame.
 function makePin(name, tile, point) {
@@ -11,27 +11,25 @@ function frameOf(maps, tile) {
   return tile < 0 ? CANONICAL_FRAME : maps[tile];
 }
 
-// Where a pin is on every photo: {x, y, confidence} or null, in pixels of the model's frame.
+// Where a pin is in canonical space and on every photo, in pixels of the model's frame; see PhotoMap.find.
 function placesOf(maps, pin) {
   const frame = frameOf(maps, pin.tile);
-  const canonical = frame.canonicalAt(pin.point);
-  const confidence = frame.confidenceAt(pin.point);
-  const places = maps.map((map, index) =>
-    index === pin.tile ? { x: pin.point[0], y: pin.point[1], confidence } : carry(frame, map, pin.point),
-  );
-  return { canonical, confidence, places };
+  const [x, y] = pin.point;
+  const here = { x, y, visible: true, probability: 1 };
+  const places = maps.map((map, index) => (index === pin.tile ? here : carry(frame, map, pin.point)));
+  return { canonical: pin.tile < 0 ? here : carry(frame, CANONICAL_FRAME, pin.point), places };
 }
 
 function rowsOf(maps, pins) {
   return pins.flatMap((pin) => {
-    const { canonical, confidence, places } = placesOf(maps, pin);
-    const rows = places.flatMap((place, index) => {
+    const { canonical, places } = placesOf(maps, pin);
+    return [...places, canonical].flatMap((place, index) => {
       if (place === null) return [];
-      const [x, y] = maps[index].toImage([place.x, place.y]);
-      return [{ pin: pin.name, photo: maps[index].path, x, y, confidence: place.confidence, placed: index === pin.tile }];
+      const photo = index < maps.length ? maps[index] : null;
+      const [x, y] = (photo ?? CANONICAL_FRAME).toImage([place.x, place.y]);
+      const { visible, probability } = place;
+      return [{ pin: pin.name, photo: photo?.path ?? "", x, y, probability, visible, placed: index === (pin.tile < 0 ? maps.length : pin.tile) }];
     });
-    const [x, y] = canonical;
-    return [...rows, { pin: pin.name, photo: "", x, y, confidence, placed: pin.tile < 0 }];
   });
 }
 
@@ -42,7 +40,8 @@ function pinsToJson(maps, pins) {
 function pinsToCsv(maps, pins) {
   const quote = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const lines = rowsOf(maps, pins).map((row) => [
-    quote(row.pin), quote(row.photo), row.x.toFixed(6), row.y.toFixed(6), row.confidence.toFixed(4), row.placed ? 1 : 0,
+    quote(row.pin), quote(row.photo), row.x.toFixed(6), row.y.toFixed(6), row.probability.toFixed(4),
+    Number(row.visible), Number(row.placed),
   ]);
   return [PIN_COLUMNS, ...lines].map((line) => `${line.join(",")}\r\n`).join("");
 }
@@ -74,10 +73,9 @@ function rowsOfCsv(text) {
   if (header === undefined || header.join() !== PIN_COLUMNS.join()) {
     throw new Error(`expected a file of pins with the columns ${PIN_COLUMNS.join(", ")}`);
   }
-  return lines.map(([pin, photo, x, y, confidence, placed]) => ({
-    pin, photo, x: Number.parseFloat(x), y: Number.parseFloat(y), confidence: Number.parseFloat(confidence),
-    placed: placed === "1",
-  }));
+  return lines.map(([pin, photo, x, y, , , placed]) => (
+    { pin, photo, x: Number.parseFloat(x), y: Number.parseFloat(y), placed: placed === "1" }
+  ));
 }
 
 // Lines of fields by RFC 4180: quoted fields may hold commas, doubled quotes and line ends.

@@ -19,7 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from asic_cli.viewer.canonical import CanonicalWindow
 from asic_cli.viewer.glide import Glide
-from asic_flow.alignment import Alignment
+from asic_flow.alignment import CALIBRATION, VISIBLE_DISTANCE, Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.matches import MatchSet
 
@@ -72,6 +72,8 @@ def map_data(alignment: Alignment) -> dict[str, Any]:
     return {
         "size": list(alignment.size_hw),
         "residualScale": alignment.config.residual_scale,
+        "visibleDistance": VISIBLE_DISTANCE,
+        "calibration": CALIBRATION,
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
     }

@@ -44,37 +44,49 @@ class Tile {
     return this.index < 0 || morph === 0 ? place : this.picture.glide.pixelAt(this.map, place, morph);
   }
 
-  // Marks a place, or nothing for null; says in the photo's own pixels where the pointer is, elsewhere how sure that is.
+  // Marks a place, or nothing for null. Says where the pointer is, and elsewhere how likely the place is right.
   showCross(place, morph, isSource) {
     this.cross.setAttribute("visibility", place === null ? "hidden" : "visible");
-    this.readout.hidden = place === null;
+    this.readout.hidden = place === null || (this.index < 0 && !isSource);
     if (place === null) return;
     const [x, y] = this.shownAt([place.x, place.y], morph);
     const [imageX, imageY] = this.map.toImage([place.x, place.y]);
-    this.cross.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})`);
-    this.cross.style.opacity = isSource ? 1 : Math.min(1, 0.12 + 1.3 * place.confidence);
-    this.cross.classList.toggle("source", isSource);
     const digits = this.index < 0 ? 3 : 1;
-    const where = `${imageX.toFixed(digits)}, ${imageY.toFixed(digits)}`;
-    this.readout.textContent = isSource ? where : `${Math.round(100 * place.confidence)} %`;
-    this.readout.title = where;
+    const chance = `${Math.round(100 * place.probability)} %`;
+    this.cross.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})`);
+    this.cross.style.opacity = isSource ? 1 : clearness(place);
+    this.cross.classList.toggle("source", isSource);
+    this.cross.classList.toggle("unseen", !isSource && !place.visible);
+    this.readout.textContent = isSource
+      ? `${imageX.toFixed(digits)}, ${imageY.toFixed(digits)}`
+      : place.visible ? chance : "not seen";
     Object.assign(this.figure.dataset, {
-      x: imageX.toFixed(4), y: imageY.toFixed(4), confidence: place.confidence.toFixed(4),
+      x: imageX.toFixed(4), y: imageY.toFixed(4), probability: place.probability.toFixed(4), visible: place.visible,
     });
+  }
+
+  placeOf({ found }) {
+    return this.index < 0 ? found.canonical : found.places[this.index];
   }
 
   showPins(pins, morph) {
     this.pins.replaceChildren();
     pins.forEach((pin, number) => {
-      const place = this.index < 0 ? pin.found.canonicalPlace : pin.found.places[this.index];
+      const place = this.placeOf(pin);
       if (place === null) return;
       const [x, y] = this.shownAt([place.x, place.y], morph);
       const group = svgElement("g", { class: "pin", transform: `translate(${x.toFixed(2)} ${y.toFixed(2)})` }, this.pins);
-      group.style.opacity = pin.tile === this.index ? 1 : Math.min(1, 0.2 + 1.3 * place.confidence);
+      group.classList.toggle("unseen", !place.visible);
+      group.style.opacity = clearness(place);
       svgElement("circle", { r: 0.03 * WIDTH, fill: pinColour(number) }, group);
       svgElement("text", { "font-size": 0.042 * WIDTH, dy: "0.36em" }, group).textContent = number + 1;
     });
   }
+}
+
+// How strongly a place is marked. With nothing to go by, about three in ten answers are right.
+function clearness({ visible, probability }) {
+  return visible ? Math.min(Math.max((probability - 0.15) / 0.6, 0.25), 1) : 0.35;
 }
 
 // Hues a golden angle apart stay distinct however many there are.

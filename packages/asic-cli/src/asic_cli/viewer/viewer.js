@@ -110,7 +110,7 @@ class Viewer {
       for (const tile of this.tiles) tile.showCross(null, this.morph, false);
       return;
     }
-    const here = { x: point[0], y: point[1], confidence: source.map.confidenceAt(point) };
+    const here = { x: point[0], y: point[1], visible: true, probability: 1 };
     for (const tile of this.tiles) {
       const isSource = tile === source;
       const place = isSource ? here : carry(source.map, tile.map, point);
@@ -127,21 +127,15 @@ class Viewer {
   movePin(pin, tileIndex, point) {
     pin.tile = tileIndex;
     pin.point = point;
-    this.findPin(pin);
+    pin.found = placesOf(this.maps, pin);
     this.showPins();
   }
 
   setPins(pins) {
     this.pins = pins;
-    for (const pin of pins) this.findPin(pin);
+    for (const pin of pins) pin.found = placesOf(this.maps, pin);
     this.showPins();
     this.listPins();
-  }
-
-  findPin(pin) {
-    pin.found = placesOf(this.maps, pin);
-    const [x, y] = canonicalToTile(pin.found.canonical);
-    pin.found.canonicalPlace = { x, y, confidence: pin.found.confidence };
   }
 
   showPins() {
@@ -165,7 +159,7 @@ class Viewer {
 
   pinNear(tile, place) {
     const near = this.pins.find((pin) => {
-      const found = tile.index < 0 ? pin.found.canonicalPlace : pin.found.places[tile.index];
+      const found = tile.placeOf(pin);
       if (found === null) return false;
       const [x, y] = tile.shownAt([found.x, found.y], this.morph);
       return Math.hypot(x - place[0], y - place[1]) < PIN_REACH * WIDTH;
