@@ -260,7 +260,7 @@ def _draw_stride_2(folder: Path) -> None:
         sys.exit("features: expected a cache, got none")
     for index in range(1, PHOTOS):
         answer = {"0": draw(125**2, WIDTH, seed=index).half(), "attention": torch.rand(125**2)}
-        cache.save(cache.key(images[index], describer.requests), answer)
+        cache.save(cache.key(describer.requests, images[index]), answer)
 
 
 def _run_stride_2(folder: Path) -> None:

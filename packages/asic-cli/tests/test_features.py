@@ -236,11 +236,21 @@ def test_missing_weights_are_fetched_where_asked(asic, photos, network, tmp_path
 def test_a_shard_says_what_is_next(asic, photos, network, tmp_path) -> None:
     command = ("features", photos, *network, "--masks", "none", "--out", "x", "--json")
     result = asic(*command, "--shard", "2/2")
-    assert result.json == {"collection": "x", "shard": "2/2", "described": 2, "skipped": []}
+    assert result.json == {"collection": "x", "shard": "2/2", "described": 2, "matched": None, "skipped": []}
+    assert "give the same command again to share out the matching" in result.err
+    result = asic(*command, "--shard", "2/2")
+    assert result.json == {"collection": "x", "shard": "2/2", "described": 2, "matched": 4, "skipped": []}
     assert "give the same command without --shard" in result.err
-    result = asic("features", photos, "--out", "x", "--shard", "1/2")
-    assert (result.code, "needs no network, there is nothing to share out" in result.err) == (2, True)
-    assert asic(*command, "--shard", "1/2", "--components", 999).code == 2
+    result = asic("features", photos, "--out", "without-weights", "--shard", "1/2", "--json")
+    assert (result.json["described"], result.json["matched"]) == (3, 6)
+    assert asic(*command).code == 0
+    result = asic(*command, "--shard", "2/2")
+    assert (result.json["described"], result.json["matched"]) == (0, 0)
+    assert "nothing is left to share out" in result.err
+    assert not Path("x/described").exists()
+    result = asic(*command, "--shard", "2/2", "--stride", 6)
+    assert (result.code, "stride: 8 in the folder, now 6" in result.err) == (2, True)
+    assert asic(*command, "--out", "z", "--shard", "1/2", "--components", 999).code == 2
     mixed = shutil.copytree(photos, tmp_path / "mixed")
     (mixed / "0.png").write_bytes(b"")
     command = ("features", mixed, *network, "--masks", "none", "--out", "y", "--shard", "1/2", "--json")

@@ -14,11 +14,14 @@ TENSORS = {"0": torch.randn(5, 3).half(), "attention": torch.randn(5)}
 
 def test_what_is_saved_is_loaded_exactly(tmp_path: Path) -> None:
     cache = DescriptionCache(tmp_path / "c", {"stride": 8})
-    key = cache.key(IMAGE, REQUESTS)
+    key = cache.key(REQUESTS, IMAGE)
     assert cache.load(key) is None
+    assert cache.misses == 1
     cache.save(key, TENSORS)
-    found = DescriptionCache(tmp_path / "c", {"stride": 8}).load(key)
+    again = DescriptionCache(tmp_path / "c", {"stride": 8})
+    found = again.load(key)
     assert found is not None
+    assert again.misses == 0
     assert set(found) == set(TENSORS)
     assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
 
@@ -28,18 +31,20 @@ def test_every_part_of_a_key_counts(tmp_path: Path) -> None:
     changed[3, 3, 2] += 1
     cache = DescriptionCache(tmp_path, {"stride": 8, "weights": "a"})
     keys = [
-        cache.key(IMAGE, REQUESTS),
-        cache.key(changed, REQUESTS),
-        cache.key(IMAGE.view(2, 8, 3), REQUESTS),
-        cache.key(IMAGE, [(9, "key")]),
-        cache.key(IMAGE, [(8, "key"), (8, "token")]),
-        DescriptionCache(tmp_path, {"stride": 4, "weights": "a"}).key(IMAGE, REQUESTS),
-        DescriptionCache(tmp_path, {"stride": 8, "weights": "b"}).key(IMAGE, REQUESTS),
+        cache.key(REQUESTS, IMAGE),
+        cache.key(REQUESTS, changed),
+        cache.key(REQUESTS, IMAGE.view(2, 8, 3)),
+        cache.key(REQUESTS, IMAGE.view(torch.int8)),
+        cache.key(REQUESTS, IMAGE, IMAGE),
+        cache.key([(9, "key")], IMAGE),
+        cache.key([(8, "key"), (8, "token")], IMAGE),
+        DescriptionCache(tmp_path, {"stride": 4, "weights": "a"}).key(REQUESTS, IMAGE),
+        DescriptionCache(tmp_path, {"stride": 8, "weights": "b"}).key(REQUESTS, IMAGE),
     ]
     assert len(set(keys)) == len(keys)
     # The order of settings and where the pixels lie in memory do not.
     turned = IMAGE.transpose(0, 1).contiguous().transpose(0, 1)
-    assert DescriptionCache(tmp_path, {"weights": "a", "stride": 8}).key(turned, REQUESTS) == keys[0]
+    assert DescriptionCache(tmp_path, {"weights": "a", "stride": 8}).key(REQUESTS, turned) == keys[0]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])

@@ -13,8 +13,9 @@ from PIL import Image
 from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
 from asic_features.descriptors import VisionTransformer
-from asic_features.extract import PhotosError, SettingsError, describe_shard, extract_collection
+from asic_features.extract import PhotosError, SettingsError, Shard, extract_collection, extract_shard
 from asic_features.images import PhotoError, PhotoSource, list_photos
+from asic_features.knn import match_photos
 from asic_features.masks import MaskError
 from asic_features.weights import WeightsError
 from asic_flow.collection import ImageCollection, TokenGrid, load_collection, save_collection
@@ -178,24 +179,70 @@ def test_interrupted_it_goes_on(folder: Path, random_vit: Path, asked: list[int]
     assert asked == [1] * 6
 
 
-def test_shards_merge_exactly(folder: Path, random_vit: Path, asked: list[int]) -> None:
+@pytest.mark.parametrize("count", [2, 4])
+def test_shards_merge_exactly(folder: Path, random_vit: Path, asked: list[int], count: int) -> None:
     photos = list_photos(folder / "photos")
     config = FeatureConfig(
-        size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks=folder / "masks", parts=2, mirror_test=True
+        size=SIZE,
+        backbone="vit_tiny_p16",
+        weights=random_vit,
+        masks=folder / "masks",
+        parts=2,
+        mirror_test=True,
+        least_support=1,
     )
     whole = extract_collection(photos, config)
-    for first in range(4):
-        assert describe_shard(photos[first::4], config, folder / "c") == (first < 3)
+    assert len(whole[1]) > 0
+    shares = [len(photos[index::count]) for index in range(count)]
+    first, second = (
+        [extract_shard(photos, config, folder / "c", index, count) for index in range(count)] for _ in range(2)
+    )
+    # A share without photos has nothing to do, from the beginning.
+    assert first == [Shard(photos, None if photos else 0) for photos in shares]
+    assert [shard.photos for shard in second] == shares
+    assert sum(shard.pairs or 0 for shard in second) == 3
+    assert max(shard.pairs or 0 for shard in second) == 2
     asked.clear()
-    merged = extract_collection(photos, config, cache=folder / "c")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asic_features.matching.match_photos", _only_no_pairs)
+        merged = extract_collection(photos, config, cache=folder / "c")
     assert asked == [1, 1, 1]  # the copies for parts, which need all masks
     assert _same(merged, whole)
     assert torch.equal(merged[0].parts, whole[0].parts)
-    with pytest.raises(ValueError, match="'gradients' has no work to share out"):
-        describe_shard(photos, FeatureConfig(size=SIZE), folder / "c")
+
+
+def _only_no_pairs(*arguments: Any, **options: Any) -> MatchSet:
+    assert arguments[4] == []
+    return match_photos(*arguments, **options)
+
+
+def test_some_pairs_found_and_the_others_made(folder: Path) -> None:
+    """The descriptor without weights has pairs to share out and nothing else."""
+    photos, config = list_photos(folder / "photos"), FeatureConfig(size=SIZE, suppress_px=5)
+    whole = extract_collection(photos, config)
+    assert extract_shard(photos, config, folder / "c", 1, 2) == Shard(1, 1)
+    (kept,) = (folder / "c").iterdir()
+    assert _same(extract_collection(photos, config, cache=folder / "c"), whole)
+    # Other settings of what is kept of the matches find them, other candidates and other masks do not.
+    for change, misses in (({"least_support": 1}, 0), ({"candidates": "all"}, 1), ({"masks": folder / "masks"}, 1)):
+        other = replace(config, **change)
+        assert extract_shard(photos, other, folder / "c", 1, 2) == Shard(1, 1)
+        assert len(list((folder / "c").iterdir())) == 1 + misses
+        assert _same(extract_collection(photos, other, cache=folder / "c"), extract_collection(photos, other))
+        for path in set((folder / "c").iterdir()) - {kept}:
+            path.unlink()
+
+
+def test_a_shard_cannot_do_without_its_photos(folder: Path, random_vit: Path) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks="none")
     (folder / "photos" / "bad.png").write_bytes(b"")
+    photos = list_photos(folder / "photos")
+    bad = next(index for index, photo in enumerate(photos) if photo.name == "bad.png")
     with pytest.raises(PhotosError, match=r"bad\.png: is empty"):
-        describe_shard(list_photos(folder / "photos"), config, folder / "c")
+        extract_shard(photos, config, folder / "c", bad, len(photos))
+    assert extract_shard(photos, config, folder / "c", (bad + 1) % 4, len(photos)) == Shard(1, None)
+    with pytest.raises(PhotosError, match=r"bad\.png: is empty"):  # pairs need all photos
+        extract_shard(photos, config, folder / "c", (bad + 1) % 4, len(photos))
 
 
 def test_any_number_of_workers_gives_the_same(folder: Path) -> None:

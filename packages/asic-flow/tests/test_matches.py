@@ -77,6 +77,15 @@ def test_confidence_by_hand() -> None:
     assert below_zero.confidence().tolist() == [0, 0, 0]
 
 
+def test_some_pairs_alone() -> None:
+    second = example().of_pairs(1, 2)
+    assert (second.pairs.tolist(), second.offsets.tolist()) == ([[0, 2]], [0, 1])
+    assert second.xy_b.tolist() == [[11, 12]]
+    assert len(example().of_pairs(1, 1)) == 0
+    halves = [example().of_pairs(0, 1), second]
+    assert MatchSet.concatenate(halves).to_bytes() == example().to_bytes()
+
+
 def test_sets_follow_one_another() -> None:
     both = MatchSet.concatenate([example(), example()])
     assert both.offsets.tolist() == [0, 2, 3, 5, 6]

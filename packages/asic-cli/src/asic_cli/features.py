@@ -157,7 +157,7 @@ def features(
     workers: Annotated[int, typer.Option(envvar="ASIC_WORKERS", help="Photos decoded at once.")] = _DEFAULTS.workers,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Describe only the I-th of N shares; then give no --shard."),
+        typer.Option("--shard", metavar="I/N", help="Do only the I-th of N shares; then give no --shard."),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable photos out and exit with 4, instead of stopping.")
@@ -218,8 +218,7 @@ def features(
         settings.resolve()
         if download and not dry_run:
             _download(settings)
-        if locate_weights(backbone, weights) is None and share is not None:
-            raise ValueError(f"--shard: the descriptor {backbone!r} needs no network, there is nothing to share out")
+        locate_weights(backbone, weights)
     except ValueError as error:
         raise InputError(str(error)) from error
     if is_video(photos):
@@ -233,7 +232,7 @@ def features(
         return
     config_here = replace(settings, device=choose_device(device))
     if share is not None:
-        _describe_share(photo_set, config_here, folder, share, skip_bad=skip_bad, as_json=as_json)
+        _take_share(photo_set, config_here, folder, share, fresh=fresh, skip_bad=skip_bad, as_json=as_json)
         return
     prepared = prepare(photo_set, config_here, folder, fresh=fresh, skip_bad=skip_bad)
     _report(prepared, as_json)
@@ -323,44 +322,60 @@ def _parse_share(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _describe_share(
-    photos: PhotoSet, config: FeatureConfig, folder: Path, share: tuple[int, int], *, skip_bad: bool, as_json: bool
+def _take_share(
+    photos: PhotoSet,
+    config: FeatureConfig,
+    folder: Path,
+    share: tuple[int, int],
+    *,
+    fresh: bool,
+    skip_bad: bool,
+    as_json: bool,
 ) -> None:
-    """Describes every N-th photo for the command without `--shard`; any number of processes may, at once.
+    """Does every N-th part of the work for the command without `--shard`; any number of processes may, at once.
 
     Raises:
-        InputError: The backbone needs no network, or the folder is somebody else's.
+        InputError: The folder is somebody else's, or was made with other settings.
         MachineError: The folder cannot be written.
     """
-    from asic_features.extract import SettingsError, describe_shard
+    from asic_features.extract import SettingsError, Shard, extract_shard
+    from asic_flow.collection import INDEX_FILE
 
     index, count = share
-    sources = photos.sources[index - 1 :: count]
     skipped: list[str] = []
 
     def tell_skipped(error: PhotoError) -> None:
-        skipped.append(str(error.path))
-        _tell_skipped(error)
+        if str(error.path) not in skipped:
+            skipped.append(str(error.path))
+            _tell_skipped(error)
 
     check_ownership(folder, "collection")
-    try:
-        # Ours from the first moment on; nothing is locked, as files that shards write never differ.
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOCK_FILE).touch()
-        with Stages() as stages:
-            described = describe_shard(
-                sources, config, folder / _CACHE, progress=stages, on_bad=tell_skipped if skip_bad else None
+    if not fresh and (folder / INDEX_FILE).exists() and _find_made(folder, photos, config, skip_bad) is not None:
+        done, what = Shard(0, 0), "nothing is left to share out, all is done"
+    else:
+        try:
+            # Ours from the first moment on; nothing is locked, as files that shards write never differ.
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / LOCK_FILE).touch()
+            with Stages() as stages:
+                on_bad = tell_skipped if skip_bad else None
+                done = extract_shard(
+                    photos.sources, config, folder / _CACHE, index - 1, count, progress=stages, on_bad=on_bad
+                )
+        except (SettingsError, OSError) as error:
+            if isinstance(error, OSError):
+                raise MachineError(f"cannot write {folder}: {explain_os_error(error)}") from error
+            raise InputError(str(error)) from error
+        what = f"{done.pairs} pairs matched. When all shards are done, give the same command without --shard"
+        if done.pairs is None:
+            what = (
+                f"{done.photos} of {len(photos.sources)} photos described. When all shards are done, give the same "
+                "command again to share out the matching as well, or give the same command without --shard"
             )
-    except (SettingsError, OSError) as error:
-        if isinstance(error, OSError):
-            raise MachineError(f"cannot write {folder}: {explain_os_error(error)}") from error
-        raise InputError(str(error)) from error
-    say(
-        f"{printable(folder)}: shard {index} of {count}: {described} of {len(photos.sources)} photos described. "
-        "When all shards are done, give the same command without --shard"
-    )
+    say(f"{printable(folder)}: shard {index} of {count}: {what}")
     if as_json:
-        write_json({"collection": str(folder), "shard": f"{index}/{count}", "described": described, "skipped": skipped})
+        found = {"collection": str(folder), "shard": f"{index}/{count}"}
+        write_json(found | {"described": done.photos, "matched": done.pairs, "skipped": skipped})
     if skipped:
         raise typer.Exit(PHOTOS_SKIPPED)
 

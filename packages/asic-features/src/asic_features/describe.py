@@ -127,7 +127,7 @@ def describe_photos(
         OSError: The cache cannot be written.
     """
     total = len(images)
-    keys = [None if cache is None else cache.key(image, requests) for image in images]
+    keys = [None if cache is None else cache.key(requests, image) for image in images]
     whole: dict[str, torch.Tensor] = {}
 
     def keep(index: int, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -13,19 +13,16 @@ from torch.nn import functional
 
 from asic_features.cache import DescriptionCache
 from asic_features.config import FeatureConfig, Resolved, one_or_several
-from asic_features.consistency import count_support, select, suppress
 from asic_features.cosegment import recurrence
 from asic_features.describe import Describer, Progress, SettingsError
 from asic_features.descriptors import token_grid
 from asic_features.grabcut import check_grabcut, tidy_masks
 from asic_features.gradients import describe_gradients
 from asic_features.images import PhotoError, PhotoSource, UInt8Image
-from asic_features.knn import match_photos
 from asic_features.logbin import log_bin
 from asic_features.mask_networks import locate_mask_network
 from asic_features.masks import MaskError, appearance, find_user_masks, saliency_masks
-from asic_features.mirror import better_of, unmirror
-from asic_features.pairs import choose_pairs, summarise
+from asic_features.matching import Tokens, match_collection, match_share
 from asic_features.parts import Augmented, augment, discover_parts
 from asic_features.pca import fit_components
 from asic_features.prepare import PhotosError, PreparedPhotos, prepare_photos
@@ -34,7 +31,7 @@ from asic_features.weights import locate_weights, sha256_of
 from asic_flow.collection import ImageCollection, TokenGrid, foreground_tokens
 from asic_flow.matches import MatchSet
 
-__all__ = ["PhotosError", "SettingsError", "describe_shard", "extract_collection"]
+__all__ = ["PhotosError", "SettingsError", "Shard", "extract_collection", "extract_shard"]
 
 _LOG = logging.getLogger(__name__)
 # Masks and parts change little where tokens lie closer, and memory would grow with their number.
@@ -48,7 +45,28 @@ class _Described:
     descriptors: torch.Tensor  # (N, T, D) float16
     mirrored: torch.Tensor | None  # (N, T, D) float16, of the mirrored photos, by their own tokens
     part_tokens: torch.Tensor | None  # (N, T, E) float16, what parts are told by
-    augmented: Augmented | None
+    describe_copies: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None  # pictures and masks; where parts are
+
+
+@dataclass(frozen=True)
+class _Extracted:
+    prepared: PreparedPhotos
+    described: _Described
+    tokens: Tokens
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one share of the work is, and how far it is done.
+
+    Attributes:
+        photos: Its photos, of which networks have said all that is needed.
+        pairs: Its pairs, which are matched; None where networks had to be asked first.
+    """
+
+    photos: int
+    pairs: int | None
 
 
 def extract_collection(
@@ -68,7 +86,7 @@ def extract_collection(
         on_bad: Called for each photo that cannot be read, which is then left out; None stops at bad photos, after
             all have been tried.
         cache: A folder in which a network's answer about each photo is kept as soon as it is there, and found when
-            the same is asked again: after an interruption, or after ``describe_shard``. The descriptor without
+            the same is asked again: after an interruption, or after ``extract_shard``. The descriptor without
             weights is not kept, as it follows from all photos' masks.
 
     Returns:
@@ -84,13 +102,111 @@ def extract_collection(
         ValueError: Settings the backbone does not have.
     """
     report = progress or _stay_silent
+    extracted = _extract(sources, config, report, on_bad, cache)
+    prepared, described, tokens = extracted.prepared, extracted.described, extracted.tokens
+    report("matches", 0, 1)
+    matches = match_collection(tokens, config, cache)
+    report("matches", 1, 1)
+    parts = _parts(prepared, config, tokens.grid, described, report)
+    collection = ImageCollection(
+        photos=prepared.photos,
+        images=prepared.images,
+        masks=described.masks,
+        descriptors=tokens.descriptors,
+        saliency=described.saliency,
+        grid=tokens.grid,
+        settings=extracted.settings,
+        parts=parts,
+    )
+    return collection, matches
+
+
+def extract_shard(
+    sources: Sequence[PhotoSource],
+    config: FeatureConfig,
+    cache: Path,
+    index: int,
+    count: int,
+    *,
+    progress: Progress | None = None,
+    on_bad: Callable[[PhotoError], None] | None = None,
+) -> Shard:
+    """Do one share of the work, so that ``extract_collection`` finds it done.
+
+    What networks say of every ``count``-th photo comes first. Given again once all shares have done that, the share's
+    pairs are matched: those of which every ``count``-th photo is the first; what is still missing of other shares is
+    made as well. Any number of processes may do so at once with the same folder. What ``extract_collection`` then makes
+    is, byte by byte on the same kind of machine, what it makes alone.
+
+    Args:
+        sources: All photos of the collection.
+        config: As for the whole collection.
+        cache: The folder that all shares fill.
+        index: The share, counted from 0.
+        count: How many shares there are.
+        progress: As for ``extract_collection``.
+        on_bad: As for ``extract_collection``.
+
+    Returns:
+        What the share is, and how far it is done.
+
+    Raises:
+        PhotosError: As for ``extract_collection``, of the share's own photos to begin with.
+        WeightsError: No usable weights.
+    """
+    report = progress or _stay_silent
+    own = sources[index::count]
+    photos, misses = _ask_networks(own, config, report, on_bad, cache)
+    if misses:
+        return Shard(photos, None)
+    if not own:
+        return Shard(0, 0)
+    tokens = _extract(sources, config, report, on_bad, cache).tokens
+    report("matches", 0, 1)
+    pairs = match_share(tokens, config, cache, index, count)
+    report("matches", 1, 1)
+    return Shard(photos, pairs)
+
+
+def _ask_networks(
+    sources: Sequence[PhotoSource],
+    config: FeatureConfig,
+    report: Progress,
+    on_bad: Callable[[PhotoError], None] | None,
+    cache: Path,
+) -> tuple[int, int]:
+    """Keeps what networks say of some photos; how many photos they are, and how many answers were not there yet."""
+    weights = locate_weights(config.backbone, config.weights)
+    masks = _open_mask_network(config, cache)
+    if weights is None and masks is None:
+        return len(sources), 0
+    alone = config if masks else replace(config, masks="none")
+    prepared = prepare_photos(sources, alone, report, on_bad, least=0, mask_network=masks)
+    caches = [masks.cache] if masks else []
+    if weights is not None and len(prepared.photos):
+        describer = Describer(config, weights, report, cache)
+        describer.describe(prepared.images)
+        if config.mirror_test:
+            describer.describe(prepared.images.flip(2))
+        caches.append(describer.cache)
+    return len(prepared.photos), sum(cache.misses for cache in caches if cache)
+
+
+def _extract(
+    sources: Sequence[PhotoSource],
+    config: FeatureConfig,
+    report: Progress,
+    on_bad: Callable[[PhotoError], None] | None,
+    cache: Path | None,
+) -> _Extracted:
+    """Everything but matches and parts."""
     resolved = config.resolve()
     weights = locate_weights(config.backbone, config.weights)
     if isinstance(config.masks, Path):
         sources = find_user_masks(sources, config.masks)
     if config.grabcut:
         check_grabcut()
-    network, masks_sha256 = _open_mask_network(config, cache)
+    network = _open_mask_network(config, cache)
     prepared = prepare_photos(sources, config, report, on_bad, mask_network=network)
     grid = token_grid(config.size, resolved.backbone.patch, resolved.stride)
     if weights is None:
@@ -107,89 +223,9 @@ def extract_collection(
     mirrored = described.mirrored
     if mirrored is not None and config.log_bin:
         mirrored = _bin(mirrored, grid)
-    report("matches", 0, 1)
-    matches = _match(descriptors, mirrored, saliency, foreground_tokens(masks, grid), grid, config)
-    report("matches", 1, 1)
-    collection = ImageCollection(
-        photos=prepared.photos,
-        images=prepared.images,
-        masks=masks,
-        descriptors=descriptors,
-        saliency=saliency,
-        grid=grid,
-        settings=_settings(config, resolved, weights) | {"masks_sha256": masks_sha256},
-        parts=None if config.parts is None else _parts(prepared, config, grid, described, report),
-    )
-    return collection, matches
-
-
-def describe_shard(
-    sources: Sequence[PhotoSource],
-    config: FeatureConfig,
-    cache: Path,
-    *,
-    progress: Progress | None = None,
-    on_bad: Callable[[PhotoError], None] | None = None,
-) -> int:
-    """Describe some of a collection's photos, so that ``extract_collection`` finds them described.
-
-    Any number of processes may do so at once with the same folder; what ``extract_collection`` then makes is, byte by
-    byte on the same kind of machine, what it makes alone.
-
-    Args:
-        sources: The photos.
-        config: As for the whole collection.
-        cache: The folder that all share.
-        progress: As for ``extract_collection``.
-        on_bad: As for ``extract_collection``.
-
-    Returns:
-        How many photos were described.
-
-    Raises:
-        PhotosError: Equal names or unreadable photos.
-        WeightsError: No usable weights.
-        ValueError: The backbone needs none, so that there is nothing to share out.
-    """
-    report = progress or _stay_silent
-    weights = locate_weights(config.backbone, config.weights)
-    if weights is None:
-        raise ValueError(f"{config.backbone!r} has no work to share out: shards are for networks")
-    prepared = prepare_photos(sources, replace(config, masks="none"), report, on_bad, least=0)
-    if len(prepared.photos):
-        describer = Describer(config, weights, report, cache)
-        describer.describe(prepared.images)
-        if config.mirror_test:
-            describer.describe(prepared.images.flip(2))
-    return len(prepared.photos)
-
-
-def _match(
-    descriptors: torch.Tensor,
-    mirrored: torch.Tensor | None,
-    saliency: torch.Tensor,
-    foreground: torch.Tensor,
-    grid: TokenGrid,
-    config: FeatureConfig,
-) -> MatchSet:
-    descriptors, saliency, foreground = (x.to(config.device) for x in (descriptors, saliency, foreground))
-    pairs = choose_pairs(summarise(descriptors, foreground), neighbours=config.neighbours)
-    matches = match_photos(descriptors, saliency, foreground, grid, pairs, candidates=config.candidates)
-    if mirrored is not None:
-        turned, found = unmirror(mirrored, grid, config.size)
-        count = len(descriptors)
-        other = match_photos(
-            torch.cat([descriptors, turned.to(config.device)]),
-            saliency.repeat(2, 1),
-            torch.cat([foreground, foreground & found.to(config.device)]),
-            grid,
-            [(a, b + count) for a, b in pairs],
-            candidates=config.candidates,
-        )
-        matches = better_of(matches, other)
-    matches = count_support(matches, grid, config.size)
-    matches = select(matches, matches.support >= config.least_support)
-    return suppress(matches, radius_px=config.suppress_px) if config.suppress_px else matches
+    settings = _settings(config, resolved, weights) | {"masks_sha256": network.sha256 if network else None}
+    tokens = Tokens(descriptors, mirrored, saliency, foreground_tokens(masks, grid), grid)
+    return _Extracted(prepared, described, tokens, settings)
 
 
 def _bin(descriptors: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
@@ -201,21 +237,22 @@ def _bin(descriptors: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
 
 def _parts(
     prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, described: _Described, report: Progress
-) -> torch.Tensor:
+) -> torch.Tensor | None:
+    if config.parts is None or described.describe_copies is None:
+        return None
+    images, masks = augment(prepared.images, described.masks)
+    copies = described.describe_copies(images, masks)
     report("parts", 0, 1)
     tokens = described.descriptors if described.part_tokens is None else described.part_tokens
     thinned, thin_grid = _thin(tokens, grid)
-    augmented = described.augmented
-    if augmented is not None:
-        augmented = Augmented(_thin(augmented.descriptors, grid)[0], augmented.masks)
     parts = discover_parts(
         prepared.images,
         thinned,
         described.masks,
         thin_grid,
-        count=config.parts or 0,
+        count=config.parts,
         stages=config.part_stages,
-        augmented=augmented,
+        augmented=Augmented(_thin(copies, grid)[0], masks),
     )
     report("parts", 1, 1)
     return parts
@@ -277,11 +314,14 @@ def _weight_free(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGri
     report("masks", 1, 1)
     descriptors = _describe_gradients(prepared.images, masks, grid, report)
     mirrored = _describe_gradients(prepared.images.flip(2), masks.flip(2), grid, report) if config.mirror_test else None
-    augmented = None
-    if config.parts is not None:
-        images, copied_masks = augment(prepared.images, masks)
-        augmented = Augmented(_describe_gradients(images, copied_masks, grid, report), copied_masks)
-    return _Described(saliency.clamp(0, 1), masks, descriptors, mirrored, None, augmented)
+    return _Described(
+        saliency.clamp(0, 1),
+        masks,
+        descriptors,
+        mirrored,
+        part_tokens=None,
+        describe_copies=lambda images, masks: _describe_gradients(images, masks, grid, report),
+    )
 
 
 def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid, report: Progress) -> torch.Tensor:
@@ -314,15 +354,13 @@ def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, d
         )
         masks = tidy_masks(prepared.images, masks) if config.grabcut else masks
     mirrored = describer.describe(prepared.images.flip(2))[0] if config.mirror_test else None
-    augmented = None
-    if config.parts is not None:
-        images, copied_masks = augment(prepared.images, masks)
-        augmented = Augmented(describer.describe_for_parts(images), copied_masks)
+    # Without parts the network's memory is given back here.
+    describe_copies = None if config.parts is None else lambda images, _: describer.describe_for_parts(images)
     if config.components is not None:
         basis = fit_components(iter(descriptors), config.components)
         descriptors = torch.stack([basis.project(one).half() for one in descriptors])
         mirrored = None if mirrored is None else torch.stack([basis.project(one).half() for one in mirrored])
-    return _Described(saliency, masks, descriptors, mirrored, part_tokens, augmented)
+    return _Described(saliency, masks, descriptors, mirrored, part_tokens, describe_copies)
 
 
 def _given_masks(prepared: PreparedPhotos, config: FeatureConfig) -> torch.Tensor | None:
@@ -330,28 +368,35 @@ def _given_masks(prepared: PreparedPhotos, config: FeatureConfig) -> torch.Tenso
     return prepared.inside if config.masks == "none" else prepared.given_masks
 
 
-def _open_mask_network(
-    config: FeatureConfig, cache: Path | None
-) -> tuple[Callable[[UInt8Image], UInt8Image] | None, str | None]:
-    """The salient-object network, whose answers are kept as descriptions are, and its file's sha256."""
-    if not config.needs_mask_network:
-        return None, None
-    from asic_features.onnx_masks import MaskNetwork
+class _MaskAnswers:
+    """What a salient-object network says of pictures, kept as descriptions are.
 
-    name = str(config.masks)
-    file = locate_mask_network(name, config.mask_weights)
-    network, digest = MaskNetwork(name, file), sha256_of(file)
-    if cache is None:
-        return network, digest
-    answers = DescriptionCache(cache, {"masks": name, "mask_weights_sha256": digest})
+    Attributes:
+        sha256: Of the network's file.
+        cache: Where answers are kept, or None.
+    """
 
-    def ask(pixels: UInt8Image) -> UInt8Image:
-        key = answers.key(torch.from_numpy(pixels.copy()), ["mask"])
-        found = answers.load(key)
+    def __init__(self, config: FeatureConfig, folder: Path | None) -> None:
+        from asic_features.onnx_masks import MaskNetwork
+
+        name = str(config.masks)
+        file = locate_mask_network(name, config.mask_weights)
+        self._network = MaskNetwork(name, file)
+        self.sha256 = sha256_of(file)
+        settings = {"masks": name, "mask_weights_sha256": self.sha256}
+        self.cache = None if folder is None else DescriptionCache(folder, settings)
+
+    def __call__(self, pixels: UInt8Image) -> UInt8Image:
+        if self.cache is None:
+            return self._network(pixels)
+        key = self.cache.key("mask", torch.from_numpy(pixels.copy()))
+        found = self.cache.load(key)
         if found is None:
-            found = {"mask": torch.from_numpy(network(pixels))}
-            answers.save(key, found)
+            found = {"mask": torch.from_numpy(self._network(pixels))}
+            self.cache.save(key, found)
         mask: UInt8Image = found["mask"].numpy()
         return mask
 
-    return ask, digest
+
+def _open_mask_network(config: FeatureConfig, cache: Path | None) -> _MaskAnswers | None:
+    return _MaskAnswers(config, cache) if config.needs_mask_network else None

@@ -94,6 +94,12 @@ class MatchSet:
         voices = np.minimum(self.support, thirds) + self.score.clip(0, 1)
         return np.asarray(voices / (thirds + 1), np.float32)
 
+    def of_pairs(self, start: int, stop: int) -> MatchSet:
+        """The matches of the pairs from one row of `pairs` up to another."""
+        rows = slice(self.offsets[start], self.offsets[stop])
+        offsets = self.offsets[start : stop + 1] - self.offsets[start]
+        return MatchSet(self.pairs[start:stop], offsets, **{field: getattr(self, field)[rows] for field in OF_MATCHES})
+
     @classmethod
     def concatenate(cls, parts: Sequence[MatchSet]) -> MatchSet:
         """The matches of several sets of pairs, one set after the other; at least one."""
