@@ -28,12 +28,14 @@ def test_list_shows_what_to_pin(asic, hub) -> None:
     row = next(row for row in asic("weights", "list", "--json").json if row["backbone"] == "dino_vits8")
     assert (row["revision"], row["sha256"], row["path"]) == (REVISION, SHA256, str(hub))
     assert f"{REVISION[:12]} │ {SHA256[:12]}" in asic("weights", "list").out
+    pinned = next(row for row in asic("weights", "list", "--json").json if row["backbone"] == "dinov3_vits16")
+    assert (pinned["revision"][:7], pinned["sha256"][:7], pinned["path"]) == ("3bf4720", "2a1ec16", None)
 
 
 def test_verify_says_what_it_compared_with(asic, hub) -> None:
     result = asic("weights", "verify", "dino_vits8")
     assert (result.code, result.out.strip()) == (0, SHA256)
-    assert "ASIC ships no checksum" in result.err
+    assert "no checksum of it is pinned" in result.err
     result = asic("weights", "verify", "dino_vits8", "--sha256", SHA256)
     assert (result.code, result.err) == (0, "")
     result = asic("weights", "verify", "dino_vits8", "--sha256", "0" * 64)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -64,6 +65,14 @@ def test_others_are_refused(name: str) -> None:
 def test_a_slip_gets_a_hint() -> None:
     with pytest.raises(ValueError, match=r"did you mean dino_vits16"):
         find_backbone("dino_vits_16")
+
+
+def test_pins_are_commits_and_checksums() -> None:
+    pins = [(backbone.revision, backbone.sha256) for backbone in BACKBONES.values() if backbone.revision]
+    assert len(set(pins)) == len(pins) == 7
+    for revision, sha256 in pins:
+        assert re.fullmatch("[0-9a-f]{40}", str(revision))
+        assert re.fullmatch("[0-9a-f]{64}", str(sha256))
 
 
 def test_weight_free_choice() -> None:

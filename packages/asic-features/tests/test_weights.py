@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from asic_features.backbones import BACKBONES
 from asic_features.weights import (
     WeightsError,
     cache_folder,
@@ -134,6 +136,32 @@ def test_fetch_downloads_into_the_cache_and_verifies(hub: Path, revision: str | 
         "revision": revision,
         "cache_dir": str(hub),
     }
+
+
+def test_pinned_weights_are_fetched_as_pinned(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(BACKBONES["dino_vits8"], revision="0123456789" * 4, sha256=hashlib.sha256(CONTENT).hexdigest())
+    monkeypatch.setitem(BACKBONES, "dino_vits8", spec)
+    asked: list[str | None] = []
+
+    def download(**arguments: str) -> str:
+        asked.append(arguments["revision"])
+        path = hub / REPOSITORY / "snapshots" / arguments["revision"] / "model.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return str(path)
+
+    absent = next(row for row in list_weights() if row.backbone.name == "dino_vits8")
+    assert (absent.path, absent.revision, absent.sha256) == (None, spec.revision, spec.sha256)
+    content = CONTENT
+    assert fetch_weights("dino_vits8", download).sha256 == spec.sha256
+    assert verify_weights("dino_vits8") == spec.sha256
+    content = b"changed at the hub"
+    with pytest.raises(WeightsError, match=f"expected sha256 {spec.sha256}"):
+        fetch_weights("dino_vits8", download)
+    # Another revision is another file, of which nothing is pinned.
+    with pytest.raises(WeightsError, match="no checksum"):
+        fetch_weights("dino_vits8", download, revision="f" * 40)
+    assert asked == [spec.revision, spec.revision, "f" * 40]
 
 
 def test_fetch_wants_a_commit() -> None:

@@ -370,7 +370,7 @@ def _take_share(
         if done.pairs is None:
             what = (
                 f"{done.photos} of {len(photos.sources)} photos described. When all shards are done, give the same "
-                "command again to share out the matching as well, or give the same command without --shard"
+                "command again to share out the matching as well, or without --shard to finish"
             )
     say(f"{printable(folder)}: shard {index} of {count}: {what}")
     if as_json:

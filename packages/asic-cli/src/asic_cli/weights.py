@@ -69,13 +69,15 @@ def list_command(as_json: Json = False) -> None:
 def fetch_command(
     backbone: Backbone,
     revision: Annotated[
-        str | None, typer.Option("--revision", help="Commit of the hub's repository [default: the newest].")
+        str | None,
+        typer.Option("--revision", help="Commit of the hub's repository [default: the pinned one, else the newest]."),
     ] = None,
 ) -> None:
     """Fetch a network's weights and verify them; uses the network.
 
-    Backbones come from the Hugging Face hub, and which revision and checksum came is said, so that another machine can
-    be given the same. Mask networks come from rembg's releases, with the checksums that are pinned there.
+    Backbones come from the Hugging Face hub, most of DINOv2's and DINOv3's by a pinned revision and checksum; which
+    came is said, so that another machine can be given the same. Mask networks come from rembg's releases, with the
+    checksums that are pinned there.
     """
     if backbone in MASK_NETWORKS:
         if revision is not None:
@@ -98,19 +100,19 @@ def verify_command(
     backbone: Backbone,
     sha256: Annotated[str | None, typer.Option("--sha256", help="The checksum to expect.")] = None,
 ) -> None:
-    """Compare cached weights with a checksum: the one given, the one the hub announced, or the one that is pinned."""
+    """Compare cached weights with a checksum: the one given, the one that is pinned, or the one the hub announced."""
     if backbone in MASK_NETWORKS:
         if sha256 is not None:
             raise InputError(f"--sha256: {backbone} has a pinned checksum; drop it")
         write_data(verify_mask_network(backbone))
         return
-    _find(backbone)
+    entry = _find(backbone)
     try:
         found = verify_weights(backbone, sha256)
     except ValueError as error:
         raise InputError(f"--{error}") from error
-    if sha256 is None:
-        say(f"{backbone}: as the hub announced it; ASIC ships no checksum to compare with, give one with --sha256")
+    if sha256 is None and found != entry.sha256:
+        say(f"{backbone}: as the hub announced it; no checksum of it is pinned, give one with --sha256")
     write_data(found)
 
 

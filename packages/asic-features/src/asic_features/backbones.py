@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ class Backbone:
         licence: Licence of the weights.
         saliency_heads: Heads of the last block whose CLS attention is averaged; None for all.
         removes_noise: Whether the directions that images of pure noise share are taken out (DINOv3).
+        revision: Commit of the hub's repository to fetch; None for the newest.
+        sha256: Checksum of the weights at that commit; None where none is known.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Backbone:
     licence: str = "apache-2.0"
     saliency_heads: tuple[int, ...] | None = None
     removes_noise: bool = False
+    revision: str | None = None
+    sha256: str | None = None
 
     @property
     def needs_weights(self) -> bool:
@@ -73,8 +77,47 @@ def _dinov3(name: str, size: str, depth: int) -> Backbone:
 
 WEIGHT_FREE = "gradients"
 
+# Of the hub's model.safetensors, as public repositories that pin it state them, two or more the same checksum. None are
+# known so for the others.
+_PINS = {
+    "dinov2_vits14": (
+        "4610ca143709d58a633b6397a74412c2c3842454",
+        "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081",
+    ),
+    "dinov2_vitb14": (
+        "4685c99dabffe5affac90bd99dbffd25801ae58d",
+        "55cbb5d887b336d430e649c277b85a1429e724871f9d02ac16203235886d8c7b",
+    ),
+    "dinov2_vitl14": (
+        "4741e1cafbf45415e77074bb0cb42dba76c8684a",
+        "0424a5d1b515278cba3c6640ccbeaacc41de59d3a93df0dd5e494285eea2b355",
+    ),
+    "dinov2_vitb14_reg4": (
+        "3b06466a5548c52b8b98822e1390987695fcbf82",
+        "c24ecfb4a1d8ca79193f6b9efcffc461872a09ddac43a0931357e4802931a006",
+    ),
+    "dinov3_vits16": (
+        "3bf4720a82ec2066db88137180ff1f83a675cef0",
+        "2a1ec16ae28ffa07bc0ead0241ee7df9fc26451fe6f9f839b7b3afa0a906b040",
+    ),
+    "dinov3_vitb16": (
+        "c6a5fb7d12bbd3cf3b0079253141c3332aaed7da",
+        "1f9ed8a2378d65e24bb710ba522ac9fa7be4e036d7aefb4384ce022833926332",
+    ),
+    "dinov3_vitl16": (
+        "30c1109559f65dea34316b0d4842d35c5771fe11",
+        "45172f209c9583c40538afc26b60a07033e6fcc2e8c30228338e6b2e932e7941",
+    ),
+}
+
+
+def _pinned(backbone: Backbone) -> Backbone:
+    revision, sha256 = _PINS.get(backbone.name, (None, None))
+    return replace(backbone, revision=revision, sha256=sha256)
+
+
 BACKBONES: dict[str, Backbone] = {
-    backbone.name: backbone
+    backbone.name: _pinned(backbone)
     for backbone in (
         Backbone(WEIGHT_FREE, "", 8, 1, 0, "token", 8, licence="none needed"),
         _dino("dino_vits8", "small", 8, heads=(0, 2, 4, 5)),

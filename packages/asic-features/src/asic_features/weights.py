@@ -28,8 +28,8 @@ class WeightsStatus:
         backbone: The table's entry.
         path: The file in the cache, or None.
         size_bytes: Its size, or 0.
-        revision: The commit of the hub's repository that it is from, or None.
-        sha256: The checksum that the hub stored it under, or None; `verify_weights` compares it with the content.
+        revision: The commit of the hub's repository that it is from or would be fetched from, or None.
+        sha256: The checksum to expect, by the table or by the hub, or None; `verify_weights` compares the content.
     """
 
     backbone: Backbone
@@ -89,9 +89,9 @@ def list_weights() -> tuple[WeightsStatus, ...]:
     for spec in BACKBONES.values():
         path = _cached(spec) if spec.needs_weights else None
         rows.append(
-            WeightsStatus(spec, None, 0, None, None)
+            WeightsStatus(spec, None, 0, spec.revision, spec.sha256)
             if path is None
-            else WeightsStatus(spec, path, path.stat().st_size, path.parent.name, _stored_sha256(path))
+            else WeightsStatus(spec, path, path.stat().st_size, path.parent.name, _expected_sha256(spec, path))
         )
     return tuple(rows)
 
@@ -99,12 +99,12 @@ def list_weights() -> tuple[WeightsStatus, ...]:
 def verify_weights(backbone: str, sha256: str | None = None) -> str:
     """Compare cached weights with a checksum.
 
-    ASIC ships no checksums of its own. The cache keeps a large file as ``blobs/<sha256 of its content>``, so that
-    the name is what the hub announced; whoever knows the checksum from elsewhere gives it.
+    Of weights that are pinned, ``BACKBONES`` has it. The cache keeps a large file as ``blobs/<sha256 of its content>``,
+    so that for others the name is what the hub announced; whoever knows the checksum from elsewhere gives it.
 
     Args:
         backbone: A name that ``find_backbone`` knows.
-        sha256: What is expected; None for what the hub announced.
+        sha256: What is expected; None for the table's checksum, or what the hub announced.
 
     Returns:
         The file's sha256.
@@ -118,20 +118,20 @@ def verify_weights(backbone: str, sha256: str | None = None) -> str:
     path = locate_weights(backbone)
     if path is None:
         raise WeightsError(f"{backbone} has no weights: there is nothing to verify")
-    return _verify(backbone, path, sha256)
+    return _verify(find_backbone(backbone), path, sha256)
 
 
-def _verify(backbone: str, path: Path, sha256: str | None) -> str:
-    expected = sha256 or _stored_sha256(path)
+def _verify(spec: Backbone, path: Path, sha256: str | None) -> str:
+    expected = sha256 or _expected_sha256(spec, path)
     if expected is None:
         raise WeightsError(
-            f"{path}: the cache holds no checksum for it; fetch it again: `asic weights fetch {backbone}`"
+            f"{path}: the cache holds no checksum for it; fetch it again: `asic weights fetch {spec.name}`"
         )
     found = sha256_of(path)
     if found != expected:
         raise WeightsError(
             f"{path}: expected sha256 {expected}, got {found}; delete {path.resolve()} and run "
-            f"`asic weights fetch {backbone}`"
+            f"`asic weights fetch {spec.name}`"
         )
     return found
 
@@ -143,14 +143,15 @@ def fetch_weights(
 
     Args:
         backbone: A name that ``find_backbone`` knows.
-        revision: Commit of the hub's repository, 40 hexadecimal digits; None for the newest.
+        revision: Commit of the hub's repository, 40 hexadecimal digits; None for the pinned one, else the newest.
         download: ``huggingface_hub.hf_hub_download`` or a function with its arguments.
 
     Returns:
         The file in the cache, with the revision and the checksum to pin.
 
     Raises:
-        WeightsError: ``HF_HUB_OFFLINE`` forbids it, the download failed, or its content is not what the hub announced.
+        WeightsError: ``HF_HUB_OFFLINE`` forbids it, the download failed, or its content is not what was
+            announced or pinned.
         ValueError: ``revision`` is no commit.
     """
     if revision is not None and not _REVISION.fullmatch(revision):
@@ -168,14 +169,14 @@ def fetch_weights(
             download(
                 repo_id=f"timm/{spec.timm_name}",
                 filename=WEIGHTS_FILE,
-                revision=revision,
+                revision=revision or spec.revision,
                 cache_dir=str(cache_folder()),
             )
         )
     except OSError as error:  # the hub's and httpx's network errors derive from it
         raise WeightsError(f"could not fetch timm/{spec.timm_name}/{WEIGHTS_FILE}: {error}") from error
     check_weights_file(fetched)
-    return WeightsStatus(spec, fetched, fetched.stat().st_size, fetched.parent.name, _verify(spec.name, fetched, None))
+    return WeightsStatus(spec, fetched, fetched.stat().st_size, fetched.parent.name, _verify(spec, fetched, None))
 
 
 def refuse_offline(name: str) -> None:
@@ -202,6 +203,13 @@ def _cached(spec: Backbone) -> Path | None:
     # Revisions are content hashes without order: the newest file is the last one fetched.
     found = [path for path in _repository_folder(spec).glob(f"snapshots/*/{WEIGHTS_FILE}") if path.is_file()]
     return max(found, key=lambda path: (path.stat().st_mtime, str(path)), default=None)
+
+
+def _expected_sha256(spec: Backbone, path: Path) -> str | None:
+    """The table's checksum where it is about the revision that lies here, else the name the hub's client stored."""
+    if spec.sha256 is not None and path.parent.name == spec.revision:
+        return spec.sha256
+    return _stored_sha256(path)
 
 
 def _stored_sha256(path: Path) -> str | None:
