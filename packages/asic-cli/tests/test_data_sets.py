@@ -53,6 +53,39 @@ def test_cub(asic, cub) -> None:
     assert summary["methods"]["box_copy"]["pck"]["0.05"] == {"per_point": 1.0, "per_image": 1.0}
 
 
+@pytest.mark.parametrize("place", ["", "cachedir/cub/data"])
+def test_the_lists_of_acsm_decide_where_they_are(asic, cub, place) -> None:
+    scipy_io = pytest.importorskip("scipy.io", reason="scipy writes the list")
+    parts = np.zeros((3, 15))
+    parts[:, 1] = [41.0, 31.0, 1.0]
+    names = ["001.A/m.jpg", "002.B/b.jpg", "001.A/z.jpg"]
+    records = np.empty((1, 3), dtype=[(name, object) for name in ("rel_path", "bbox", "parts", "mask")])
+    for index, name in enumerate(names):
+        box = {"x1": 31.0, "y1": 21.0, "x2": 80.0, "y2": 60.0}  # 50 x 40 pixels, counted from 1
+        records[0, index] = (name, box, parts, np.zeros((80, 100), dtype=np.uint8))
+    (cub / place).mkdir(parents=True, exist_ok=True)
+    scipy_io.savemat(cub / place / "val_cub_cleaned.mat", {"images": records})
+    command = ("features", cub, "--dataset", "cub", "--size", 64, "--json", "--species")
+    result = asic(*command, 1, "--split", "val")
+    assert result.code == 0, result.err
+    assert result.json["photos"] == ["001.A/m.jpg", "001.A/z.jpg"]
+    assert result.json["collection"] == "asic-out/acsm-val_cub_cleaned-001.A"
+    index = json.loads(Path(result.json["collection"], "collection.json").read_text())
+    assert index["photos"][0]["box_xyxy"] == [29.5, 19.5, 79.5, 59.5]
+    # Grown by 5 % a side, and square.
+    assert index["photos"][0]["scale_xy"] == [64 / 55, 64 / 55]
+    truth = json.loads(Path(result.json["collection"], "truth.json").read_text())
+    assert (truth["pairs"], truth["images"][1]["points_image"][1]) == ([[0, 1], [1, 0]], [40.0, 30.0])
+    assert asic(*command, "001.A", "--split", "val").json["reused"]
+    # No list of another split is there.
+    assert len(asic(*command, 1).json["photos"]) == 3
+    result = asic(*command, "003.C", "--split", "val")
+    assert (result.code, "expected one of the 2 in val_cub_cleaned.mat (001.A, 002.B" in result.err) == (2, True)
+    (cub / place / "val_cub_cleaned.mat").unlink()
+    result = asic(*command, 1, "--split", "val")
+    assert (result.code, "copy val_cub_cleaned.mat to" in result.err) == (2, True)
+
+
 def test_boxes_as_masks(asic, cub) -> None:
     command = ("features", cub, "--dataset", "cub", "--species", 1, "--size", 64, "--masks", "box", "--json")
     result = asic(*command)

@@ -81,7 +81,8 @@ def features(
     split: Annotated[
         str | None,
         typer.Option(
-            envvar="ASIC_SPLIT", help="spair, pf_pascal: trn, val or test (default); ap10k: train; cub: train or test."
+            envvar="ASIC_SPLIT",
+            help="spair, pf_pascal: trn, val or test (default); ap10k: train; cub: train, ACSM's val, test.",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(envvar="ASIC_LIMIT", min=2, help="Only the first photos.")] = None,

@@ -47,6 +47,7 @@ _FLAGS = {
     "pf_willow": frozenset({"category"}),
     "ap10k": frozenset({"category", "split"}),
 }
+_ACSM_LISTS = ("{split}_cub_cleaned.mat", "cachedir/cub/data/{split}_cub_cleaned.mat")
 _PF_PASCAL_LISTS = ("{split}_pairs_pf_pascal.csv", "{split}_pairs.csv", "image_pairs/{split}_pairs.csv")
 _PF_WILLOW_LISTS = ("test_pairs_pf.csv", "test_pairs.csv")
 
@@ -184,9 +185,36 @@ def _read_cub(root: Path, selection: Selection) -> KeypointBenchmark:
     from asic_eval.benchmarks.cub import Split, read_cub
 
     species = _required(selection, "species", "cub")
-    split = _one_of(selection.split, get_args(Split), "cub")
+    split = _one_of(selection.split, ("train", "val", "test"), "cub")
     number = int(species) if species.isascii() and species.isdigit() else species
+    names = [pattern.format(split=split or "test") for pattern in _ACSM_LISTS]
+    found = next((root / name for name in names if (root / name).is_file()), None)
+    if found is not None:
+        return _read_acsm(found, number)
+    if split not in (None, *get_args(Split)):
+        raise InputError(f"--split {split}: CUB has none, ACSM's lists do; copy {names[0]} to {root}")
     return read_cub(root, number, selection.limit, split=split)
+
+
+def _read_acsm(path: Path, species: int | str) -> KeypointBenchmark:
+    """The photos of one species in one of ACSM's lists, with the boxes and points that it gives them."""
+    from asic_eval.benchmarks.acsm import read_acsm_cub
+    from asic_eval.keypoints import all_pairs
+
+    # The pairs of the whole list are thousands squared.
+    every = read_acsm_cub(path, num_random_pairs=0)
+    folders = sorted({image.name.partition("/")[0] for image in every.images})
+    folder = next((name for name in folders if species in (name, _class_number(name))), None)
+    if folder is None:
+        known = ", ".join(folders[:3])
+        raise ValueError(f"species: expected one of the {len(folders)} in {path.name} ({known}, ...), got {species!r}")
+    chosen = every.select([image.name for image in every.images if image.name.startswith(f"{folder}/")])
+    return replace(chosen, name=f"{every.name}/{folder}", pairs=all_pairs(len(chosen.images)))
+
+
+def _class_number(folder: str) -> int | None:
+    number = folder.partition(".")[0]
+    return int(number) if number.isascii() and number.isdigit() else None
 
 
 def _read_spair(root: Path, selection: Selection) -> KeypointBenchmark:
