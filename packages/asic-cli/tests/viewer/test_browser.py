@@ -137,7 +137,8 @@ def test_tiles_say_how_likely_a_place_is_right_and_where_it_is_not_seen(page: An
     away = torch.nonzero(around == 0)
     page.mouse.move(*_screen(page, run, source, away[len(away) // 2].flip(0).tolist()))
     _settle(page)
-    assert not any(place["visible"] for target, place in enumerate(_marked(page)) if target != source)
+    assert page.locator(".tile output:visible").count() == 1
+    assert page.locator(f"{_TILES[:-1]}='{source}'] output").inner_text().endswith("off the object")
 
 
 def _carried(travel: Travel, source: int, point_px: Any, target: int) -> tuple[Any, float]:
@@ -754,6 +755,73 @@ def test_frames_of_thirty_photos_stay_short(
         frames = page.evaluate("window.frameTimes.length")
         assert frames > 12
         assert (script_ms() - before) / frames <= 8
+
+
+_COUNT_SETTING_UP = """
+    window.settingUp = [];
+    for (const name of ["compileShader", "linkProgram", "useProgram", "texStorage3D", "texSubImage3D"]) {
+        const known = WebGL2RenderingContext.prototype[name];
+        WebGL2RenderingContext.prototype[name] = function (...given) {
+            window.settingUp.push(name);
+            return known.apply(this, given);
+        };
+    }
+"""
+
+
+def test_the_first_glide_finds_all_set_up(webgl_browser: Any, report: Path) -> None:
+    page = webgl_browser.new_page()
+    page.add_init_script(_COUNT_SETTING_UP)
+    page.goto(report.as_uri())
+    page.wait_for_selector("#viewer[data-ready]")
+    while page.evaluate("window.settingUp.filter((name) => name === 'texSubImage3D').length") < 10:
+        page.wait_for_timeout(50)
+    _settle(page)
+    page.evaluate("window.settingUp.length = 0")
+    page.fill("#morph", "0.5")
+    _settle(page)
+    assert page.locator(".stage").is_visible()
+    assert page.evaluate("window.settingUp") == []
+    page.close()
+
+
+def test_a_finger_scrolls_looks_around_and_pins(browser: Any, report: Path, run: Any) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    page.wait_for_selector("#viewer[data-ready]")
+    page.evaluate("document.querySelector('#viewer .tiles').scrollIntoView()")
+    session = context.new_cdp_session(page)
+
+    def stroke(across: float, along: float) -> tuple[float, int]:
+        """Draws a finger over a photo, from its middle. How far the page scrolled, and what was marked meanwhile."""
+        before = page.evaluate("scrollY")
+        box = page.locator(f"{_TILES[:-1]}='1'] .picture").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for step in range(9):
+            place = {"x": x + step / 8 * across, "y": y + step / 8 * along}
+            kind = "touchMove" if step else "touchStart"
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
+            page.wait_for_timeout(20)
+        _settle(page)
+        marked = page.locator(".cross[visibility=visible]").count()
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        _settle(page)
+        return page.evaluate("scrollY") - before, marked
+
+    pins = page.locator("#pin-list li")
+    scrolled, _ = stroke(0, -90)
+    assert scrolled > 50
+    assert stroke(20, 0) == (0, len(run.collection) + 1)
+    assert pins.count() == 0
+    stroke(0, 0)
+    assert pins.count() == 1
+    pin = page.locator(f"{_TILES[:-1]}='1'] .pin")
+    before = pin.get_attribute("transform")
+    scrolled, _ = stroke(0, 30)
+    assert (scrolled, pins.count()) == (0, 1)
+    assert pin.get_attribute("transform") != before
+    context.close()
 
 
 def test_photo_without_foreground_and_collection_without_matches(

@@ -14,7 +14,7 @@ from asic_cli.difference import GRID_SIDE, Difference
 from asic_cli.viewer import pictures
 from asic_cli.viewer.canonical import open_window
 from asic_cli.viewer.scores import bar, signed
-from asic_cli.viewer.sections import photo_name, text
+from asic_cli.viewer.sections import captions, photo_name, text
 from asic_cli.viewer.textures import map_data, to_script_json
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection, Photo
@@ -61,7 +61,7 @@ def averages(runs: tuple[Run, Run], names: tuple[str, str]) -> str:
 def part_tables(breakdowns: tuple[Breakdown, Breakdown], photos: tuple[Photo, ...], names: tuple[str, str]) -> str:
     """PCK of both runs by photo and by keypoint, those that changed most first."""
     first, second = breakdowns
-    photo_labels = [photo_name(photo.path) for photo in photos]
+    photo_labels = captions([photo.path for photo in photos])
     keypoint_labels = [text(name) for name in first.keypoint_names]
     by_photo = _part_table("Photo", photo_labels, first.found_in, second.found_in, names)
     by_keypoint = _part_table("Keypoint", keypoint_labels, first.by_keypoint, second.by_keypoint, names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from asic_cli.breakdown import ALPHA, Breakdown, Share
 from asic_cli.viewer.scores import METHOD_LABELS
-from asic_cli.viewer.sections import photo_name, text
+from asic_cli.viewer.sections import captions, text
 from asic_eval import KeypointBenchmark
 from asic_flow.alignment import DEFAULT_METHOD
 from asic_flow.collection import Photo
@@ -21,8 +21,10 @@ def breakdown_tables(breakdown: Breakdown, photos: tuple[Photo, ...]) -> str:
     by_photo = _table(
         ("Photo", "found in it", "carried from it"),
         (
-            (photo_name(photo.path), found, carried)
-            for photo, found, carried in zip(photos, breakdown.found_in, breakdown.carried_from, strict=True)
+            (name, found, carried)
+            for name, found, carried in zip(
+                captions([photo.path for photo in photos]), breakdown.found_in, breakdown.carried_from, strict=True
+            )
         ),
     )
     by_keypoint = _table(

@@ -28,3 +28,8 @@ function offerFile(name, blob) {
 function pngOf(canvas) {
   return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
 }
+
+// A photo's name as it stands below its picture.
+function captionOf(element) {
+  return element.closest("figure").querySelector(".name").textContent;
+}

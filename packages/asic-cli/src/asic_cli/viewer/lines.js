@@ -21,9 +21,8 @@ class PairLines {
     this.choices = ["pair-first", "pair-second"].map(byId);
     this.threshold = byId("pair-threshold");
     for (const [place, choice] of this.choices.entries()) {
-      maps.forEach(({ path }, index) => {
-        const textContent = `${index + 1} · ${path.slice(path.lastIndexOf("/") + 1)}`;
-        htmlElement("option", { value: index, textContent }, choice);
+      images.forEach((image, index) => {
+        htmlElement("option", { value: index, textContent: `${index + 1} · ${captionOf(image)}` }, choice);
       });
       choice.value = Math.min(place, maps.length - 1);
       choice.addEventListener("change", () => this.draw());

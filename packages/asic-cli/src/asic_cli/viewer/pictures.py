@@ -84,14 +84,18 @@ def average(images: Tensor, visible: Tensor) -> Pixels:
     Returns:
         (H, W, 4) uint8 RGBA.
     """
-    # Edges of masks are jagged; a photo fades out over its last pixels.
-    weight = avg_pool2d(visible.float(), 5, 1, 2, count_include_pad=False) * visible
+    weight = _faded(visible)
     total = weight.sum(0)
     colour = (images.float() * weight[..., None]).sum(0) / total.clamp_min(1e-6)[..., None]
     needed = needed_photos(len(images))
     shown = avg_pool2d((visible.sum(0) >= needed).float()[None], 5, 1, 2, count_include_pad=False)[0]
     alpha = shown.square() * (0.4 + (total - needed) / (_SOFT_SHARE * len(images) + 1)).clamp(0, 1)
     return torch.cat((colour, alpha[..., None] * 255), -1).round().to(torch.uint8).numpy()
+
+
+def _faded(visible: Tensor) -> Tensor:
+    """(N, H, W) 0 to 1: edges of masks are jagged, so a photo fades out over its last pixels."""
+    return avg_pool2d(visible.float(), 5, 1, 2, count_include_pad=False) * visible
 
 
 def crop_to_content(picture: Pixels) -> Pixels:
@@ -107,7 +111,7 @@ def crop_to_content(picture: Pixels) -> Pixels:
 def cut_outs(collection: ImageCollection, window: CanonicalWindow) -> list[Pixels]:
     """(H, W, 4) RGBA of every photo's object in canonical space."""
     seen = window.resample(collection.images).round()
-    alpha = window.visible[..., None] * 255.0
+    alpha = (255 * _faded(window.visible).square()).round()[..., None]
     return list(torch.cat((seen, alpha), -1).to(torch.uint8).numpy())
 
 

@@ -4,6 +4,7 @@ async function start() {
   const figures = [...document.querySelectorAll("#viewer .tile")];
   const images = figures.map((figure) => figure.querySelector("img"));
   const average = byId("average");
+  const stage = startStage(figures.length);
   await Promise.all([...images, average, byId("wheel")].map((image) => image.decode()));
   const wheel = new ColourWheel(byId("wheel"));
   const frames = new FrameQueue();
@@ -33,9 +34,17 @@ async function start() {
     frames.finished().then(() => {
       frames.opened();
       byId("viewer").dataset.ready = "true";
-      frames.addLate("stage", () => viewer.openStage());
+      if (stage !== null) viewer.openStage(stage);
     });
   });
+}
+
+function startStage(count) {
+  try {
+    return new WebglStage(document.querySelector("#viewer .tiles"), count);
+  } catch {
+    return null;
+  }
 }
 
 function canonicalTile(average, wheel, paint) {

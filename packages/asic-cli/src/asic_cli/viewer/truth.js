@@ -10,9 +10,9 @@ class TruthErrors {
     this.tiles = tiles;
     this.viewer = viewer;
     this.source = byId("truth-source");
-    maps.forEach(({ path }, index) => {
-      htmlElement("option", { value: index, textContent: path.slice(path.lastIndexOf("/") + 1) }, this.source);
-    });
+    for (const { index, figure } of tiles) {
+      htmlElement("option", { value: index, textContent: `${index + 1} · ${captionOf(figure)}` }, this.source);
+    }
     this.source.addEventListener("change", () => this.show());
     byId("truth-file").addEventListener("change", (event) => this.load(event.target));
     this.set(data.truth);

@@ -13,6 +13,7 @@ class Viewer {
     this.morph = 0;
     this.dragged = null;
     this.lastPoint = null;
+    this.tapped = null;
     this.stampImage = null;
     this.overlay = "none";
     this.stage = null;
@@ -43,7 +44,9 @@ class Viewer {
     frame.addEventListener("pointerdown", (event) => this.press(tile, event));
     frame.addEventListener("pointermove", (event) => this.move(tile, event));
     frame.addEventListener("pointerup", () => this.release(tile));
-    frame.addEventListener("pointercancel", () => { this.dragged = this.lastPoint = null; });
+    frame.addEventListener("pointercancel", () => { this.dragged = this.lastPoint = this.tapped = null; });
+    // A finger that has hold of a pin does not scroll.
+    frame.addEventListener("touchstart", (event) => { if (this.dragged !== null) event.preventDefault(); }, { passive: false });
     frame.addEventListener("pointerleave", () => this.frames.add("hover", () => this.showCross(null, null)));
     frame.addEventListener("keydown", (event) => this.key(tile, event));
   }
@@ -53,6 +56,12 @@ class Viewer {
     const place = tile.pointOf(event);
     const point = tile.photoPoint(place, this.morph);
     const near = this.tool === "look" ? this.pinNear(tile, place) : null;
+    // A finger that looks around or scrolls begins like one that taps.
+    if (this.tool === "look" && near === null && event.pointerType === "touch") {
+      this.tapped = place;
+      this.showCross(tile, point);
+      return;
+    }
     if (near === null) this.use(tile, point);
     if (this.tool === "look") this.dragged = near ?? this.pins.at(-1);
     else this.lastPoint = point;
@@ -71,6 +80,7 @@ class Viewer {
 
   move(tile, event) {
     const place = tile.pointOf(event);
+    if (this.tapped !== null && Math.hypot(place[0] - this.tapped[0], place[1] - this.tapped[1]) > PIN_REACH * WIDTH) this.tapped = null;
     this.frames.add("hover", () => {
       const point = tile.photoPoint(place, this.morph);
       this.showCross(tile, point);
@@ -79,7 +89,9 @@ class Viewer {
     });
   }
 
-  release() {
+  release(tile) {
+    if (this.tapped !== null) this.addPin(tile.index, tile.photoPoint(this.tapped, this.morph));
+    this.tapped = null;
     this.frames.add("release", () => {
       this.dragged = null;
       this.lastPoint = null;
@@ -111,11 +123,13 @@ class Viewer {
       return;
     }
     const here = { x: point[0], y: point[1], visible: true, probability: 1 };
+    const isOff = source.map.agreementAt(point) === 0;
     for (const tile of this.tiles) {
       const isSource = tile === source;
-      const place = isSource ? here : carry(source.map, tile.map, point);
-      tile.showCross(place, this.morph, isSource);
+      const found = isSource ? here : isOff ? null : carry(source.map, tile.map, point);
+      tile.showCross(found, this.morph, isSource);
     }
+    if (isOff) source.readout.textContent += " · off the object";
   }
 
   // Pins
@@ -210,17 +224,21 @@ class Viewer {
 
   // Drawing
 
-  // Lets WebGL2 draw photos on their way, where there is any.
-  openStage() {
-    const photos = this.tiles.filter(({ index }) => index >= 0);
-    try {
-      this.stage = new WebglStage(document.querySelector("#viewer .tiles"), photos);
-    } catch {
+  // Lets WebGL2 draw photos on their way, once it is ready to.
+  openStage(stage) {
+    if (stage.compiling) {
+      setTimeout(() => this.openStage(stage), 50);
       return;
     }
+    const photos = this.tiles.filter(({ index }) => index >= 0);
+    this.frames.addLate("stage", () => {
+      stage.open(photos);
+      this.stage = stage;
+    });
     for (const tile of photos) this.frames.addLate([tile], () => this.stage?.take(tile));
-    this.stage.canvas.addEventListener("webglcontextlost", () => {
-      this.stage.close();
+    this.frames.addLate("rehearsal", () => this.stage?.rehearse());
+    stage.canvas.addEventListener("webglcontextlost", () => {
+      stage.close();
       this.stage = null;
       this.drawAll();
     });

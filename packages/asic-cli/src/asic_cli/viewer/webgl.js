@@ -38,16 +38,42 @@ void main() {
 }`;
 
 class WebglStage {
-  // Throws where there is no WebGL2, or not for so many photos.
-  constructor(container, tiles) {
+  // Begins to compile, which goes on beside the page. Throws where there is no WebGL2, or not for so many photos.
+  constructor(container, count) {
     this.container = container;
-    this.tiles = tiles;
     this.canvas = htmlElement("canvas", { className: "stage", hidden: true }, container);
     this.gl = this.canvas.getContext("webgl2", { antialias: false });
-    if (this.gl === null || tiles.length > this.gl.getParameter(this.gl.MAX_ARRAY_TEXTURE_LAYERS)) {
+    if (this.gl === null || count > this.gl.getParameter(this.gl.MAX_ARRAY_TEXTURE_LAYERS)) {
       this.canvas.remove();
       throw new Error("no WebGL2 for these photos");
     }
+    this.parallel = this.gl.getExtension("KHR_parallel_shader_compile");
+    this.compile();
+  }
+
+  compile() {
+    const { gl } = this;
+    this.program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX_SHADER], [gl.FRAGMENT_SHADER, FRAGMENT_SHADER]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(this.program, shader);
+    }
+    gl.linkProgram(this.program);
+    this.sent = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+  }
+
+  // Whether `open` would have to wait for the compiler; asking does not.
+  get compiling() {
+    const { gl, parallel } = this;
+    if (gl.getSyncParameter(this.sent, gl.SYNC_STATUS) !== gl.SIGNALED) return true;
+    return parallel !== null && !gl.getProgramParameter(this.program, parallel.COMPLETION_STATUS_KHR);
+  }
+
+  open(tiles) {
+    this.tiles = tiles;
     // The places of all meshes, and last those of a photo at home.
     this.places = new Float32Array(2 * MESH_POINTS * (tiles.length + 1));
     this.places.set(MESH_HOME, 2 * MESH_POINTS * tiles.length);
@@ -58,20 +84,21 @@ class WebglStage {
     this.known = new Set();
     this.fresh = new Set();
     // Tiles move when the page is resized, and when a caption gets longer.
-    this.observer = new ResizeObserver(() => { if (!this.canvas.hidden) this.measure(); });
-    this.observer.observe(container);
+    this.observer = new ResizeObserver(() => {
+      this.measured = false;
+      if (!this.canvas.hidden) this.measure();
+    });
+    this.observer.observe(this.container);
+  }
+
+  // Draws what nobody sees, because the first time takes longest.
+  rehearse() {
+    this.share = 0.2;
+    if (this.canvas.hidden) this.measure();
   }
 
   prepare() {
-    const { gl } = this;
-    const program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX_SHADER], [gl.FRAGMENT_SHADER, FRAGMENT_SHADER]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, source);
-      gl.compileShader(shader);
-      gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
+    const { gl, program } = this;
     gl.useProgram(program);
     this.at = Object.fromEntries(["photos", "masks", "layer", "kind", "opacity", "size", "box", "radius"].map((name) => (
       [name, gl.getUniformLocation(program, name)]
@@ -131,6 +158,7 @@ class WebglStage {
       const [left, bottom] = [box.left - whole.left, whole.bottom - box.bottom];
       return [left, bottom, box.width, box.height].map((length) => length * this.density);
     });
+    this.measured = true;
     this.draw(this.share);
   }
 
@@ -140,12 +168,12 @@ class WebglStage {
   }
 
   show(share) {
-    const appears = this.canvas.hidden && share > 0;
     this.canvas.hidden = share === 0;
     this.container.classList.toggle("gliding", share > 0);
     this.share = share;
-    if (appears) this.measure();
-    else if (share > 0) this.draw(share);
+    if (share === 0) return;
+    if (this.measured) this.draw(share);
+    else this.measure();
   }
 
   draw(share) {
@@ -175,7 +203,7 @@ class WebglStage {
   }
 
   close() {
-    this.observer.disconnect();
+    this.observer?.disconnect();
     this.canvas.remove();
     this.container.classList.remove("gliding");
   }
