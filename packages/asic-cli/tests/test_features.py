@@ -279,6 +279,7 @@ def test_a_shard_says_what_is_next(asic, photos, network, tmp_path) -> None:
         (("--suppress-px", "-1"), 2, "suppress_px: expected 0 or more"),
         (("--least-support", "-1"), 2, "least_support: expected 0 or more"),
         (("--neighbours", "0"), 2, "neighbours: expected at least 1"),
+        (("--top-k", "0"), 2, "top_k: expected at least 1"),
         (("--device", "gpu"), 2, "--device: expected auto, cpu, cuda"),
         (("--device", "cuda:99"), 3, "--device cuda:99"),
         (("--size", "7"), 2, "size: expected 32 to 4096"),

@@ -65,6 +65,14 @@ def test_support_agrees_with_asking_every_third_photo_in_turn() -> None:
     assert count_support(before, GRID, 200).support.tolist() == np.maximum(expected, 2).tolist()
 
 
+def test_of_several_matches_the_best_leads_on() -> None:
+    # Token 0 of photo 0 has two matches in photo 2; scores fall from the first to the last.
+    best_first = match_set({(0, 1): [(0, 0)], (0, 2): [(0, 5), (0, 9)], (1, 2): [(0, 5)]})
+    assert cycle_support(best_first, GRID, tolerance_px=1).tolist() == [1, 1, 0, 1]
+    best_last = match_set({(0, 1): [(0, 0)], (0, 2): [(0, 9), (0, 5)], (1, 2): [(0, 5)]})
+    assert cycle_support(best_last, GRID, tolerance_px=1)[0] == 0
+
+
 def test_two_photos_confirm_nothing() -> None:
     assert cycle_support(match_set({(0, 1): [(0, 0)]}), GRID, tolerance_px=99).tolist() == [0]
 

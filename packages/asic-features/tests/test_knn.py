@@ -74,7 +74,32 @@ def test_foreground_matches_contain_those_of_all() -> None:
     assert counts[0] < counts[1]
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.sampled_from([0.0, 0.3, 1.0]), top_k=st.sampled_from([2, 5, 50]))
+def test_among_each_others_best_equals_a_literal_loop(seed: int, share: float, top_k: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    descriptors = functional.normalize(torch.randn(3, 12, 5, generator=generator), dim=-1)
+    foreground = torch.rand(3, 12, generator=generator) < share
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    matches = match_photos(descriptors, torch.ones(3, 12), foreground, GRID, pairs, top_k=top_k)
+    token = {tuple(xy): index for index, xy in enumerate(GRID.centres_px().tolist())}
+    for row, (a, b) in enumerate(pairs):
+        similarity = (descriptors[a] @ descriptors[b].T).masked_fill(~(foreground[a][:, None] & foreground[b]), -2)
+        rank_b = similarity.argsort(dim=1, descending=True).argsort(dim=1)
+        rank_a = similarity.argsort(dim=0, descending=True).argsort(dim=0)
+        most = min(top_k, int(foreground[a].sum()), int(foreground[b].sum()))
+        wanted = ((rank_a < most) & (rank_b < most) & (similarity > -2)).nonzero().tolist()
+        part = slice(matches.offsets[row], matches.offsets[row + 1])
+        first, second = ([token[tuple(xy)] for xy in ends[part].tolist()] for ends in (matches.xy_a, matches.xy_b))
+        assert first == sorted(first)
+        assert sorted(zip(first, second, strict=True)) == [tuple(pair) for pair in wanted]
+        expected = [float(similarity[p, q]) for p, q in zip(first, second, strict=True)]
+        np.testing.assert_allclose(matches.score[part], expected, atol=1e-5)
+
+
 def test_no_pairs_are_no_matches() -> None:
-    matches = match_photos(torch.zeros(1, 12, 2), torch.zeros(1, 12), torch.ones(1, 12, dtype=torch.bool), GRID, [])
-    assert len(matches) == 0
-    assert matches.offsets.tolist() == [0]
+    for top_k in (1, 2):
+        everything = torch.ones(1, 12, dtype=torch.bool)
+        matches = match_photos(torch.zeros(1, 12, 2), torch.zeros(1, 12), everything, GRID, [], top_k=top_k)
+        assert len(matches) == 0
+        assert matches.offsets.tolist() == [0]

@@ -140,7 +140,9 @@ def _feature_config(settings: dict[str, Any], weights: Path | None, device: str)
         warn("the collection has masks of its own; those of new photos are found by co-segmentation")
     try:
         config = FeatureConfig(
-            **{name: settings[name] for name in ("size", "fit", "backbone", "stride", "candidates", "log_bin")},
+            **{
+                name: settings[name] for name in ("size", "fit", "backbone", "stride", "candidates", "top_k", "log_bin")
+            },
             block=_several(settings["block"]) if settings["weights_sha256"] else None,
             facet=_several(settings["facet"]) if settings["weights_sha256"] else None,
             masks=masks or "cosegment",
@@ -193,6 +195,7 @@ def _joined_matches(matches: MatchSet, joined: ImageCollection, count: int, conf
         joined.grid,
         pairs,
         candidates=config.candidates,
+        top_k=config.top_k,
     )
     return count_support(MatchSet.concatenate([matches, more]), joined.grid, joined.size_hw[0])
 

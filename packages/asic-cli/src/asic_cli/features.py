@@ -129,6 +129,9 @@ def features(
     candidates: Annotated[
         Candidates, typer.Option(envvar="ASIC_CANDIDATES", help="Which tokens compete for a match.")
     ] = _DEFAULTS.candidates,
+    top_k: Annotated[
+        int, typer.Option(envvar="ASIC_TOP_K", help="Match tokens that are among each other's so many best.")
+    ] = _DEFAULTS.top_k,
     neighbours: Annotated[
         int, typer.Option(envvar="ASIC_NEIGHBOURS", help="Past 60 photos: match each with so many most similar ones.")
     ] = _DEFAULTS.neighbours,
@@ -198,6 +201,7 @@ def features(
             components=components,
             log_bin=log_bin,
             candidates=candidates,
+            top_k=top_k,
             neighbours=neighbours,
             mirror_test=mirror_test,
             least_support=least_support,

@@ -65,6 +65,7 @@ class FeatureConfig:
         grabcut: Whether found masks are drawn again along edges by OpenCV's GrabCut.
         candidates: Which tokens may be matched: ``foreground`` (mutual nearest neighbours among foreground
             tokens) or ``all`` (among all tokens, then both ends on the foreground; the published way).
+        top_k: Match tokens that are each among the other's so many most similar; 1 for mutual nearest neighbours.
         neighbours: Past 60 photos, how many most similar photos each is matched with.
         mirror_test: Whether each pair is also matched with its second photo mirrored, and the better of the two kept.
         components: Keep so many joint principal components of a network's descriptors; None keeps them as they are.
@@ -91,6 +92,7 @@ class FeatureConfig:
     mask_weights: Path | None = None
     grabcut: bool = False
     candidates: Candidates = "foreground"
+    top_k: int = 1
     neighbours: int = NEIGHBOURS
     mirror_test: bool = False
     components: int | None = None
@@ -124,6 +126,8 @@ class FeatureConfig:
             raise ValueError(f"grabcut: expected masks cosegment or saliency with it, got {str(self.masks)!r}")
         if self.candidates not in {"foreground", "all"}:
             raise ValueError(f"candidates: expected foreground or all, got {self.candidates!r}")
+        if self.top_k < 1:
+            raise ValueError(f"top_k: expected at least 1, got {self.top_k}")
         if self.neighbours < 1:
             raise ValueError(f"neighbours: expected at least 1 photo, got {self.neighbours}")
         if self.components is not None and self.components < 1:

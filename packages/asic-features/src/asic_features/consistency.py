@@ -47,11 +47,13 @@ def cycle_support(matches: MatchSet, grid: TokenGrid, *, tolerance_px: float) ->
     token_a, token_b = _token(matches.xy_a, grid), _token(matches.xy_b, grid)
     photo_a, photo_b = matches.pairs[matches.pair_of_match()].T
     support = np.zeros(len(matches), dtype=np.int32)
+    # Of several matches of a token the best leads on: the last one written.
+    best_last = np.argsort(matches.score, kind="stable")
     # By photo and token: what of the third photo a token is matched with, and what one of the third's is; -1: nothing.
     to_third, from_third = np.full((2, count, len(centres)), -1, dtype=np.int32)
     for third in range(count):
         for here, there, mine, theirs in ((photo_a, photo_b, token_a, token_b), (photo_b, photo_a, token_b, token_a)):
-            of_third = np.flatnonzero(here == third)
+            of_third = best_last[here[best_last] == third]
             other, ours, others = there[of_third], mine[of_third], theirs[of_third]
             to_third[other, others], from_third[other, ours] = ours, others
         around = np.zeros(count, dtype=bool)

@@ -283,6 +283,7 @@ def _settings(config: FeatureConfig, resolved: Resolved, weights: Path | None) -
         "masks": str(config.masks),
         "grabcut": config.grabcut,
         "candidates": config.candidates,
+        "top_k": config.top_k,
         "neighbours": config.neighbours,
         "mirror_test": config.mirror_test,
         "components": config.components,

@@ -1,4 +1,4 @@
-"""Mutual nearest neighbours between the photos of a collection."""
+"""Mutual nearest neighbours between the photos of a collection, and tokens among each other's several nearest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from asic_features.config import Candidates
 from asic_flow.collection import TokenGrid
-from asic_flow.kernels import match_cosine_pairs
+from asic_flow.kernels import RaggedMatches, match_cosine, match_cosine_pairs
 from asic_flow.matches import MatchSet
 
 
@@ -21,8 +21,9 @@ def match_photos(
     pairs: Sequence[tuple[int, int]],
     *,
     candidates: Candidates = "foreground",
+    top_k: int = 1,
 ) -> MatchSet:
-    """Match tokens of photos that are each other's most similar.
+    """Match tokens of photos that are each other's most similar, or each among the other's ``top_k`` most similar.
 
     Memory grows with the tokens, never with the tokens of one photo times those of another.
 
@@ -35,9 +36,11 @@ def match_photos(
         candidates: ``foreground`` looks for neighbours among foreground tokens alone: cheaper, and every match of
             ``all`` is among them. ``all`` looks among all tokens and keeps matches with both ends on the foreground
             (as ASIC, ICCV 2023).
+        top_k: A token is in up to so many matches of a pair; no more than either photo has candidates.
 
     Returns:
-        The matches of each pair, sorted by the token of its first photo; their support is not counted yet.
+        The matches of each pair, sorted by the token of its first photo, then the best first; their support is not
+        counted yet.
     """
     count, tokens = foreground.shape
     allowed = foreground if candidates == "foreground" else torch.ones_like(foreground)
@@ -46,7 +49,7 @@ def match_photos(
     pair_index = torch.tensor(pairs, dtype=torch.int64, device=allowed.device).view(-1, 2)
     rows = descriptors.reshape(count * tokens, -1)[allowed.flatten()]
     # bfloat16 would halve the time on some CPUs, but oneDNN keeps code for every pair's shape: 0.5 GB at stride 2.
-    found = match_cosine_pairs(rows, offsets, pair_index)
+    found = match_cosine_pairs(rows, offsets, pair_index) if top_k == 1 else _rank(rows, offsets, pair_index, top_k)
 
     pair_of = torch.repeat_interleave(torch.arange(len(pair_index), device=allowed.device), found.offsets.diff())
     photo_a, photo_b = pair_index[pair_of].unbind(1)
@@ -65,3 +68,24 @@ def match_photos(
         saliency=((saliency[photo_a, token_a] + saliency[photo_b, token_b]) / 2).float().cpu().numpy(),
         support=np.zeros(len(pair_of), np.int32),
     )
+
+
+def _rank(rows: torch.Tensor, offsets: torch.Tensor, pairs: torch.Tensor, top_k: int) -> RaggedMatches:
+    """As ``match_cosine_pairs``, of tokens that are each among the other's ``top_k`` most similar."""
+    index_a, index_b, score = [offsets.new_empty(0)], [offsets.new_empty(0)], [torch.empty(0, device=rows.device)]
+    counts = [0]
+    for a, b in pairs.tolist():
+        of_a, of_b = rows[offsets[a] : offsets[a + 1]], rows[offsets[b] : offsets[b + 1]]
+        partners = min(top_k, len(of_a), len(of_b))
+        counts.append(0)
+        if partners:
+            ranked = match_cosine(of_a, of_b, mutual=False, top_k=partners)
+            forth = torch.arange(len(of_a), device=rows.device)[:, None] * len(of_b) + ranked.index_ab
+            back = ranked.index_ba * len(of_b) + torch.arange(len(of_b), device=rows.device)[:, None]
+            both = torch.isin(forth, back)
+            index_a.append(both.nonzero()[:, 0])
+            index_b.append(ranked.index_ab[both])
+            score.append(ranked.score_ab[both])
+            counts[-1] = len(score[-1])
+    ends = torch.tensor(counts, device=rows.device).cumsum(0)
+    return RaggedMatches(ends, torch.cat(index_a), torch.cat(index_b), torch.cat(score))

@@ -91,7 +91,7 @@ class _MatchedPairs:
 
     def __init__(self, tokens: Tokens, config: FeatureConfig, folder: Path) -> None:
         settings = {
-            "matches": config.candidates,
+            "matches": [config.candidates, config.top_k],
             "grid": [tokens.grid.stride, tokens.grid.first, config.size],
             "torch": torch.__version__,
             "versions": [version("asic-features"), version("asic-flow")],
@@ -131,7 +131,9 @@ def _match(tokens: Tokens, config: FeatureConfig, pairs: list[Pair]) -> MatchSet
     descriptors, saliency, foreground = (
         tensor.to(config.device) for tensor in (tokens.descriptors, tokens.saliency, tokens.foreground)
     )
-    matches = match_photos(descriptors, saliency, foreground, tokens.grid, pairs, candidates=config.candidates)
+    matches = match_photos(
+        descriptors, saliency, foreground, tokens.grid, pairs, candidates=config.candidates, top_k=config.top_k
+    )
     if tokens.mirrored is None:
         return matches
     turned, found = unmirror(tokens.mirrored, tokens.grid, config.size)
@@ -143,5 +145,6 @@ def _match(tokens: Tokens, config: FeatureConfig, pairs: list[Pair]) -> MatchSet
         tokens.grid,
         [(a, b + count) for a, b in pairs],
         candidates=config.candidates,
+        top_k=config.top_k,
     )
     return better_of(matches, other)
