@@ -30,7 +30,7 @@ def test_without_out_the_report_is_written_and_can_be_opened(asic, run, collecti
     copied = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("summary.json", "report.html"))
     result = asic("view", copied, "--open")
     assert result.code == 0, result.err
-    assert "Nothing was scored." in (copied / "report.html").read_text()
+    assert "Not scored yet" in (copied / "report.html").read_text()
     assert opened == [(copied / "report.html").as_uri()]
 
 
@@ -41,7 +41,7 @@ def test_scores_of_an_earlier_run_are_not_shown(asic, demo, tmp_path) -> None:
     summary["alignment"]["support"][0] = 0.123
     (copied / "summary.json").write_text(json.dumps(summary))
     assert asic("view", copied, "--out", "page.html").code == 0
-    assert "Nothing was scored." in (tmp_path / "page.html").read_text()
+    assert "Not scored yet" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

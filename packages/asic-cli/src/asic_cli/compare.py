@@ -40,34 +40,39 @@ def compare(
 
 
 def _page(first: Run, second: Run, names: tuple[str, str]) -> bytes:
+    from asic_cli.cores import all_cores
     from asic_cli.difference import compare_answers, in_frame_of
     from asic_cli.viewer import comparison
     from asic_cli.viewer.page import assemble
     from asic_cli.viewer.scores import comparison_table
     from asic_cli.viewer.sections import text
 
-    try:
-        moved = in_frame_of(second.alignment, first.alignment)
-    except ValueError as error:
-        raise InputError(f"{names[0]} and {names[1]}: {error}") from error
-    difference = compare_answers(first.alignment, moved)
     shown = (text(names[0]), text(names[1]))
-    parts = _breakdown(first), _breakdown(second)
-    return assemble(
-        "compare.html",
-        _SCRIPTS,
-        title=f"{shown[0]} and {shown[1]}",
-        first=shown[0],
-        second=shown[1],
-        data=comparison.data(first.alignment, moved, difference),
-        averages=comparison.averages((first, second), shown),
-        scores=comparison_table(read_summary(first), read_summary(second), shown),
-        parts=""
-        if parts[0] is None or parts[1] is None
-        else comparison.part_tables((parts[0], parts[1]), first.collection.photos, shown),
-        settings=comparison.settings_table(_settings(first), _settings(second), shown),
-        tiles=comparison.tiles(first.collection, difference),
-    )
+    with all_cores() as cores:
+        breakdowns = cores.map(_breakdown, (first, second))
+        averages = cores.submit(comparison.averages, (first, second), shown)
+        try:
+            moved = in_frame_of(second.alignment, first.alignment)
+        except ValueError as error:
+            raise InputError(f"{names[0]} and {names[1]}: {error}") from error
+        difference = compare_answers(first.alignment, moved)
+        before, after = breakdowns
+        return assemble(
+            "compare.html",
+            _SCRIPTS,
+            title=f"{shown[0]} and {shown[1]}",
+            first=shown[0],
+            second=shown[1],
+            data=comparison.data(first.alignment, moved, difference),
+            averages=averages.result(),
+            scores=comparison_table(read_summary(first), read_summary(second), shown),
+            parts=""
+            if before is None or after is None
+            else comparison.part_tables((before, after), first.collection.photos, shown),
+            most=f"{100 * comparison.DIFFERENCE_SHOWN:.0f}",
+            settings=comparison.settings_table(_settings(first), _settings(second), shown),
+            tiles=comparison.tiles(first.collection, difference),
+        )
 
 
 def _breakdown(run: Run) -> Breakdown | None:

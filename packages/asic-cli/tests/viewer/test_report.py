@@ -126,7 +126,7 @@ def test_photo_without_foreground_is_flagged(run: Any, tmp_path: Path) -> None:
     )
     words = _Page((tmp_path / "r.html").read_text("utf-8")).words
     assert "no foreground" in words
-    assert "Nothing was scored." in words
+    assert "Not scored yet; " in words
 
 
 def test_all_photos_empty_still_make_a_page(run: Any, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_headline_is_the_default_methods_gain(summary: dict[str, Any]) -> None:
 )
 def test_summary_without_scores_says_so(summary: dict[str, Any]) -> None:
     assert headline(summary) is None
-    assert score_panel(summary) == '<p class="quiet">Nothing was scored.</p>'
+    assert score_panel(summary) == '<p class="quiet">Not scored yet; <code>asic eval</code> does that.</p>'
 
 
 def test_names_in_a_summary_are_text() -> None:

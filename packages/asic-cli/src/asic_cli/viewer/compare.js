@@ -43,6 +43,7 @@ class Comparison {
     byId("heat").addEventListener("change", () => this.drawAll());
     byId("pins-clear").addEventListener("click", () => this.setPins([]));
     byId("pins-file").addEventListener("change", (event) => this.loadPins(event.target));
+    showRamp(byId("ramp"), HEAT);
     this.drawAll();
   }
 

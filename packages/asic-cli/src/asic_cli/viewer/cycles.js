@@ -1,4 +1,4 @@
-// How far a place comes back from itself after a way to another photo and home again, by the canonical maps.
+// How far a place comes back from itself after a way to another photo that shows it and home again, by canonical maps.
 
 const CYCLE_STRIDE = 4;
 const CYCLE_PARTNERS = 6;
@@ -36,17 +36,20 @@ class CycleErrors {
     return null;
   }
 
-  // The mean over the partners, in shares of the frame's width.
+  // The mean over the partners that show the place, in shares of the frame's width; NaN where none does.
   errorAt(x, y) {
     let total = 0;
+    let count = 0;
     for (const partner of this.partners) {
       const [from, to] = mapsBetween(this.map, partner);
       const there = to.search.nearest(from.canonicalAt([x, y]));
+      if (there.distance > data.visibleDistance) continue;
       const [outward, homeward] = mapsBetween(partner, this.map);
       const home = homeward.search.nearest(outward.canonicalAt([there.x, there.y]));
       total += Math.hypot(home.x - x, home.y - y);
+      count++;
     }
-    return this.partners.length === 0 ? NaN : total / this.partners.length / WIDTH;
+    return total / count / WIDTH;
   }
 
   at(pixel) {

@@ -33,3 +33,11 @@ function pngOf(canvas) {
 function captionOf(element) {
   return element.closest("figure").querySelector(".name").textContent;
 }
+
+// Fills a legend with the colours of a ramp, and its ends with words where they are not there yet.
+function showRamp(legend, colours, ends = []) {
+  const [low, bar, high] = legend.children;
+  bar.style.background = `linear-gradient(to right, ${colours.map((colour) => `rgb(${colour.join(" ")})`).join(", ")})`;
+  ends.forEach((words, end) => { [low, high][end].textContent = words; });
+  legend.hidden = false;
+}

@@ -99,7 +99,7 @@ def score_panel(summary: Mapping[str, Any]) -> str:
     methods = _methods(summary)
     columns = [column for column in _COLUMNS if any(column.read(scores) is not None for scores in methods.values())]
     if not columns:
-        return '<p class="quiet">Nothing was scored.</p>'
+        return '<p class="quiet">Not scored yet; <code>asic eval</code> does that.</p>'
     heads = "".join(f'<th scope="col" title="{escape(column.meaning)}">{column.heading}</th>' for column in columns)
     rows = "".join(_row(name, scores, columns, methods, summary.get("default")) for name, scores in methods.items())
     legend = "".join(f"<div><dt>{column.heading}</dt><dd>{escape(column.meaning)}</dd></div>" for column in columns)

@@ -157,8 +157,8 @@ def _drawing(collection: ImageCollection, lines: pictures.PairLines) -> str:
     names = " and ".join(photo_name(collection.photos[photo].path) for photo in (lines.first, lines.second))
     return (
         f'<figure class="pair"><svg viewBox="0 0 {second_x + width} {height}" role="img" '
-        f'aria-label="Matches of two photos">{photos}{strokes}</svg><figcaption>{names}: '
-        f"{lines.num_agreeing} of {lines.num_matches} matches agree</figcaption></figure>"
+        f'aria-label="Matches of two photos">{photos}{strokes}</svg><figcaption>{lines.num_agreeing} of '
+        f"{lines.num_matches} matches agree: {names}</figcaption></figure>"
     )
 
 

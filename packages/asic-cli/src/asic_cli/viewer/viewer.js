@@ -3,6 +3,12 @@
 const PIN_REACH = 0.04;
 const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+const RAMP_ENDS = {
+  confidence: ["no other photo agrees", "all do"],
+  saliency: ["low", "high"],
+  cycle: ["0", `${100 * CYCLE_SHOWN} % of the width`],
+};
+
 class Viewer {
   constructor(maps, tiles, paint, frames) {
     this.maps = maps;
@@ -273,6 +279,8 @@ class Viewer {
 
   setOverlay(kind) {
     this.overlay = kind;
+    byId("ramp").hidden = true;
+    if (kind in RAMP_ENDS) showRamp(byId("ramp"), RAMP, RAMP_ENDS[kind]);
     const measured = kind === "cycle" ? this.tiles.filter(({ index }) => index >= 0) : [];
     for (const tile of this.tiles) {
       if (!measured.includes(tile)) this.frames.add(tile.picture, () => tile.picture.setOverlay(kind));
