@@ -380,12 +380,12 @@ def _resampling(length: int, start: float, extent: float, size: int) -> tuple[np
     reach = _LANCZOS_LOBES * spread
     first, last = int(np.floor(centres[0] - reach)), int(np.ceil(centres[-1] + reach))
     low, high = int(np.clip(first, 0, length - 1)), int(np.clip(last, 0, length - 1))
+    taps = np.ceil(centres - reach)[:, None] + np.arange(int(2 * reach) + 1)
+    distance = (taps - centres[:, None]) / spread
+    values = np.sinc(distance) * np.sinc(distance / _LANCZOS_LOBES) * (np.abs(distance) <= _LANCZOS_LOBES)
+    values /= values.sum(axis=1, keepdims=True)
     weights = np.zeros((size, high - low + 1), dtype=np.float64)
-    for row, centre in enumerate(centres):
-        taps = np.arange(int(np.ceil(centre - reach)), int(np.floor(centre + reach)) + 1)
-        distance = (taps - centre) / spread
-        values = np.sinc(distance) * np.sinc(distance / _LANCZOS_LOBES)
-        np.add.at(weights[row], np.clip(taps, low, high) - low, values / values.sum())
+    np.add.at(weights, (np.arange(size)[:, None], np.clip(taps, low, high).astype(np.int64) - low), values)
     return weights.astype(np.float32), low
 
 
