@@ -801,7 +801,7 @@ def test_a_finger_scrolls_looks_around_and_pins(browser: Any, report: Path, run:
     def stroke(across: float, along: float) -> tuple[float, int]:
         """Draws a finger over a photo, from its middle. How far the page scrolled, and what was marked meanwhile."""
         before = page.evaluate("scrollY")
-        box = page.locator(f"{_TILES[:-1]}='1'] .picture").bounding_box()
+        box = page.locator(f"{_TILES[:-1]}='3'] .picture").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for step in range(9):
             place = {"x": x + step / 8 * across, "y": y + step / 8 * along}
@@ -811,8 +811,10 @@ def test_a_finger_scrolls_looks_around_and_pins(browser: Any, report: Path, run:
         _settle(page)
         marked = page.locator(".cross[visibility=visible]").count()
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        _settle(page)
-        return page.evaluate("scrollY") - before, marked
+        last = None
+        while last != (last := page.evaluate("scrollY")):
+            page.wait_for_timeout(300)
+        return last - before, marked
 
     pins = page.locator("#pin-list li")
     scrolled, _ = stroke(0, -90)
@@ -821,7 +823,7 @@ def test_a_finger_scrolls_looks_around_and_pins(browser: Any, report: Path, run:
     assert pins.count() == 0
     stroke(0, 0)
     assert pins.count() == 1
-    pin = page.locator(f"{_TILES[:-1]}='1'] .pin")
+    pin = page.locator(f"{_TILES[:-1]}='3'] .pin")
     before = pin.get_attribute("transform")
     scrolled, _ = stroke(0, 30)
     assert (scrolled, pins.count()) == (0, 1)

@@ -9,7 +9,8 @@ class Picture {
   constructor(map, source, canvas, wheel, paint) {
     this.map = map;
     this.source = source;
-    this.context = canvas.getContext("2d");
+    // Written pixel by pixel, so it is kept where pixels are.
+    this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.wheel = wheel;
     this.paint = paint;
     this.glide = new Glide(map);

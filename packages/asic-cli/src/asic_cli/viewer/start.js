@@ -4,7 +4,6 @@ async function start() {
   const figures = [...document.querySelectorAll("#viewer .tile")];
   const images = figures.map((figure) => figure.querySelector("img"));
   const average = byId("average");
-  const stage = startStage(figures.length);
   await Promise.all([...images, average, byId("wheel")].map((image) => image.decode()));
   const wheel = new ColourWheel(byId("wheel"));
   const frames = new FrameQueue();
@@ -34,17 +33,9 @@ async function start() {
     frames.finished().then(() => {
       frames.opened();
       byId("viewer").dataset.ready = "true";
-      if (stage !== null) viewer.openStage(stage);
+      frames.addLate("stage", () => viewer.beginStage());
     });
   });
-}
-
-function startStage(count) {
-  try {
-    return new WebglStage(document.querySelector("#viewer .tiles"), count);
-  } catch {
-    return null;
-  }
 }
 
 function canonicalTile(average, wheel, paint) {

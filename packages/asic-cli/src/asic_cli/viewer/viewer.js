@@ -230,7 +230,17 @@ class Viewer {
 
   // Drawing
 
-  // Lets WebGL2 draw photos on their way, once it is ready to.
+  // Lets WebGL2 draw photos on their way, where there is any, once its programs are compiled.
+  beginStage() {
+    let stage;
+    try {
+      stage = new WebglStage(document.querySelector("#viewer .tiles"), this.maps.length);
+    } catch {
+      return;
+    }
+    this.openStage(stage);
+  }
+
   openStage(stage) {
     if (stage.compiling) {
       setTimeout(() => this.openStage(stage), 50);
