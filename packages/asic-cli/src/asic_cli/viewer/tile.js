@@ -17,6 +17,8 @@ class Tile {
     svgElement("circle", { class: "dot", r: 0.009 * WIDTH }, this.cross);
     this.readout = htmlElement("output", {}, this.frame);
     this.frame.tabIndex = 0;
+    this.frame.setAttribute("role", "application");
+    this.frame.ariaLabel = `${this.name}: arrow keys mark a place, Enter uses the tool there`;
     this.inView = true;
     this.stale = true;
   }

@@ -53,7 +53,9 @@ class Viewer {
     frame.addEventListener("pointercancel", () => { this.dragged = this.lastPoint = this.tapped = null; });
     // A finger that has hold of a pin does not scroll.
     frame.addEventListener("touchstart", (event) => { if (this.dragged !== null) event.preventDefault(); }, { passive: false });
-    frame.addEventListener("pointerleave", () => this.frames.add("hover", () => this.showCross(null, null)));
+    for (const kind of ["pointerleave", "blur"]) {
+      frame.addEventListener(kind, () => this.frames.add("hover", () => this.showCross(null, null)));
+    }
     frame.addEventListener("keydown", (event) => this.key(tile, event));
   }
 
@@ -345,6 +347,9 @@ class Viewer {
     const on = (id, event, action) => byId(id).addEventListener(event, action);
     on("overlay", "change", (event) => this.setOverlay(event.target.value));
     on("morph", "input", (event) => this.setMorph(Number(event.target.value)));
+    on("tile-size", "input", (event) => {
+      document.querySelector("#viewer .tiles").style.setProperty("--tile", `${event.target.value}px`);
+    });
     on("undo", "click", () => this.undo());
     document.addEventListener("keydown", (event) => {
       const writing = event.target instanceof HTMLInputElement && event.target.type === "text";
