@@ -425,6 +425,26 @@ def test_stamp_on_canonical_space_reaches_all_photos_and_is_saved(page: Any, run
         np.testing.assert_array_equal(pixels, _pixels(page, photo))
 
 
+def test_a_picture_is_stamped_until_words_are_written(page: Any, run: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 20), (0, 160, 0)).save(tmp_path / "green.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    point = _inside(run, 0, seed=3, count=1)[0]
+    page.check("input[name=tool][value=stamp]", force=True)
+    page.set_input_files("#stamp-image", tmp_path / "green.png")
+    page.locator(".file.chosen").wait_for()
+    page.mouse.click(*_screen(page, run, 0, point))
+    _settle(page)
+    x, y = point
+    assert np.abs(_pixels(page, 0)[y, x] - (0, 160, 0)).max() <= 6
+    page.set_input_files("#stamp-image", tmp_path / "broken.png")
+    page.locator("#message", has_text="broken.png: no picture").wait_for()
+    page.fill("#stamp-text", "\N{BLACK SQUARE}")
+    page.evaluate("document.getElementById('colour').value = '#c00000'")
+    page.mouse.click(*_screen(page, run, 0, point))
+    _settle(page)
+    assert np.abs(_pixels(page, 0)[y, x] - (192, 0, 0)).max() <= 6
+
+
 def test_morph_ends_in_the_canonical_frame(page: Any, run: Any) -> None:
     """At the end a foreground pixel is where the canonical tile has its canonical position."""
     page.fill("#morph", "1")
@@ -570,6 +590,7 @@ def test_overlays_change_the_photos_and_leave(page: Any) -> None:
         before = _pixels(page, 1)
         page.select_option("#overlay", overlay)
         assert np.abs(_when_changed(page, 1, before) - plain).mean() > 5
+        assert page.locator("#ramp").is_visible() == (overlay in ("confidence", "saliency", "cycle"))
     before = _pixels(page, 1)
     page.select_option("#overlay", "none")
     np.testing.assert_array_equal(_when_changed(page, 1, before), plain)

@@ -360,10 +360,9 @@ class Viewer {
       this.repaintAll();
     });
     on("save-photos", "click", () => this.savePhotos());
-    on("stamp-image", "change", async (event) => {
-      const [file] = event.target.files;
-      this.stampImage = file === undefined ? null : await createImageBitmap(file).catch(() => null);
-    });
+    on("stamp-image", "change", (event) => this.loadStamp(event.target));
+    // Who writes wants words again.
+    on("stamp-text", "input", () => this.setStamp(null));
     on("pins-csv", "click", () => this.savePins("pins.csv", "text/csv", pinsToCsv));
     on("pins-json", "click", () => this.savePins("pins.json", "application/json", pinsToJson));
     on("pins-spair", "click", () => this.savePinsAsSpair());
@@ -375,6 +374,22 @@ class Viewer {
       choice.addEventListener("change", () => { byId("viewer").dataset.tool = this.tool; });
     }
     byId("viewer").dataset.tool = this.tool;
+  }
+
+  async loadStamp(input) {
+    const [file] = input.files;
+    input.value = "";
+    if (file === undefined) return;
+    try {
+      this.setStamp(await createImageBitmap(file));
+    } catch {
+      this.say(`${file.name}: no picture that the browser can read`);
+    }
+  }
+
+  setStamp(image) {
+    this.stampImage = image;
+    byId("stamp-image").parentElement.classList.toggle("chosen", image !== null);
   }
 
   savePins(name, type, format) {
