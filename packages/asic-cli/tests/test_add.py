@@ -33,6 +33,7 @@ def test_a_run_with_one_more_photo_is_a_run_like_any_other(asic, run, new, tmp_p
     (tmp_path / "points.csv").write_text("source,x,y,target\n6.png,60,61,3.png\n")
     assert asic("transfer", "x", "--points", "points.csv").code == 0
     assert asic("eval", "x").code == 0
+    assert (tmp_path / "x" / "report.html").read_text("utf-8").count('class="tile" data-photo="') == 6
 
 
 def test_the_same_again_finds_all_done_and_other_photos_stop(asic, run, new) -> None:
