@@ -15,6 +15,7 @@ import torch
 from asic_cli.errors import Stopped
 from asic_flow.alignment import Alignment
 from asic_flow.collection import load_collection, save_collection
+from asic_flow.matches import OF_MATCHES
 from asic_flow.paper.training import Training
 
 INDEX = "config.json"
@@ -80,7 +81,7 @@ def test_zero_matches(asic, collection, tmp_path) -> None:
     empty = replace(
         matches,
         offsets=np.zeros_like(matches.offsets),
-        **{name: getattr(matches, name)[:0] for name in ("xy_a", "xy_b", "score", "saliency")},
+        **{name: getattr(matches, name)[:0] for name in OF_MATCHES},
     )
     save_collection(tmp_path / "empty", photos, empty)
     result = asic("train", "empty")
