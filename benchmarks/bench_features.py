@@ -1,6 +1,7 @@
 """Preparation of photos beside straightforward ways: clusters, surroundings, saliency, pairs, and memory at stride 2.
 
-`ASIC_REAL_DATA`, where it is set, adds the whole preparation of 20 photos of CUB 001.
+`ASIC_REAL_DATA`, where it is set, adds the whole preparation of 20 photos of CUB 001. A GPU is asked what 30 photos at
+stride 2 take there, and nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from asic_features.knn import match_photos
 from asic_features.logbin import log_bin
 from asic_features.pairs import choose_pairs
 from asic_features.prepare import prepare_photos
-from asic_features.saliency import cls_attention
+from asic_features.saliency import attention_saliency, cls_attention
 
 PHOTOS, WIDTH = 30, 384
 MOST_MB = 1500.0
@@ -157,6 +158,48 @@ def pair_stage() -> Case:
     return Case("15 pairs of 3,969 x 384", work, "FLOP/s", providers[0].name, providers, target=1.25, repeats=5)
 
 
+def descriptions(device: torch.device, photos: int = PHOTOS) -> Case:
+    """Descriptors and saliency of photos by ViT-S/8 at 256 pixels and stride 2, in bfloat16; at most 1.5 s on a GPU."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "model.safetensors"
+        save_file(timm.create_model("vit_small_patch8_224", num_classes=0).state_dict(), weights)
+        config = FeatureConfig(
+            backbone="dino_vits8", weights=weights, stride=2, device=str(device), precision="bfloat16"
+        )
+        describer = Describer(config, weights, lambda *_: None, None)
+    images = torch.from_numpy(draw_collection(0, photos, 256).images)
+    blank = describer.network.blank_attention(256).cpu()
+
+    def run() -> None:
+        _, attention, _ = describer.describe(images)
+        attention_saliency(attention, blank)
+
+    provider = Provider("asic_features.describe", run, True)
+    return Case(
+        f"{photos} photos described, ViT-S/8, stride 2", photos, "photos/s", provider.name, [provider], repeats=5
+    )
+
+
+def all_pairs(device: torch.device, photos: int = PHOTOS) -> Case:
+    """All pairs of photos of ViT-S/8 at 256 pixels and stride 2, every token foreground; at most 0.16 s on a GPU."""
+    grid = token_grid(256, 8, 2)
+    tokens = grid.rows * grid.cols
+    descriptors = torch.stack([draw(tokens, WIDTH, seed=seed).half() for seed in range(photos)]).to(device)
+    saliencies = torch.zeros(photos, tokens, device=device)
+    foreground = torch.ones(photos, tokens, dtype=torch.bool, device=device)
+    pairs = choose_pairs(draw(photos, 8))
+    provider = Provider(
+        "asic_features.knn", lambda: match_photos(descriptors, saliencies, foreground, grid, pairs), True
+    )
+    # FLOP: 2 T T D a pair.
+    work = 2.0 * len(pairs) * tokens**2 * WIDTH
+    return Case(f"{len(pairs)} pairs of 15,625 x 384", work, "FLOP/s", provider.name, [provider], repeats=5)
+
+
 def choice_of_pairs() -> list[Case]:
     """Which pairs to match, past 60 photos the nearest: their number grows with N, not with its square."""
     cases = []
@@ -278,6 +321,7 @@ def _run_stride_2(folder: Path) -> None:
 def main() -> None:
     """Run the package's tests, then the cases, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--draw-stride-2", type=Path, metavar="FOLDER", help="Only draw what the memory run reads.")
     parser.add_argument("--run-stride-2", type=Path, metavar="FOLDER", help="Only the memory run, in this process.")
@@ -289,12 +333,16 @@ def main() -> None:
         (_draw_stride_2 if arguments.draw_stride_2 else _run_stride_2)(folder)
         return
     require_green("packages/asic-features/tests")
+    device = torch.device(arguments.device)
+    if device.type == "cuda":
+        cases = [descriptions(device), all_pairs(device)]
+        record("features", "asic-features", device, arguments.threads, [measure(case, device) for case in cases])
+        return
     cases = [clusters(), surroundings(), saliency(), pair_stage(), *choice_of_pairs()]
     if data := os.environ.get("ASIC_REAL_DATA"):
         cases.append(twenty_birds(Path(data)))
     if not arguments.skip_stride_2:
         cases.append(stride_2())
-    device = torch.device("cpu")
     record("features", "asic-features", device, arguments.threads, [measure(case, device) for case in cases])
 
 

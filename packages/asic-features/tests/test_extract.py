@@ -78,6 +78,26 @@ def test_a_network_describes_too(folder: Path, random_vit: Path) -> None:
     assert len(collection.settings["weights_sha256"]) == 64
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_a_gpu_says_what_the_processor_says(folder: Path, random_vit: Path, top_k: int) -> None:
+    config = FeatureConfig(
+        size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks=folder / "masks", mirror_test=True, top_k=top_k
+    )
+    (here, matches), (there, matches_there) = (
+        extract_collection(list_photos(folder / "photos"), replace(config, device=device)) for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(there.descriptors, here.descriptors, atol=1e-2, rtol=0)
+    torch.testing.assert_close(there.saliency, here.saliency, atol=1e-2, rtol=0)
+    assert torch.equal(there.masks, here.masks)
+    found, expected = (
+        {tuple(row) for row in np.hstack([m.pairs[m.pair_of_match()], m.xy_a, m.xy_b]).tolist()}
+        for m in (matches_there, matches)
+    )
+    assert len(found ^ expected) < 0.1 * len(expected)
+
+
 def test_batches_halve_when_memory_runs_out(
     folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
