@@ -139,7 +139,7 @@ def test_truth_that_is_not_the_collections_is_refused(asic, demo, tmp_path) -> N
 def test_what_is_neither_is_refused(asic, tmp_path) -> None:
     result = asic("eval", tmp_path)
     assert (result.code, "expected a folder that `asic train` or `asic features` wrote" in result.err) == (2, True)
-    (tmp_path / "config.json").write_text('{"format": "asic-run", "version": 1, "sha256": {}}')
+    (tmp_path / "config.json").write_text('{"format": "asic-run", "version": 2, "sha256": {}}')
     result = asic("eval", tmp_path)
     assert (result.code, "field 'collection'" in result.err) == (2, True)
 

@@ -357,3 +357,21 @@ def test_tokens_are_taken_row_by_row_with_offsets(drawn: DrawnCollection) -> Non
     assert tokens.offsets[-1] == len(tokens.image)
     assert torch.equal(torch.bincount(tokens.image, minlength=6), tokens.offsets.diff())
     assert len(tokens.image) < 0.3 * len(ForegroundTokens.of(drawn.collection).image)
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "reason"),
+    [
+        ("places", lambda values: values[:-1], "of as many tokens"),
+        ("descriptors", lambda values: values[:-1], "of as many tokens"),
+        ("token_image", lambda values: values.flip(0), "field 'image': expected photos one after the other"),
+        ("token_image", lambda values: values - 1, "field 'image': expected photos 0 to "),
+        ("token", lambda values: values + 10_000, "field 'token': expected tokens 0 to "),
+    ],
+)
+def test_a_run_whose_tokens_do_not_fit_is_refused(
+    aligned: Alignment, tmp_path, field: str, change, reason: str
+) -> None:
+    dataclasses.replace(aligned, **{field: change(getattr(aligned, field))}).save(tmp_path, {})
+    with pytest.raises(RunError, match=rf"consensus\.safetensors.*{reason}"):
+        Alignment.load(tmp_path)

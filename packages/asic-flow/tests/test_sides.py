@@ -94,10 +94,9 @@ def test_between_opposite_sides_points_of_legs_travel_over_bridges(walkers: tupl
     assert aligned.mirrored[0] != aligned.mirrored[3]
     left, right, body = np.array([[38.0, 68.0]]), np.array([[57.0, 68.0]]), np.array([[35.0, 30.0]])
     for source, target in ((0, 3), (4, 1)):
-        for leg, other in ((left, right), (right, left)):
+        for leg in (left, right):
             # What is left in a photo from the one side is left in one from the other, mirrored though its body is.
             assert np.abs(aligned.transfer(leg, source, target).points_image - leg).max() < 6
-            assert np.abs(aligned.transfer(leg, source, target, "canonical").points_image - other).max() < 6
         mirrored = np.array([[SIZE - 1, 0.0]]) + body * [-1, 1]
         assert np.abs(aligned.transfer(body, source, target).points_image - mirrored).max() < 6
 
@@ -144,17 +143,12 @@ def test_each_half_of_a_frontal_photo_reaches_the_side_that_shows_it(aligned: Al
     assert sorted(lost) == [False, True]
 
 
-def test_canonical_answers_use_the_photos_own_maps(aligned: Alignment) -> None:
+def test_canonical_answers_travel_by_second_maps_where_flags_differ(aligned: Alignment) -> None:
     without = dataclasses.replace(aligned, second=SecondMaps.none(aligned.size_hw))
     points = np.array([[28.0, 48.0], [60.0, 40.0]])
     for target in (0, 4):
         ours, plain = (a.transfer(points, 6, target, "canonical").points_image for a in (aligned, without))
-        np.testing.assert_array_equal(ours, plain)
-    changed = [
-        np.abs(aligned.transfer(points, 6, t).points_image - without.transfer(points, 6, t).points_image).max() > 10
-        for t in (0, 4)
-    ]
-    assert sorted(changed) == [False, True]
+        assert (np.abs(ours - plain).max() > 10) == bool(aligned.mirrored[6] != aligned.mirrored[target])
 
 
 def test_the_more_symmetric_photo_changes_its_map_and_only_where_flags_differ() -> None:

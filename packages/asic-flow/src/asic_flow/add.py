@@ -12,6 +12,7 @@ from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
+from asic_flow.consensus import ConsensusTokens, agree
 from asic_flow.dense import fit_photo, render_maps
 from asic_flow.sides import SecondMaps
 from asic_flow.spline import SplineGrid
@@ -63,7 +64,8 @@ def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCo
     """Places photos in a canonical space.
 
     Each is matched with the consensus descriptors of all photos that are there, placed by a robust affine map, and
-    fitted in rounds of guided re-matching, as a whole collection is, but alone. New photos do not see each other.
+    fitted in rounds of guided re-matching, as a whole collection is, but alone; the others then vote where its tokens
+    lie, on maps of either flag. New photos do not see each other.
 
     Args:
         alignment: The canonical space.
@@ -90,7 +92,7 @@ def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCo
         fitting = ForegroundTokens.of(one, thinning(joined, alignment.config.tokens_per_image), without=held)
         if not len(fitting.image):
             raise AlignmentError(f"{one.photos[0].path}: no foreground; give a mask that shows the object")
-        result = _append(result, _place(one, foreground, fitting, known, mean, alignment.config))
+        result = _append(result, _place(one, foreground, fitting, known, mean, alignment))
     return result
 
 
@@ -132,9 +134,10 @@ def _place(
     fitting: ForegroundTokens,
     known: _KnownTokens,
     mean: Tensor,
-    config: AlignmentConfig,
+    alignment: Alignment,
 ) -> Alignment:
     """An alignment of the one photo, in the canonical space of the known tokens."""
+    config = alignment.config
     described = normalize(one.descriptors[0].float() - mean, dim=1)
     raw, points = described[fitting.token], fitting.points_norm
     row, partner, score = _matches(raw, None, known, 0.0)
@@ -159,13 +162,47 @@ def _place(
         )
         placed = (coefficients[index] * basis[..., None]).sum(1)
         joined, _ = _joined_by_partners(raw, placed, known, config)
-    maps = render_maps(grid, coefficients[None], one.size_hw)
     index, basis = grid.basis(foreground.points_norm)
     placed = (coefficients[index] * basis[..., None]).sum(1)
-    descriptors, confidence = _joined_by_partners(described[foreground.token], placed, known, config)
+    raw = described[foreground.token]
+    joined, confidence = _joined_by_partners(raw, placed, known, config)
+    mine = ConsensusTokens.on_maps(one, foreground, joined, placed, SecondMaps.none(one.size_hw), coarse.mirrored)
+    descriptors, places = _voted(alignment, mine, raw)
+    maps = render_maps(grid, coefficients[None], one.size_hw)
     second = SecondMaps.none(one.size_hw)
-    fitted = FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, descriptors, confidence)
+    if len(alignment.second.photo):
+        carried = coefficients
+        for scale in (3 * config.residual_scale, config.residual_scale):
+            carried = fit_photo(
+                carried,
+                coefficients,
+                foreground.points_norm,
+                places[:, 1 - int(coarse.mirrored[0])],
+                torch.ones(len(places)),
+                grid,
+                scale,
+                config.stiffness,
+            )
+        second = SecondMaps.carried(torch.tensor([0]), render_maps(grid, carried[None], one.size_hw), coarse.support)
+    fitted = FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, descriptors, places, confidence)
     return Alignment.of(one, fitted, config)
+
+
+def _voted(alignment: Alignment, mine: ConsensusTokens, raw: Tensor) -> tuple[Tensor, Tensor]:
+    """The new photo's consensus descriptors and places, by the votes of all that are there."""
+    there, count = alignment.tokens, len(alignment)
+    everything = ConsensusTokens(
+        there.grid,
+        torch.cat((there.image, mine.image + count)),
+        torch.cat((there.token, mine.token)),
+        torch.cat((there.descriptors, mine.descriptors)),
+        torch.cat((there.places, mine.places)),
+        torch.cat((there.trust, mine.trust)),
+    )
+    pairs = torch.stack((torch.arange(count), torch.full((count,), count)), 1)
+    voted = agree(everything, torch.cat((there.descriptors, raw)), pairs, alignment.config)
+    descriptors, places = (values[len(there.image) :] for values in voted)
+    return descriptors, places
 
 
 def _scores(mine: Tensor, placed: Tensor | None, theirs: Tensor, known: _KnownTokens, guide: float) -> Tensor:
@@ -212,4 +249,10 @@ def _append(alignment: Alignment, one: Alignment) -> Alignment:
         token_image=torch.cat((alignment.token_image, one.token_image + len(alignment))),
         token=torch.cat((alignment.token, one.token)),
         descriptors=torch.cat((alignment.descriptors, one.descriptors)),
+        places=torch.cat((alignment.places, one.places)),
+        second=SecondMaps(
+            torch.cat((alignment.second.photo, one.second.photo + len(alignment))),
+            torch.cat((alignment.second.maps, one.second.maps)),
+            torch.cat((alignment.second.symmetry, one.second.symmetry)),
+        ),
     )

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, normalize
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from asic_flow.collection import ImageCollection, Photo, TokenGrid, read_photo
 from asic_flow.config import AlignmentConfig
+from asic_flow.consensus import ConsensusTokens
 from asic_flow.grid import pixel_to_norm
 from asic_flow.indexed_folder import IndexedFolder
 from asic_flow.kernels import CanonicalIndex
@@ -28,19 +29,18 @@ from asic_flow.matches import MatchSet
 from asic_flow.sides import SecondMaps
 from asic_flow.train import FittedMaps, Progress, fit, stay_silent
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX_FILE = "config.json"
 TransferMethod = Literal["canonical", "combined"]
 DEFAULT_METHOD: TransferMethod = "combined"
 
 VISIBLE_DISTANCE = 0.1
 """Canonical distance up to which a photo counts as showing a point."""
-CALIBRATION = (4.56, -0.87)
+CALIBRATION = (4.08, -0.80)
 """Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py."""
 
 _SHARED_LEVEL = 0.9  # quantile of a photo's confidence
 _SHARED_SHARE = 0.3  # of that level
-_QUERIES_AT_ONCE = 2048
 
 
 class RunError(ValueError):
@@ -86,6 +86,7 @@ class Alignment:
         token_image: (F,) int64, photo of each foreground token.
         token: (F,) int64, index into the token grid.
         descriptors: (F, D) float16 consensus descriptors, unit length.
+        places: (F, 2, 2) float32 consensus places, see `asic_flow.consensus`.
         config: What it was fitted with.
     """
 
@@ -100,6 +101,7 @@ class Alignment:
     token_image: Tensor
     token: Tensor
     descriptors: Tensor
+    places: Tensor
     config: AlignmentConfig
 
     @classmethod
@@ -148,6 +150,7 @@ class Alignment:
             token_image=tokens.image,
             token=tokens.token,
             descriptors=fitted.descriptors.half(),
+            places=fitted.places,
             config=config,
         )
 
@@ -185,9 +188,10 @@ class Alignment:
             points_image: (M, 2) xy in the source photos' own pixels.
             source: The photo of all points, or (M,) one each.
             target: Likewise.
-            method: `canonical` takes the foreground pixel nearest in canonical space, by the photos' own maps;
-                `combined` weighs that distance against the similarity of descriptors, so it stays right where the
-                smooth map cannot follow, and travels by second maps where these keep left and right apart.
+            method: `canonical` takes the foreground pixel nearest in canonical space, by the photos' own maps or, where
+                these differ in left and right, by second ones; `combined` weighs distance in canonical space against
+                the similarity of descriptors, at the places that all photos agree on, so it stays right where the
+                smooth map cannot follow.
 
         Raises:
             ValueError: Points that are not (M, 2) and finite, a photo that does not exist, or an unknown method.
@@ -198,9 +202,13 @@ class Alignment:
         _, target_photo = self._checked(points_image, target)
         source_px = self._to_model(points, source_photo)
         if method == "canonical":
-            found_px, distance = self._nearest(self._sample(self.maps, source_px, source_photo), target_photo)
+            found_px, distance = self._nearest(source_px, source_photo, target_photo)
         else:
-            found_px, distance = self._best_token(source_px, source_photo, target_photo)
+            found_px = self.tokens.answer(source_px, source_photo, target_photo, self.config)
+            from_map, to_map = self.second.choose(self.mirrored, source_photo, target_photo)
+            there = self.places_on_maps(found_px.nan_to_num(), to_map)
+            apart = torch.linalg.vector_norm(there - self.places_on_maps(source_px, from_map), dim=1)
+            distance = torch.where(found_px[:, 0].isnan(), torch.inf, apart)
         near = self.config.residual_scale**2 / (self.config.residual_scale**2 + distance.square())
         ends = ((source_px, source_photo), (found_px.nan_to_num(), target_photo))
         confidence, agreement = (
@@ -246,6 +254,7 @@ class Alignment:
             },
             "consensus.safetensors": {
                 "descriptors": self.descriptors,
+                "places": self.places,
                 "image": self.token_image,
                 "token": self.token,
             },
@@ -295,6 +304,7 @@ class Alignment:
                 token_image=consensus["image"],
                 token=consensus["token"],
                 descriptors=consensus["descriptors"],
+                places=consensus["places"],
                 config=AlignmentConfig(**settings),
             )
         except RunError:
@@ -308,6 +318,7 @@ class Alignment:
             len(second.photo) and not 0 <= int(second.photo.min()) <= int(second.photo.max()) < len(photos)
         ):
             raise RunError(f"{folder / 'canonical_maps.safetensors'}: expected as many second maps as photos they name")
+        _check_tokens(alignment, folder / "consensus.safetensors")
         return alignment
 
     def _checked(self, points_image: ArrayLike, photo: ArrayLike) -> tuple[NDArray[np.float64], Tensor]:
@@ -348,14 +359,17 @@ class Alignment:
 
     @cached_property
     def _index(self) -> CanonicalIndex:
-        return CanonicalIndex(self.maps, self.foreground)
+        foreground = torch.cat((self.foreground, self.foreground[self.second.photo]))
+        return CanonicalIndex(torch.cat((self.maps, self.second.maps)), foreground)
 
-    def _nearest(self, canonical: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _nearest(self, points_px: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        from_map, to_map = self.second.choose(self.mirrored, source, target)
+        canonical = self.places_on_maps(points_px, from_map)
         points = torch.full((len(canonical), 2), torch.nan)
         distance = torch.full((len(canonical),), torch.inf)
-        for image in torch.unique(target).tolist():
-            mine = target == image
-            found = self._index.nearest(canonical[mine], images=[image])
+        for chosen in torch.unique(to_map).tolist():
+            mine = to_map == chosen
+            found = self._index.nearest(canonical[mine], images=[chosen])
             points[mine], distance[mine] = found.points_px[0], found.distance[0]
         return points, distance
 
@@ -373,75 +387,11 @@ class Alignment:
         sampled[~own] = self._sample(self.second.maps, points_px[~own], chosen[~own] - count)
         return sampled
 
-    def _best_token(self, source_px: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        from_map, to_map = self.second.choose(self.mirrored, source, target)
-        canonical = self.places_on_maps(source_px, from_map)
-        centres = torch.from_numpy(self.grid.centres_px())[self.token]
-        query = self._describe(source_px, source)
-        points = torch.full((len(canonical), 2), torch.nan)
-        distance = torch.full((len(canonical),), torch.inf)
-        for chosen in torch.unique(to_map).tolist():
-            image = chosen if chosen < len(self) else int(self.second.photo[chosen - len(self)])
-            candidates = torch.nonzero(self.token_image == image)[:, 0]
-            if not len(candidates):
-                continue
-            descriptors = self.descriptors[candidates].float()
-            where = self.places_on_maps(centres[candidates], torch.full((len(candidates),), chosen))
-            asked = torch.nonzero(to_map == chosen)[:, 0]
-            for start in range(0, len(asked), _QUERIES_AT_ONCE):
-                mine = asked[start : start + _QUERIES_AT_ONCE]
-                squared = torch.cdist(canonical[mine], where).square()
-                penalty = self.config.combine_scale * torch.log1p(squared / self.config.combine_scale)
-                score = query[mine] @ descriptors.T - self.config.combine * penalty
-                best = score.argmax(1)
-                points[mine] = self._between_tokens(centres[candidates[best]], canonical[mine], chosen)
-                distance[mine] = squared.gather(1, best[:, None])[:, 0].sqrt()
-        return points, distance
-
-    def _between_tokens(self, points_px: Tensor, canonical: Tensor, chosen: int) -> Tensor:
-        """(M, 2): one Newton step on a canonical map from token centres, at most half a stride along each axis."""
-        rows = torch.full((len(points_px),), chosen)
-        here = self.places_on_maps(points_px, rows)
-        slopes = [
-            (self.places_on_maps(points_px + step, rows) - self.places_on_maps(points_px - step, rows)) / 2
-            for step in torch.eye(2)
-        ]
-        jacobian = torch.stack(slopes, -1)
-        # Damped, so that a nearly singular map does not throw the point aside; a fold keeps the token's centre.
-        damping = 0.05 * jacobian.square().sum((1, 2))[:, None, None] * torch.eye(2)
-        normal = jacobian.transpose(1, 2) @ jacobian + damping + 1e-12 * torch.eye(2)
-        step = torch.linalg.solve(normal, jacobian.transpose(1, 2) @ (canonical - here)[..., None])[..., 0]
-        half = self.grid.stride / 2
-        moved: Tensor = points_px + step.clamp(-half, half)
-        return moved
-
-    def _describe(self, points_px: Tensor, photo: Tensor) -> Tensor:
-        """(M, D): consensus descriptors at points, bilinear between foreground tokens, else the nearest one's."""
-        grid = self.grid
-        row_of = torch.full((len(self), grid.rows * grid.cols), -1)
-        row_of[self.token_image, self.token] = torch.arange(len(self.token))
-        limit = torch.tensor([grid.cols - 1.0, grid.rows - 1.0])
-        position = ((points_px - grid.first) / grid.stride).clamp_min(0).minimum(limit)
-        low = position.floor().minimum((limit - 1).clamp_min(0)).long()
-        x, y = (position - low).unbind(-1)
-        column, row = low.unbind(-1)
-        described = torch.zeros(len(points_px), self.descriptors.shape[1])
-        total = torch.zeros(len(points_px))
-        for down, right, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
-            corner = (row + down).clamp_max(grid.rows - 1) * grid.cols + (column + right).clamp_max(grid.cols - 1)
-            found = row_of[photo, corner]
-            weight = weight * (found >= 0)
-            described += weight[:, None] * self.descriptors[found.clamp_min(0)].float()
-            total += weight
-        centres = torch.from_numpy(grid.centres_px())
-        lost = total < 0.05
-        for image in torch.unique(photo[lost]).tolist():
-            mine = lost & (photo == image)
-            candidates = torch.nonzero(self.token_image == image)[:, 0]
-            if len(candidates):
-                nearest = torch.cdist(points_px[mine], centres[self.token[candidates]]).argmin(1)
-                described[mine] = self.descriptors[candidates[nearest]].float()
-        return normalize(described, dim=1)
+    @cached_property
+    def tokens(self) -> ConsensusTokens:
+        """All foreground tokens at their consensus places."""
+        trust = self.second.trust(self.mirrored)
+        return ConsensusTokens(self.grid, self.token_image, self.token, self.descriptors.float(), self.places, trust)
 
 
 def _shared(confidence: Tensor, masked: Tensor) -> Tensor:
@@ -455,6 +405,21 @@ def _shared(confidence: Tensor, masked: Tensor) -> Tensor:
         level = torch.quantile(confidence[image][masked[image]], _SHARED_LEVEL)
         shared[image] = masked[image] & (confidence[image] >= _SHARED_SHARE * level)
     return shared
+
+
+def _check_tokens(alignment: Alignment, file: Path) -> None:
+    image, token, count = alignment.token_image, alignment.token, len(alignment.token)
+    shapes = [tuple(values.shape) for values in (image, alignment.descriptors[:, :1], alignment.places)]
+    if shapes != [(count,), (count, 1), (count, 2, 2)]:
+        raise RunError(f"{file}: expected photos, descriptors and places of as many tokens, got {count} and {shapes}")
+    for field, values, limit, what in (
+        ("image", image, len(alignment), "photos"),
+        ("token", token, alignment.grid.rows * alignment.grid.cols, "tokens"),
+    ):
+        if count and not 0 <= int(values.min()) <= int(values.max()) < limit:
+            raise RunError(f"{file}, field '{field}': expected {what} 0 to {limit - 1}")
+    if not bool((image.diff() >= 0).all()):
+        raise RunError(f"{file}, field 'image': expected photos one after the other")
 
 
 def read_run_index(folder: Path) -> dict[str, Any]:

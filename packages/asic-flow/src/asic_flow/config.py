@@ -23,8 +23,10 @@ class AlignmentConfig:
         guide: weight of the squared canonical distance against cosine similarity in re-matching.
         agreement_power: a match counts in proportion to its similarity raised to this power.
         consensus_power: a partner's descriptor joins a token's with its similarity raised to this power.
-        combine: weight of the log distance against cosine similarity in the combined answer.
-        combine_scale: canonical distance squared at which the combined answer's penalty turns from square to log.
+        propose: weight of the log distance between places on maps against cosine similarity, where photos agree on
+            consensus places.
+        combine: weight of the log distance between consensus places against cosine similarity in the combined answer.
+        combine_scale: canonical distance squared at which both these penalties turn from square to log.
     """
 
     tokens_per_image: int = 900
@@ -36,7 +38,8 @@ class AlignmentConfig:
     guide: float = 1.4
     agreement_power: float = 2.0
     consensus_power: float = 3.0
-    combine: float = 3.0
+    propose: float = 5.0
+    combine: float = 20.0
     combine_scale: float = 0.05
 
     def __post_init__(self) -> None:
@@ -46,7 +49,7 @@ class AlignmentConfig:
         for field in ("residual_scale", "stiffness", "combine_scale"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
-        for field in ("guide", "agreement_power", "consensus_power", "combine"):
+        for field in ("guide", "agreement_power", "consensus_power", "propose", "combine"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"{field} must be 0 or more, got {getattr(self, field)}")
         if not self.coarse_scales or min(self.coarse_scales) <= 0:

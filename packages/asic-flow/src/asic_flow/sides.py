@@ -32,6 +32,8 @@ _LEAST_SYMMETRY = 0.8
 _LEAST_SCORE = 0.5
 # What a photo says for its points staying where they are, counted in bridges that say otherwise.
 _OWN_WORD = 2.0
+# Trust in the place of a photo on maps that it has none of.
+_NO_MAP = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,22 @@ class SecondMaps:
     def none(cls, size_hw: tuple[int, int]) -> SecondMaps:
         """No photo has one."""
         return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, *size_hw, 2), torch.zeros(0))
+
+    @classmethod
+    def carried(cls, photo: Tensor, maps: Tensor, support: Tensor) -> SecondMaps:
+        """Maps that came over bridges, of photos of such support."""
+        return cls(photo, maps, _LEAST_SYMMETRY * support.float())
+
+    def trust(self, mirrored: Tensor) -> Tensor:
+        """(N, 2) float32, 0 to 1: trust in photos' places on maps that are not mirrored and on mirrored ones.
+
+        Those by their own maps fully, by second maps as far as these are symmetric; a photo without one is taken to lie
+        where its own map says, which counts where there is nothing else.
+        """
+        other = torch.full((len(mirrored),), _NO_MAP)
+        other[self.photo] = self.symmetry.clamp(_NO_MAP, 1)
+        own = mirrored.long()[:, None]
+        return torch.ones(len(mirrored), 2).scatter_(1, 1 - own, other[:, None])
 
     def choose(self, mirrored: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The maps by which points travel from photos to photos.

@@ -61,7 +61,7 @@ def centres_norm(collection: ImageCollection) -> Tensor:
 
 
 def at_tokens(collection: ImageCollection, maps: Tensor) -> Tensor:
-    """(N, T, 2): where maps (N, H, W, 2) of a collection's first N photos, of any resolution, take all tokens."""
+    """(N, T, 2): where maps (N, H, W, 2) of photos of a collection, of any resolution, take all tokens."""
     points = centres_norm(collection).expand(len(maps), -1, -1)
     return warp_bilinear(maps.permute(0, 3, 1, 2), points).transpose(1, 2)
 

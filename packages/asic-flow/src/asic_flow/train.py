@@ -14,6 +14,7 @@ from torch import Tensor
 from asic_flow.coarse import NormalisedMatches, align_coarsely
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
+from asic_flow.consensus import ConsensusTokens, agree
 from asic_flow.dense import SplinePoints, fit_dense, remove_drift, render_maps
 from asic_flow.grid import pixel_to_norm
 from asic_flow.matches import MatchSet
@@ -77,6 +78,7 @@ class FittedMaps:
         support: (N,) float64, 0 to 1; see `CoarseAlignment`.
         tokens: All foreground tokens.
         descriptors: (F, D) float32, unit length: each token's consensus descriptor.
+        places: (F, 2, 2) float32: each token's consensus places, see `asic_flow.consensus`.
         confidence: (F,) float32, 0 to 1: the share of other photos in which the token's best partner lies where the
             maps say.
     """
@@ -87,6 +89,7 @@ class FittedMaps:
     support: Tensor
     tokens: ForegroundTokens
     descriptors: Tensor
+    places: Tensor
     confidence: Tensor
 
 
@@ -146,21 +149,14 @@ def fit(
             guided = as_normalised(tokens, ends, agreement)
             observe(Round(round_index + 1, guided, partial(_distances, grid, coefficients)))
     progress("rounds", config.rounds, config.rounds)
-    canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
-    joined, confidence = _describe(collection, foreground, centred, pairs, canonical, config)
-    placed = PlacedTokens(
-        tokens,
-        points,
-        joined[fitted_rows],
-        coefficients,
-        coarse.mirrored,
-        pairs,
-        grid,
-        config,
-    )
+    placed = PlacedTokens(tokens, points, descriptors, coefficients, coarse.mirrored, pairs, grid, config)
     second = fit_second_maps(first, placed, coarse.support, collection.size_hw)
+    progress("consensus", 0, 1)
+    canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
+    described = _describe(collection, foreground, centred, pairs, canonical, second, coarse.mirrored, config)
+    progress("consensus", 1, 1)
     maps = render_maps(grid, coefficients, collection.size_hw)
-    return FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, joined, confidence)
+    return FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, *described)
 
 
 def describe_maps(
@@ -184,8 +180,10 @@ def describe_maps(
     foreground = ForegroundTokens.of(collection)
     canonical = at_tokens(collection, maps)[foreground.image, foreground.token]
     pairs = torch.from_numpy(matches.pairs).long()
-    described = _describe(collection, foreground, centred_descriptors(collection, foreground), pairs, canonical, config)
-    return FittedMaps(maps, SecondMaps.none(collection.size_hw), mirrored, support, foreground, *described)
+    centred = centred_descriptors(collection, foreground)
+    second = SecondMaps.none(collection.size_hw)
+    described = _describe(collection, foreground, centred, pairs, canonical, second, mirrored, config)
+    return FittedMaps(maps, second, mirrored, support, foreground, *described)
 
 
 def _distances(grid: SplineGrid, coefficients: Tensor, matches: NormalisedMatches) -> Tensor:
@@ -201,15 +199,19 @@ def _describe(
     raw: Tensor,
     pairs: Tensor,
     canonical: Tensor,
+    second: SecondMaps,
+    mirrored: Tensor,
     config: AlignmentConfig,
-) -> tuple[Tensor, Tensor]:
-    """Consensus descriptors and confidence of all foreground tokens at their final canonical places."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Consensus descriptors, consensus places and confidence of all foreground tokens, from where maps take them."""
     found = find_partners(raw, canonical, foreground, pairs, config.guide)
     squared = (canonical[found.row] - canonical[found.partner]).square().sum(1)
     agrees = config.residual_scale**2 / (config.residual_scale**2 + squared)
     partners = torch.bincount(pairs.flatten(), minlength=len(collection)).clamp_min(1)
     confidence = torch.zeros(len(raw)).index_add_(0, found.row, agrees) / partners[foreground.image]
-    return consensus(raw, found, config.consensus_power), confidence
+    joined = consensus(raw, found, config.consensus_power)
+    on_maps = ConsensusTokens.on_maps(collection, foreground, joined, canonical, second, mirrored)
+    return *agree(on_maps, raw, pairs, config), confidence
 
 
 def centred_descriptors(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:

@@ -1,0 +1,270 @@
+"""What all photos agree each token shows and where it lies, and which place of another photo shows the same.
+
+A foreground token is known by its descriptor d and by two canonical places: c^0 on maps that are not mirrored, c^1 on
+mirrored ones. Token q of photo j answers point p of photo i by
+
+    s(p, q) = <d_p, d_q> - weight * sum_f w_f r log(1 + |c_p^f - c_q^f|^2 / r) - h_i(q)
+
+where w_f is in proportion to how far both photos' places of flag f are to be trusted. The last term,
+
+    h_i(q) = (t / 2) log sum_{p in i} exp(s'(p, q) / t)        s' being s without it,
+
+takes from a token half of what it has for all of photo i: hubs, which are near to everything, answer less, and as the
+other half is the same for all q, the way back sees the same scores (as in cross-domain similarity local scaling:
+Conneau et al., "Word translation without parallel data", 2018). Answers lie between tokens: around the best one, its
+neighbours count by the softmax of their scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, normalize
+
+from asic_flow.coarse import geman_mcclure
+from asic_flow.collection import ImageCollection, TokenGrid
+from asic_flow.config import AlignmentConfig
+from asic_flow.sides import SecondMaps
+from asic_flow.tokens import ForegroundTokens, at_tokens
+
+_HUB_TEMPERATURE = 0.1
+_HUB_TOKENS = 1024  # of the source photo, at most
+_NEIGHBOUR_TEMPERATURE = 0.05
+# Flags that count less than this beside the other one are left out.
+_LEAST_FLAG_WEIGHT = 0.05
+# A vote counts by how near, in tokens, it leads back to where it came from.
+_RETURN_REACH = 1.5
+# Canonical distances at which votes are doubted, falling, in residual scales.
+_VOTE_SCALES = (12.0, 6.0, 3.0)
+# What the place on a token's own map counts, in votes of one.
+_OWN_VOTE = 0.3
+_QUERIES_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class ConsensusTokens:
+    """The foreground tokens of all photos.
+
+    Attributes:
+        grid: Where a photo's tokens sit.
+        image: (F,) int64, rising.
+        token: (F,) int64, index into the grid.
+        descriptors: (F, D) float32, unit length.
+        places: (F, 2, 2) float32, canonical xy on maps that are not mirrored and on those that are.
+        trust: (N, 2) float32, 0 to 1, how far a photo's places of either kind are to be trusted.
+    """
+
+    grid: TokenGrid
+    image: Tensor
+    token: Tensor
+    descriptors: Tensor
+    places: Tensor
+    trust: Tensor
+
+    @classmethod
+    def on_maps(
+        cls,
+        collection: ImageCollection,
+        tokens: ForegroundTokens,
+        descriptors: Tensor,
+        canonical: Tensor,
+        second: SecondMaps,
+        mirrored: Tensor,
+    ) -> ConsensusTokens:
+        """A collection's foreground tokens at (F, 2) places on maps of flags (N,), and where second maps take them."""
+        other = torch.zeros(len(mirrored), len(collection.grid.centres_px()), 2)
+        other[tokens.image, tokens.token] = canonical
+        other[second.photo] = at_tokens(collection, second.maps)
+        places = torch.stack((canonical, other[tokens.image, tokens.token]), 1)
+        flipped = mirrored[tokens.image]
+        places[flipped] = places[flipped].flip(1)
+        return cls(collection.grid, tokens.image, tokens.token, descriptors, places, second.trust(mirrored))
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """N + 1 rows: the first of each photo's tokens, and F."""
+        counts = torch.bincount(self.image, minlength=len(self.trust))
+        return [0, *counts.cumsum(0).tolist()]
+
+    def rows(self, photo: int) -> slice:
+        """The rows of a photo's tokens."""
+        return slice(self.offsets[photo], self.offsets[photo + 1])
+
+    @cached_property
+    def centres_px(self) -> Tensor:
+        """(F, 2): where the tokens lie, in model pixels."""
+        return torch.from_numpy(self.grid.centres_px())[self.token]
+
+    @cached_property
+    def row_of(self) -> Tensor:
+        """(N, rows + 2, cols + 2) int64: the row of every token of the grids and of a rim around; -1 for background."""
+        table = torch.full((len(self.trust), self.grid.rows + 2, self.grid.cols + 2), -1)
+        row, column = self.token // self.grid.cols, self.token % self.grid.cols
+        table[self.image, row + 1, column + 1] = torch.arange(len(self.token))
+        return table
+
+    def at(self, points_px: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """What is shown at points: the tokens around, bilinear between those of the foreground, else the nearest one.
+
+        Args:
+            points_px: (M, 2) xy in model pixels.
+            photo: (M,) int64.
+
+        Returns:
+            (M, D) descriptors of unit length and (M, 2, 2) places; zeros where a photo has no foreground.
+        """
+        grid = self.grid
+        limit = torch.tensor([grid.cols - 1.0, grid.rows - 1.0])
+        position = ((points_px - grid.first) / grid.stride).clamp_min(0).minimum(limit)
+        low = position.floor()
+        x, y = (position - low).unbind(-1)
+        column, row = (low.long() + 1).unbind(-1)
+        rows = torch.stack([self.row_of[photo, row + down, column + right] for down in (0, 1) for right in (0, 1)], 1)
+        weight = torch.stack(((1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x), 1) * (rows >= 0)
+        for image in torch.unique(photo[weight.sum(1) < 0.05]).tolist():
+            mine = self.rows(image)
+            if mine.start < mine.stop:
+                lost = torch.nonzero((weight.sum(1) < 0.05) & (photo == image))[:, 0]
+                rows[lost, 0] = mine.start + torch.cdist(points_px[lost], self.centres_px[mine]).argmin(1)
+                weight[lost] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+        if not len(self.image):
+            return torch.zeros(len(rows), self.descriptors.shape[1]), torch.zeros(len(rows), 2, 2)
+        rows, weight = rows.clamp_min(0), weight / weight.sum(1, keepdim=True).clamp_min(1e-6)
+        return normalize(averaged(self.descriptors, rows, weight), dim=1), averaged(self.places, rows, weight)
+
+    def scores(
+        self, descriptors: Tensor, places: Tensor, source: int, target: int, weight: float, scale: float
+    ) -> Tensor:
+        """(M, T): s' of (M, D) descriptors and (M, 2, 2) places of a source to the target's T tokens."""
+        there = self.rows(target)
+        score = descriptors @ self.descriptors[there].T
+        flags = self.flag_weights(source, target)
+        for flag in (0, 1):
+            if flags[flag] > 0:
+                squared = squared_distances(places[:, flag], self.places[there, flag])
+                score.sub_(squared.div_(scale).log1p_().mul_(weight * scale * float(flags[flag])))
+        return score
+
+    def flag_weights(self, source: int, target: int) -> Tensor:
+        """(2,) what places of either kind count between two photos, 1 in all."""
+        weight = self.trust[source] * self.trust[target]
+        weight = weight / weight.sum()
+        weight = torch.where(weight < _LEAST_FLAG_WEIGHT, 0.0, weight)
+        return weight / weight.sum()
+
+    def around_best(self, score: Tensor, target: int) -> tuple[Tensor, Tensor]:
+        """(M, 9) rows of tokens, the best of (M, T) scores and its neighbours, and their shares, 1 in all."""
+        there = self.rows(target)
+        best = there.start + score.argmax(1)
+        row, column = self.token[best] // self.grid.cols, self.token[best] % self.grid.cols
+        near = torch.stack([self.row_of[target, row + down, column + right] for down in range(3) for right in range(3)])
+        shown = near.T >= 0
+        rows = torch.where(shown, near.T, best[:, None])
+        value = torch.where(shown, score.gather(1, rows - there.start), -torch.inf)
+        return rows, torch.softmax(value / _NEIGHBOUR_TEMPERATURE, 1)
+
+    def answer(self, points_px: Tensor, source: Tensor, target: Tensor, config: AlignmentConfig) -> Tensor:
+        """Where points of photos lie in others.
+
+        Args:
+            points_px: (M, 2) xy in model pixels of the source photos.
+            source: (M,) int64.
+            target: (M,) int64.
+            config: Settings.
+
+        Returns:
+            (M, 2) xy in model pixels of the target photos, NaN where either photo has no foreground.
+        """
+        found = torch.full((len(points_px), 2), torch.nan)
+        descriptors, places = self.at(points_px, source)
+        count, shows = len(self.trust), torch.tensor(self.offsets).diff() > 0
+        pair = torch.where(shows[source] & shows[target], source * count + target, -1)
+        for number in torch.unique(pair[pair >= 0]).tolist():
+            here, there = divmod(number, count)
+            hubs = self._hubs(here, there, config)
+            for asked in torch.split(torch.nonzero(pair == number)[:, 0], _QUERIES_AT_ONCE):
+                score = self.scores(
+                    descriptors[asked], places[asked], here, there, config.combine, config.combine_scale
+                )
+                rows, share = self.around_best(score.sub_(hubs), there)
+                found[asked] = averaged(self.centres_px, rows, share)
+        return found
+
+    def _hubs(self, source: int, target: int, config: AlignmentConfig) -> Tensor:
+        """(T,): h of the target's tokens, over all tokens of the source or an even part of them."""
+        mine = self.rows(source)
+        step = -(-(mine.stop - mine.start) // _HUB_TOKENS)
+        some = slice(mine.start, mine.stop, step)
+        score = self.scores(
+            self.descriptors[some], self.places[some], source, target, config.combine, config.combine_scale
+        )
+        return half_of_all(score)
+
+
+def squared_distances(first: Tensor, second: Tensor) -> Tensor:
+    """(M, T): between (M, 2) and (T, 2) places, 0 or more."""
+    lengths = first.square().sum(1)[:, None] + second.square().sum(1)
+    return torch.addmm(lengths, first, second.T, alpha=-2).clamp_min_(0)
+
+
+def half_of_all(score: Tensor) -> Tensor:
+    """(T,): h of (M, T) scores, see above, but for a constant."""
+    return 0.5 * _HUB_TEMPERATURE * torch.logsumexp(score / _HUB_TEMPERATURE, 0)
+
+
+def averaged(field: Tensor, rows: Tensor, share: Tensor) -> Tensor:
+    """(M, ...): (F, ...) values at (M, K) rows in these shares."""
+    total: Tensor = embedding_bag(rows, field.flatten(1), mode="sum", per_sample_weights=share)
+    return total.reshape(len(rows), *field.shape[1:])
+
+
+def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: AlignmentConfig) -> tuple[Tensor, Tensor]:
+    """What the photos say of each other's tokens: every answer votes for the asking token's descriptor and places.
+
+    A vote counts by how near it leads back, how similar the two tokens are, and how far the answer's place is trusted.
+    Voted descriptors are averages; of voted places, robust averages, so that a few photos that take one leg for another
+    do not move it in between.
+
+    Args:
+        tokens: The tokens on their photos' maps.
+        raw: (F, D) float32, unit length: the tokens' descriptors before any averaging.
+        pairs: (P, 2) int64, the pairs of photos that are compared.
+        config: Settings.
+
+    Returns:
+        (F, D) float32 descriptors of unit length, and (F, 2, 2) places.
+    """
+    joined = raw.clone()
+    nothing = torch.zeros(0)
+    voter, weights, votes = [nothing.long()], [nothing.reshape(0, 2)], [nothing.reshape(0, 2, 2)]
+    for first, second in pairs.tolist():
+        a, b = tokens.rows(first), tokens.rows(second)
+        if a.start == a.stop or b.start == b.stop:
+            continue
+        score = tokens.scores(
+            tokens.descriptors[a], tokens.places[a], first, second, config.propose, config.combine_scale
+        )
+        there = tokens.around_best(score - half_of_all(score), second)
+        back = tokens.around_best(score.T - half_of_all(score.T), first)
+        for asking, answers, asked, returns, photo in ((a, there, b, back, second), (b, back, a, there, first)):
+            returned = averaged(averaged(tokens.centres_px, *returns), answers[0] - asked.start, answers[1])
+            missed = torch.linalg.vector_norm(returned - tokens.centres_px[asking], dim=1)
+            kept = torch.exp(missed / (-_RETURN_REACH * tokens.grid.stride))
+            shown = averaged(raw, *answers)
+            similarity = (raw[asking] * shown).sum(1).clamp_min(0)
+            joined[asking] += (kept * similarity**config.consensus_power)[:, None] * shown
+            similarity = (tokens.descriptors[asking] * averaged(tokens.descriptors, *answers)).sum(1).clamp_min(0)
+            voter.append(torch.arange(asking.start, asking.stop))
+            weights.append((kept * similarity**config.agreement_power)[:, None] * tokens.trust[photo])
+            votes.append(averaged(tokens.places, *answers))
+    row, weight, vote = torch.cat(voter), torch.cat(weights), torch.cat(votes)
+    places = tokens.places
+    for scale in _VOTE_SCALES:
+        trusted = weight * geman_mcclure((vote - places[row]).square().sum(2), scale * config.residual_scale)
+        total = torch.full(tokens.places.shape[:2], _OWN_VOTE).index_add_(0, row, trusted)
+        summed = (_OWN_VOTE * tokens.places).index_add_(0, row, trusted[..., None] * vote)
+        places = summed / total[..., None]
+    return normalize(joined, dim=1), places

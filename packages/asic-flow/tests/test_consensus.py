@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from asic_flow.collection import TokenGrid
+from asic_flow.config import AlignmentConfig
+from asic_flow.consensus import ConsensusTokens, agree
+
+CONFIG = AlignmentConfig()
+GRID = TokenGrid(5, 5, 8.0, 3.5)
+
+
+def draw(photos: int = 3, seed: int = 0, trust: float = 0.5) -> ConsensusTokens:
+    """Photos of one smooth 5 x 5 pattern, a little apart in canonical space; what is mirrored points the other way."""
+    generator = torch.Generator().manual_seed(seed)
+    own = (torch.from_numpy(GRID.centres_px()) - 19.5) / 80
+    frequency, phase = 8 * torch.randn(2, 16, generator=generator), 2 * math.pi * torch.rand(16, generator=generator)
+    pattern = torch.nn.functional.normalize(torch.cos(own @ frequency + phase), dim=1)
+    places = torch.stack((own, -own), 1).repeat(photos, 1, 1)
+    places += 0.003 * torch.randn(places.shape, generator=generator)
+    noise = 0.05 * torch.randn(photos * 25, 16, generator=generator)
+    return ConsensusTokens(
+        GRID,
+        torch.arange(photos).repeat_interleave(25),
+        torch.arange(25).repeat(photos),
+        torch.nn.functional.normalize(pattern.repeat(photos, 1) + noise, dim=1),
+        places,
+        torch.tensor([[1.0, trust]]).repeat(photos, 1),
+    )
+
+
+def literal_answer(tokens: ConsensusTokens, row: int, target: int) -> tuple[float, float]:
+    """The answer for a token's centre, number by number from the equations of the module."""
+
+    def before_hubs(p: int, q: int) -> float:
+        photo_p, photo_q = int(tokens.image[p]), int(tokens.image[q])
+        weights = [float(tokens.trust[photo_p, flag] * tokens.trust[photo_q, flag]) for flag in (0, 1)]
+        score = float(tokens.descriptors[p] @ tokens.descriptors[q])
+        for flag in (0, 1):
+            squared = sum(float(tokens.places[p, flag, axis] - tokens.places[q, flag, axis]) ** 2 for axis in (0, 1))
+            penalty = CONFIG.combine_scale * math.log(1 + squared / CONFIG.combine_scale)
+            score -= CONFIG.combine * weights[flag] / sum(weights) * penalty
+        return score
+
+    mine = torch.nonzero(tokens.image == tokens.image[row])[:, 0].tolist()
+    theirs = torch.nonzero(tokens.image == target)[:, 0].tolist()
+    scores = {}
+    for q in theirs:
+        hub = 0.05 * math.log(sum(math.exp(before_hubs(p, q) / 0.1) for p in mine))
+        scores[q] = before_hubs(row, q) - hub
+    best = max(theirs, key=lambda q: scores[q])
+    centre = tokens.centres_px
+    near = [q for q in theirs if (centre[q] - centre[best]).abs().max() <= GRID.stride]
+    share = {q: math.exp((scores[q] - scores[best]) / 0.05) for q in near}
+    x, y = (sum(share[q] * float(centre[q, axis]) for q in near) / sum(share.values()) for axis in (0, 1))
+    return x, y
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_answers_are_those_of_the_equations(holes: bool) -> None:
+    tokens = draw()
+    if holes:  # foreground of any shape
+        kept = torch.nonzero((torch.arange(75) * 7) % 5 != 0)[:, 0]
+        tokens = dataclasses.replace(
+            tokens, **{name: getattr(tokens, name)[kept] for name in ("image", "token", "descriptors", "places")}
+        )
+    rows = torch.nonzero(tokens.image == 2)[:, 0]
+    target = torch.zeros(len(rows), dtype=torch.int64)
+    found = tokens.answer(tokens.centres_px[rows], target + 2, target, CONFIG)
+    expected = torch.tensor([literal_answer(tokens, row, 0) for row in rows.tolist()])
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
+
+
+def test_places_of_flags_that_are_not_trusted_do_not_count() -> None:
+    tokens = draw(trust=0.01)
+    places = tokens.places.clone()
+    places[:, 1] = torch.rand(len(places), 2, generator=torch.Generator().manual_seed(1))
+    points, one = tokens.centres_px[:25], torch.zeros(25, dtype=torch.int64)
+    expected = tokens.answer(points, one, one + 1, CONFIG)
+    found = dataclasses.replace(tokens, places=places).answer(points, one, one + 1, CONFIG)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_answers_lie_between_tokens() -> None:
+    tokens = draw()
+    points = 8 + 23 * torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    photo = torch.zeros(200, dtype=torch.int64)
+    found = tokens.answer(points, photo, photo + 1, CONFIG)
+    nearest = 3.5 + 8 * ((points - 3.5) / 8).round()
+    assert (found - points).norm(dim=1).mean() < 0.75 * (nearest - points).norm(dim=1).mean()
+
+
+def test_a_photo_without_foreground_has_no_answer_and_asks_for_none() -> None:
+    tokens = draw()
+    kept = tokens.image != 1
+    tokens = dataclasses.replace(
+        tokens, **{name: getattr(tokens, name)[kept] for name in ("image", "token", "descriptors", "places")}
+    )
+    points, photos = torch.tensor([[15.0, 15.0]]).repeat(3, 1), torch.tensor([[0, 1, 0], [1, 0, 2]])
+    found = tokens.answer(points, *photos, CONFIG)
+    assert torch.isnan(found[:, 0]).tolist() == [True, True, False]
+
+
+def corrected(tokens: ConsensusTokens, row: int) -> Tensor:
+    pairs = torch.tensor([[a, b] for a in range(len(tokens.trust)) for b in range(a + 1, len(tokens.trust))])
+    return agree(tokens, tokens.descriptors, pairs, CONFIG)[1][row]
+
+
+def test_photos_put_a_token_right_that_one_map_misplaced() -> None:
+    tokens = draw(6)
+    places = tokens.places.clone()
+    places[12] += 0.3
+    away = corrected(dataclasses.replace(tokens, places=places), 12) - tokens.places[12]
+    assert away.norm(dim=1).max() < 0.1
+
+
+def test_a_few_photos_that_err_do_not_move_it() -> None:
+    tokens = draw(8)
+    places = tokens.places.clone()
+    places[[37, 62]] += 5.0  # the same token of photos 1 and 2
+    away = corrected(dataclasses.replace(tokens, places=places), 12) - tokens.places[12]
+    assert away.norm(dim=1).max() < 0.05
+
+
+def test_descriptors_of_a_pattern_grow_more_alike() -> None:
+    tokens = draw(6)
+    pairs = torch.tensor([[a, b] for a in range(6) for b in range(a + 1, 6)])
+    joined, _ = agree(tokens, tokens.descriptors, pairs, CONFIG)
+    torch.testing.assert_close(joined.norm(dim=1), torch.ones(150))
+
+    def alike(descriptors: Tensor) -> Tensor:
+        return (descriptors[:25] * descriptors[25:50]).sum(1).mean()
+
+    assert 1 - alike(joined) < 0.5 * (1 - alike(tokens.descriptors))
+
+
+def test_photos_that_nothing_is_compared_with_stay_as_they_are() -> None:
+    tokens = draw()
+    descriptors, places = agree(tokens, tokens.descriptors, torch.zeros(0, 2, dtype=torch.int64), CONFIG)
+    torch.testing.assert_close(descriptors, tokens.descriptors)
+    torch.testing.assert_close(places, tokens.places)
