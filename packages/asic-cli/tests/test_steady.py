@@ -12,7 +12,6 @@ from PIL import Image
 
 from asic_cli.__main__ import main
 from asic_cli.steady import steady
-from asic_cli.travel import Travel
 from asic_eval.benchmarks.creature import Pose, anatomy
 from asic_eval.benchmarks.painting import Canvas, Noise, draw_coat
 from asic_flow.alignment import Alignment
@@ -75,12 +74,11 @@ def _errors(alignment: Alignment, poses: tuple[Pose, ...]) -> np.ndarray:
     points_px = np.stack((columns, rows), 1)[chosen].astype(np.float64)
     part_of, material = poses[SOURCE].find(alignment.photos[SOURCE].to_image(points_px))
     points_px, material, part_of = points_px[part_of >= 0], material[part_of >= 0], part_of[part_of >= 0]
-    travel = Travel(alignment)
-    canonical = travel.canonical(torch.from_numpy(points_px).float(), torch.full((len(points_px),), SOURCE))
+    canonical = alignment.places_on_maps(torch.from_numpy(points_px).float(), torch.full((len(points_px),), SOURCE))
     errors = []
     for frame, pose in enumerate(poses):
         truth = np.concatenate([pose.place(part, place[None]) for part, place in zip(part_of, material, strict=True)])
-        found = alignment.photos[frame].to_image(travel.find(canonical, frame).points_px[0].numpy())
+        found = alignment.photos[frame].to_image(alignment.look_up(canonical, frame).points_px[0].numpy())
         errors.append(found - truth)
     return np.stack(errors)
 

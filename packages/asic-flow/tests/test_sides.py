@@ -169,3 +169,34 @@ def test_second_maps_round_trip_and_must_fit_the_photos(aligned: Alignment, tmp_
     dataclasses.replace(aligned, second=strange).save(tmp_path / "strange", {})
     with pytest.raises(RunError, match="as many second maps as photos they name"):
         Alignment.load(tmp_path / "strange")
+
+
+@pytest.fixture
+def two_sided(aligned: Alignment) -> Alignment:
+    """Photos 1 and 2 show both sides: turned left to right in canonical space they fit as well."""
+    second = SecondMaps(torch.tensor([1, 2]), aligned.maps[1:3] * torch.tensor([-1.0, 1.0]), torch.tensor([0.9, 0.95]))
+    mirrored = torch.tensor([False, True, False, False, True, False, False, False])
+    return dataclasses.replace(aligned, second=second, mirrored=mirrored)
+
+
+def test_both_maps_are_mirrored_or_neither_where_that_can_be(two_sided: Alignment) -> None:
+    # 8 and 9 are the second maps of photos 1 and 2; of two photos that could, the more symmetric one changes its map.
+    ways = {
+        (0, 3): (0, 3),
+        (0, 1): (0, 8),
+        (1, 0): (8, 0),
+        (1, 2): (1, 9),
+        (2, 1): (9, 1),
+        (0, 4): (0, 4),
+        (4, 2): (4, 9),
+    }
+    assert {pair: two_sided.maps_between(*pair) for pair in ways} == ways
+
+
+def test_places_and_look_ups_are_those_of_the_maps_that_were_asked_for(two_sided: Alignment) -> None:
+    points = torch.tensor([[40.25, 51.5], [60.0, 33.75], [47.0, 47.0]])
+    own = two_sided.places_on_maps(points, torch.tensor([1, 1, 4]))
+    np.testing.assert_allclose(own.numpy(), two_sided.to_canonical(points.numpy(), [1, 1, 4]), atol=1e-4)
+    mirrored = two_sided.places_on_maps(points, torch.tensor([8, 8, 4]))
+    torch.testing.assert_close(mirrored[:2], own[:2] * torch.tensor([-1.0, 1.0]))
+    torch.testing.assert_close(two_sided.look_up(mirrored[:2], 8).points_px, two_sided.look_up(own[:2], 1).points_px)

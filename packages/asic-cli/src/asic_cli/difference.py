@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asic_cli.travel import Travel
 from asic_flow.alignment import Alignment
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
@@ -75,16 +74,15 @@ def compare_answers(first: Alignment, second: Alignment) -> Difference:
     count, (height, width) = len(first), first.size_hw
     rows = ((torch.arange(GRID_SIDE) + 0.5) * height / GRID_SIDE).long()
     columns = ((torch.arange(GRID_SIDE) + 0.5) * width / GRID_SIDE).long()
-    runs = Travel(first), Travel(second)
     by_place = torch.full((count, GRID_SIDE, GRID_SIDE), torch.nan)
     for photo in range(count):
         shown = first.foreground[photo][rows][:, columns]
         apart = torch.full((count, int(shown.sum())), torch.nan)
         for other in set(range(count)) - {photo}:
             answers = []
-            for travel in runs:
-                here, there = travel.between(photo, other)
-                answers.append(travel.find(travel.map(here)[rows][:, columns][shown], there).points_px[0])
+            for run in (first, second):
+                here, there = run.maps_between(photo, other)
+                answers.append(run.look_up(run.numbered_map(here)[rows][:, columns][shown], there).points_px[0])
             apart[other] = (answers[0] - answers[1]).norm(dim=-1) / max(height, width)
         by_place[photo][shown] = apart.nanmedian(0).values
     return Difference(by_place, by_place.flatten(1).nanmean(1))

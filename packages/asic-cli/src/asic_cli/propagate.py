@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, max_pool2d
 
-from asic_cli.travel import Travel
 from asic_flow.alignment import VISIBLE_DISTANCE, Alignment
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
@@ -62,7 +61,6 @@ class Propagation:
         self._source = source
         self._layer = layer
         self._least = least_confidence
-        self._travel = Travel(alignment)
 
     def onto(self, target: int, photo: NDArray[np.uint8], blend: Blend) -> NDArray[np.uint8]:
         """(H, W, 3) uint8: a photo with the layer on it.
@@ -85,8 +83,8 @@ class Propagation:
     def _field(self, target: int) -> _Field:
         alignment = self._alignment
         height, width = alignment.size_hw
-        here, there = self._travel.between(self._source, target)
-        found = self._travel.find(self._travel.map(there).reshape(-1, 2), here, VISIBLE_DISTANCE)
+        here, there = alignment.maps_between(self._source, target)
+        found = alignment.look_up(alignment.numbered_map(there).reshape(-1, 2), here)
         source_px = found.points_px[0].reshape(height, width, 2)
         distance = found.distance[0].reshape(height, width)
         foreground = alignment.foreground[target].float()

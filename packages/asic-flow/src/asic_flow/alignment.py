@@ -24,7 +24,7 @@ from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens
 from asic_flow.grid import pixel_to_norm
 from asic_flow.indexed_folder import IndexedFolder
-from asic_flow.kernels import CanonicalIndex
+from asic_flow.kernels import CanonicalIndex, CanonicalNeighbours
 from asic_flow.matches import MatchSet
 from asic_flow.sides import SecondMaps
 from asic_flow.train import FittedMaps, Progress, fit, stay_silent
@@ -357,24 +357,42 @@ class Alignment:
             near = avg_pool2d(near, side, 1, (side[0] // 2, side[1] // 2))
         return torch.where(masked > 0, self.confidence, near[:, 0] / near[:, 1].clamp_min(1e-6))
 
-    @cached_property
-    def _index(self) -> CanonicalIndex:
-        foreground = torch.cat((self.foreground, self.foreground[self.second.photo]))
-        return CanonicalIndex(torch.cat((self.maps, self.second.maps)), foreground)
-
     def _nearest(self, points_px: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         from_map, to_map = self.second.choose(self.mirrored, source, target)
         canonical = self.places_on_maps(points_px, from_map)
         points = torch.full((len(canonical), 2), torch.nan)
         distance = torch.full((len(canonical),), torch.inf)
-        for chosen in torch.unique(to_map).tolist():
-            mine = to_map == chosen
-            found = self._index.nearest(canonical[mine], images=[chosen])
+        for number in torch.unique(to_map).tolist():
+            mine = to_map == number
+            found = self.look_up(canonical[mine], number)
             points[mine], distance[mine] = found.points_px[0], found.distance[0]
         return points, distance
 
+    def maps_between(self, source: int, target: int) -> tuple[int, int]:
+        """The numbers of the maps by which places travel between two photos: both mirrored or both not, if possible.
+
+        A photo's number stands for its own map, N + s for the second map s; see `SecondMaps.choose`.
+        """
+        from_map, to_map = self.second.choose(self.mirrored, torch.tensor([source]), torch.tensor([target]))
+        return int(from_map), int(to_map)
+
+    def numbered_map(self, number: int) -> Tensor:
+        """(H, W, 2): a photo's own map or a second one, as `maps_between` numbers them."""
+        return self.maps[number] if number < len(self) else self.second.maps[number - len(self)]
+
+    @cached_property
+    def _indices(self) -> dict[int, CanonicalIndex]:
+        return {}
+
+    def look_up(self, canonical: Tensor, number: int, max_distance: float = VISIBLE_DISTANCE) -> CanonicalNeighbours:
+        """Looks canonical points (P, 2) up on one map's foreground; see `CanonicalIndex.nearest`."""
+        if number not in self._indices:
+            photo = number if number < len(self) else int(self.second.photo[number - len(self)])
+            self._indices[number] = CanonicalIndex(self.numbered_map(number)[None], self.foreground[[photo]])
+        return self._indices[number].nearest(canonical, max_distance=max_distance)
+
     def places_on_maps(self, points_px: Tensor, chosen: Tensor) -> Tensor:
-        """(M, 2): canonical places by numbered maps, as `SecondMaps.choose` numbers them.
+        """(M, 2): canonical places by numbered maps, see `maps_between`.
 
         Args:
             points_px: (M, 2) float32 xy in model pixels; outside the frame the border's value is taken.

@@ -16,7 +16,6 @@ from PIL import (
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from asic_cli.travel import Travel
 from asic_cli.viewer.canonical import CanonicalWindow, needed_photos, wheel_colours
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
@@ -141,12 +140,11 @@ def lines_of_pairs(matches: MatchSet, alignment: Alignment, radius: float, count
     and the median one, so that they promise no more than the collection holds.
     """
     counts = np.diff(matches.offsets)
-    travel = Travel(alignment)
     chosen_maps = alignment.second.choose(
         alignment.mirrored, *(torch.from_numpy(np.repeat(photo, counts)).long() for photo in matches.pairs.T)
     )
     canonical = [
-        travel.canonical(torch.from_numpy(ends), number).numpy()
+        alignment.places_on_maps(torch.from_numpy(ends), number).numpy()
         for ends, number in zip((matches.xy_a, matches.xy_b), chosen_maps, strict=True)
     ]
     agrees = np.hypot(*(canonical[0] - canonical[1]).T) <= _INLIER_DISTANCE

@@ -10,7 +10,6 @@ import torch
 from asic_cli.blend import over
 from asic_cli.difference import compare_answers, in_frame_of
 from asic_cli.propagate import Propagation
-from asic_cli.travel import Travel
 from asic_flow.alignment import Alignment
 from asic_flow.sides import SecondMaps
 
@@ -27,32 +26,6 @@ def two_sided(run: Path) -> Alignment:
     return replace(alignment, second=second, mirrored=torch.tensor([False, True, False, False, True]))
 
 
-def test_both_maps_are_mirrored_or_neither_where_that_can_be(two_sided: Alignment) -> None:
-    travel = Travel(two_sided)
-    # 5 and 6 are the second maps of photos 1 and 2; of two photos that could, the more symmetric one changes its map.
-    ways = {
-        (0, 3): (0, 3),
-        (0, 1): (0, 5),
-        (1, 0): (5, 0),
-        (1, 2): (1, 6),
-        (2, 1): (6, 1),
-        (0, 4): (0, 4),
-        (4, 2): (4, 6),
-    }
-    assert {pair: travel.between(*pair) for pair in ways} == ways
-
-
-def test_places_and_look_ups_are_those_of_the_maps_that_were_asked_for(two_sided: Alignment) -> None:
-    travel = Travel(two_sided)
-    points = torch.tensor([[40.25, 51.5], [60.0, 33.75], [47.0, 47.0]])
-    own = travel.canonical(points, torch.tensor([1, 1, 4]))
-    image = np.stack([two_sided.photos[photo].to_image(points[i].numpy()) for i, photo in enumerate((1, 1, 4))])
-    np.testing.assert_allclose(own.numpy(), two_sided.to_canonical(image, [1, 1, 4]), atol=1e-4)
-    mirrored = travel.canonical(points, torch.tensor([5, 5, 4]))
-    torch.testing.assert_close(mirrored[:2], own[:2] * torch.tensor([-1.0, 1.0]))
-    torch.testing.assert_close(travel.find(mirrored[:2], 5).points_px, travel.find(own[:2], 1).points_px)
-
-
 def test_a_layer_is_carried_by_the_maps_between_the_photos(two_sided: Alignment) -> None:
     sure = two_sided.confidence[0] * two_sided.foreground[0]
     index = int(sure.argmax())
@@ -62,9 +35,8 @@ def test_a_layer_is_carried_by_the_maps_between_the_photos(two_sided: Alignment)
     layer = np.zeros((120, 120, 4), np.uint8)
     layer[np.hypot(*away.transpose(2, 0, 1)) < 5] = 255
     for alignment in (two_sided, replace(two_sided, second=SecondMaps.none((96, 96)))):
-        travel = Travel(alignment)
-        here, there = travel.between(0, 1)
-        found = travel.find(travel.canonical(spot, torch.tensor([here])), there).points_px[0, 0].numpy()
+        here, there = alignment.maps_between(0, 1)
+        found = alignment.look_up(alignment.places_on_maps(spot, torch.tensor([here])), there).points_px[0, 0].numpy()
         black = np.zeros((120, 120, 3), np.uint8)
         painted = Propagation(alignment, 0, layer, 0.0).onto(1, black, over)[..., 0] > 100
         rows, columns = np.nonzero(painted)
