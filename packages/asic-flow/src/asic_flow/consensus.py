@@ -32,6 +32,7 @@ from asic_flow.tokens import ForegroundTokens, at_tokens
 
 _HUB_TEMPERATURE = 0.1
 _HUB_TOKENS = 1024  # of the source photo, at most
+_HUBS_KEPT = 4096  # pairs of photos, a few megabytes
 _NEIGHBOUR_TEMPERATURE = 0.05
 # Flags that count less than this beside the other one are left out.
 _LEAST_FLAG_WEIGHT = 0.05
@@ -141,28 +142,30 @@ class ConsensusTokens:
         """(M, T): s' of (M, D) descriptors and (M, 2, 2) places of a source to the target's T tokens."""
         there = self.rows(target)
         score = descriptors @ self.descriptors[there].T
-        flags = self.flag_weights(source, target)
-        for flag in (0, 1):
-            if flags[flag] > 0:
+        for flag, counts in enumerate(self.flag_weights[source, target].tolist()):
+            if counts > 0:
                 squared = squared_distances(places[:, flag], self.places[there, flag])
-                score.sub_(squared.div_(scale).log1p_().mul_(weight * scale * float(flags[flag])))
+                score.sub_(squared.div_(scale).log1p_().mul_(weight * scale * counts))
         return score
 
-    def flag_weights(self, source: int, target: int) -> Tensor:
-        """(2,) what places of either kind count between two photos, 1 in all."""
-        weight = self.trust[source] * self.trust[target]
-        weight = weight / weight.sum()
+    @cached_property
+    def flag_weights(self) -> Tensor:
+        """(N, N, 2): what places of either kind count between two photos, 1 in all."""
+        weight = self.trust[:, None] * self.trust
+        weight = weight / weight.sum(2, keepdim=True)
         weight = torch.where(weight < _LEAST_FLAG_WEIGHT, 0.0, weight)
-        return weight / weight.sum()
+        return weight / weight.sum(2, keepdim=True)
 
     def around_best(self, score: Tensor, target: int) -> tuple[Tensor, Tensor]:
         """(M, 9) rows of tokens, the best of (M, T) scores and its neighbours, and their shares, 1 in all."""
         there = self.rows(target)
         best = there.start + score.argmax(1)
-        row, column = self.token[best] // self.grid.cols, self.token[best] % self.grid.cols
-        near = torch.stack([self.row_of[target, row + down, column + right] for down in range(3) for right in range(3)])
-        shown = near.T >= 0
-        rows = torch.where(shown, near.T, best[:, None])
+        width = self.grid.cols + 2
+        upper_left = self.token[best] // self.grid.cols * width + self.token[best] % self.grid.cols
+        around = torch.cartesian_prod(torch.arange(3) * width, torch.arange(3)).sum(1)
+        near = self.row_of[target].flatten()[upper_left[:, None] + around]
+        shown = near >= 0
+        rows = torch.where(shown, near, best[:, None])
         value = torch.where(shown, score.gather(1, rows - there.start), -torch.inf)
         return rows, torch.softmax(value / _NEIGHBOUR_TEMPERATURE, 1)
 
@@ -193,15 +196,23 @@ class ConsensusTokens:
                 found[asked] = averaged(self.centres_px, rows, share)
         return found
 
+    @cached_property
+    def _known_hubs(self) -> dict[tuple[int, int], Tensor]:
+        return {}
+
     def _hubs(self, source: int, target: int, config: AlignmentConfig) -> Tensor:
         """(T,): h of the target's tokens, over all tokens of the source or an even part of them."""
-        mine = self.rows(source)
-        step = -(-(mine.stop - mine.start) // _HUB_TOKENS)
-        some = slice(mine.start, mine.stop, step)
-        score = self.scores(
-            self.descriptors[some], self.places[some], source, target, config.combine, config.combine_scale
-        )
-        return half_of_all(score)
+        if len(self._known_hubs) > _HUBS_KEPT:
+            self._known_hubs.clear()
+        if (source, target) not in self._known_hubs:
+            mine = self.rows(source)
+            step = -(-(mine.stop - mine.start) // _HUB_TOKENS)
+            some = slice(mine.start, mine.stop, step)
+            score = self.scores(
+                self.descriptors[some], self.places[some], source, target, config.combine, config.combine_scale
+            )
+            self._known_hubs[source, target] = half_of_all(score)
+        return self._known_hubs[source, target]
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
