@@ -14,7 +14,7 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree
 from asic_flow.dense import fit_photo, render_maps
-from asic_flow.sides import SecondMaps
+from asic_flow.sides import SecondMaps, carried_symmetry
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 from asic_flow.train import AlignmentError, FittedMaps
@@ -183,7 +183,8 @@ def _place(
                 scale,
                 config.stiffness,
             )
-        second = SecondMaps.carried(torch.tensor([0]), render_maps(grid, carried[None], one.size_hw), coarse.support)
+        second_map = render_maps(grid, carried[None], one.size_hw)
+        second = SecondMaps(torch.tensor([0]), second_map, carried_symmetry(coarse.support))
     fitted = FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, descriptors, places, confidence)
     return Alignment.of(one, fitted, config)
 

@@ -201,13 +201,14 @@ class Alignment:
         points, source_photo = self._checked(points_image, source)
         _, target_photo = self._checked(points_image, target)
         source_px = self._to_model(points, source_photo)
+        from_map, to_map = self.second.choose(self.mirrored, source_photo, target_photo)
+        canonical = self.places_on_maps(source_px, from_map)
         if method == "canonical":
-            found_px, distance = self._nearest(source_px, source_photo, target_photo)
+            found_px, distance = self._nearest(canonical, to_map)
         else:
             found_px = self.tokens.answer(source_px, source_photo, target_photo, self.config)
-            from_map, to_map = self.second.choose(self.mirrored, source_photo, target_photo)
             there = self.places_on_maps(found_px.nan_to_num(), to_map)
-            apart = torch.linalg.vector_norm(there - self.places_on_maps(source_px, from_map), dim=1)
+            apart = torch.linalg.vector_norm(there - canonical, dim=1)
             distance = torch.where(found_px[:, 0].isnan(), torch.inf, apart)
         near = self.config.residual_scale**2 / (self.config.residual_scale**2 + distance.square())
         ends = ((source_px, source_photo), (found_px.nan_to_num(), target_photo))
@@ -357,9 +358,7 @@ class Alignment:
             near = avg_pool2d(near, side, 1, (side[0] // 2, side[1] // 2))
         return torch.where(masked > 0, self.confidence, near[:, 0] / near[:, 1].clamp_min(1e-6))
 
-    def _nearest(self, points_px: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        from_map, to_map = self.second.choose(self.mirrored, source, target)
-        canonical = self.places_on_maps(points_px, from_map)
+    def _nearest(self, canonical: Tensor, to_map: Tensor) -> tuple[Tensor, Tensor]:
         points = torch.full((len(canonical), 2), torch.nan)
         distance = torch.full((len(canonical),), torch.inf)
         for number in torch.unique(to_map).tolist():

@@ -56,11 +56,6 @@ class SecondMaps:
         """No photo has one."""
         return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, *size_hw, 2), torch.zeros(0))
 
-    @classmethod
-    def carried(cls, photo: Tensor, maps: Tensor, support: Tensor) -> SecondMaps:
-        """Maps that came over bridges, of photos of such support."""
-        return cls(photo, maps, _LEAST_SYMMETRY * support.float())
-
     def trust(self, mirrored: Tensor) -> Tensor:
         """(N, 2) float32, 0 to 1: trust in photos' places on maps that are not mirrored and on mirrored ones.
 
@@ -140,6 +135,11 @@ class PlacedTokens:
         return row, partner, weight
 
 
+def carried_symmetry(support: Tensor) -> Tensor:
+    """The symmetry of second maps that came over bridges, of photos of such support; see `SecondMaps`."""
+    return _LEAST_SYMMETRY * support.float()
+
+
 def fit_second_maps(
     matches: NormalisedMatches, placed: PlacedTokens, support: Tensor, size_hw: tuple[int, int]
 ) -> SecondMaps:
@@ -178,7 +178,7 @@ def fit_second_maps(
         return SecondMaps.none(size_hw)
     found = fitted | _carry_over(fitted, placed)
     photo = torch.tensor(sorted(found))
-    symmetry = torch.where(shows_both, symmetry, _LEAST_SYMMETRY * support.float())
+    symmetry = torch.where(shows_both, symmetry, carried_symmetry(support))
     maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
     return SecondMaps(photo, maps, symmetry[photo])
 

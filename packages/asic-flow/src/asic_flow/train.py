@@ -128,8 +128,7 @@ def fit(
     step = thinning(collection, config.tokens_per_image)
     tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
     centred = centred_descriptors(collection, foreground)
-    fitted_rows = _rows(foreground, tokens, collection)
-    raw = centred[fitted_rows]
+    raw = centred[_rows(foreground, tokens, collection)]
     pairs = torch.from_numpy(matches.pairs).long()
     grid = SplineGrid(config.cells)
     reference = grid.from_affine(coarse.affine.float())

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d
 
 from asic_flow.alignment import Alignment
-from asic_flow.kernels import CanonicalIndex
 
 SHARE_SHOWN = 0.2
 """Averages show a place that at least this share of the photos, and two of them, show."""
@@ -72,18 +71,19 @@ def open_window(alignment: Alignment, each: Callable[..., Iterable[tuple[Tensor,
     height, width = round((bottom - top) / pixel) + 1, round((right - left) / pixel) + 1
     corner = torch.tensor([left, top])
 
-    def look(canonical: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def look(photo: int) -> tuple[Tensor, Tensor]:
         """(H, W, 2) points and (H, W) visible of one photo."""
         points_px, visible = torch.zeros(height, width, 2), torch.zeros(height, width, dtype=torch.bool)
+        shown = alignment.maps[photo][alignment.foreground[photo]]
         # Far from all that the photo shows nothing needs to be looked up.
-        rows, columns = torch.nonzero(_near(((canonical[mask] - corner) / pixel).round().long(), (height, width))).T
+        rows, columns = torch.nonzero(_near(((shown - corner) / pixel).round().long(), (height, width))).T
         asked = torch.stack((columns, rows), -1) * pixel + corner
-        found = CanonicalIndex(canonical[None], mask[None]).nearest(asked, max_distance=_REACH_PX * pixel)
+        found = alignment.look_up(asked, photo, _REACH_PX * pixel)
         points_px[rows, columns] = found.points_px[0].nan_to_num()
         visible[rows, columns] = found.visible[0]
         return points_px, visible
 
-    points_px, visible = map(torch.stack, zip(*each(look, alignment.maps, alignment.foreground), strict=True))
+    points_px, visible = map(torch.stack, zip(*each(look, range(len(alignment))), strict=True))
     return CanonicalWindow(
         box_xyxy=(left, top, left + (width - 1) * pixel, top + (height - 1) * pixel),
         points_px=points_px,
