@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 import pytest
 
-from asic_cli.breakdown import MOST_SHOWN, break_down
+from asic_cli.breakdown import MOST_SHOWN, Breakdown, break_down, breakdown_of
+from asic_cli.errors import InputError
 from asic_cli.runs import load_run, read_summary
 
 
@@ -14,7 +19,7 @@ def loaded(demo):
 
 @pytest.fixture(scope="module")
 def breakdown(loaded):
-    return break_down(loaded.collection, loaded.alignment, loaded.truth())
+    return break_down(loaded.photos.settings, loaded.alignment, loaded.truth())
 
 
 def test_every_way_to_split_adds_up_to_the_score(loaded, breakdown) -> None:
@@ -39,3 +44,52 @@ def test_misses_are_real_and_fall_in_order(loaded, breakdown) -> None:
         box = truth.images[miss.target].box_xyxy
         distance = np.hypot(*(np.array(miss.found_image) - miss.truth_image))
         assert miss.error == pytest.approx(distance / max(box[2] - box[0], box[3] - box[1]))
+
+
+def _same(first: Breakdown, second: Breakdown) -> None:
+    for field in fields(Breakdown):
+        np.testing.assert_equal(getattr(first, field.name), getattr(second, field.name))
+
+
+def test_a_summary_keeps_it_to_the_bit(loaded, breakdown) -> None:
+    _same(breakdown_of(loaded, read_summary(loaded), loaded.truth()), breakdown)
+    kept = json.loads(json.dumps(breakdown.to_json()))
+    # What is kept is taken, and not found anew.
+    kept["found_in"][2] = [0, 17]
+    assert breakdown_of(loaded, {"breakdown": kept}, loaded.truth()).found_in[2].total == 17
+
+
+def test_without_scores_it_is_made_anew(loaded, breakdown) -> None:
+    _same(breakdown_of(loaded, {}, loaded.truth()), breakdown)
+
+
+def _without_a_photo(kept: dict[str, Any]) -> None:
+    kept["found_in"].pop()
+
+
+def _without_worst(kept: dict[str, Any]) -> None:
+    del kept["worst"]
+
+
+def _of_no_photo(kept: dict[str, Any]) -> None:
+    kept["worst"][0]["target"] = 10
+
+
+def _nowhere(kept: dict[str, Any]) -> None:
+    kept["worst"][0]["from_image"] = [1.0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without_a_photo, "expected 10 photos"),
+        (_of_no_photo, "expected 10 photos"),
+        (_without_worst, "malformed: KeyError"),
+        (_nowhere, "malformed: ValueError"),
+    ],
+)
+def test_what_was_kept_is_checked(loaded, breakdown, damage, message) -> None:
+    kept = json.loads(json.dumps(breakdown.to_json()))
+    damage(kept)
+    with pytest.raises(InputError, match=f"field 'breakdown': {message}"):
+        breakdown_of(loaded, {"breakdown": kept}, loaded.truth())

@@ -36,7 +36,7 @@ def test_a_layer_is_carried_by_the_maps_between_the_photos(two_sided: Alignment)
     layer[np.hypot(*away.transpose(2, 0, 1)) < 5] = 255
     for alignment in (two_sided, replace(two_sided, second=SecondMaps.none((96, 96)))):
         here, there = alignment.maps_between(0, 1)
-        found = alignment.look_up(alignment.places_on_maps(spot, torch.tensor([here])), there).points_px[0, 0].numpy()
+        found = alignment.look_up(alignment.places_on_maps(spot, torch.tensor([here])), there)[0][0].numpy()
         black = np.zeros((120, 120, 3), np.uint8)
         painted = Propagation(alignment, 0, layer, 0.0).onto(1, black, over)[..., 0] > 100
         rows, columns = np.nonzero(painted)

@@ -78,7 +78,7 @@ def _errors(alignment: Alignment, poses: tuple[Pose, ...]) -> np.ndarray:
     errors = []
     for frame, pose in enumerate(poses):
         truth = np.concatenate([pose.place(part, place[None]) for part, place in zip(part_of, material, strict=True)])
-        found = alignment.photos[frame].to_image(alignment.look_up(canonical, frame).points_px[0].numpy())
+        found = alignment.photos[frame].to_image(alignment.look_up(canonical, frame)[0].numpy())
         errors.append(found - truth)
     return np.stack(errors)
 

@@ -14,10 +14,12 @@ from asic_flow.alignment import Alignment, RunError
 from asic_flow.baselines import box_copy, nearest_neighbour
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
+from asic_flow.kernels import CanonicalIndex
 from asic_flow.matches import MatchSet
+from asic_flow.overlap import collapsed, mean_pairwise_iou
 from asic_flow.tokens import ForegroundTokens, held_out_tokens
 from asic_flow.train import AlignmentError, held_out_matches
-from asic_flow.views import canonical_views, collapsed, mean_pairwise_iou
+from asic_flow.views import canonical_views
 
 if TYPE_CHECKING:
     from conftest import DrawnCollection
@@ -305,7 +307,7 @@ def test_settings_out_of_range_are_refused(setting: dict[str, object], message: 
 
 def test_views_lie_on_each_other_and_show_the_right_pixels(drawn: DrawnCollection, aligned: Alignment) -> None:
     views = canonical_views(aligned, size=64)
-    before, after = mean_pairwise_iou(aligned.foreground), mean_pairwise_iou(views.visible)
+    before, after = mean_pairwise_iou(aligned.arrays.foreground), mean_pairwise_iou(views.visible.numpy())
     assert after > before + 0.1
     assert after > 0.85
     axis = np.linspace(-views.extent, views.extent, 64)
@@ -321,15 +323,15 @@ def test_views_lie_on_each_other_and_show_the_right_pixels(drawn: DrawnCollectio
 
 
 def test_iou_by_hand() -> None:
-    masks = torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 0]]).bool()
+    masks = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], bool)
     assert mean_pairwise_iou(masks) == pytest.approx((1 / 3 + 0 + 0) / 3)
 
 
 def test_a_collapsed_map_is_found(aligned: Alignment) -> None:
-    assert collapsed(aligned) == []
+    assert collapsed(aligned.arrays) == []
     maps = aligned.maps.clone()
     maps[4] = 0.05 * maps[4]
-    assert collapsed(dataclasses.replace(aligned, maps=maps)) == [4]
+    assert collapsed(dataclasses.replace(aligned, maps=maps).arrays) == [4]
 
 
 def test_nearest_neighbour_equals_a_literal_search(drawn: DrawnCollection) -> None:
@@ -357,6 +359,20 @@ def test_tokens_are_taken_row_by_row_with_offsets(drawn: DrawnCollection) -> Non
     assert tokens.offsets[-1] == len(tokens.image)
     assert torch.equal(torch.bincount(tokens.image, minlength=6), tokens.offsets.diff())
     assert len(tokens.image) < 0.3 * len(ForegroundTokens.of(drawn.collection).image)
+
+
+def test_look_ups_without_torch_are_those_of_the_index(aligned: Alignment) -> None:
+    arrays = aligned.arrays
+    points = torch.rand(500, 2, generator=torch.Generator().manual_seed(0)) * 3 - 1.5
+    expected = CanonicalIndex(aligned.maps, aligned.foreground, impl="reference").nearest(points)
+    for photo in range(len(aligned)):
+        found = arrays.look_up(points.numpy(), photo)
+        np.testing.assert_allclose(found.points_px, expected.points_px[photo], atol=1e-4)
+        np.testing.assert_allclose(found.distance, expected.distance[photo], atol=1e-6)
+    empty = dataclasses.replace(arrays, foreground=np.zeros_like(arrays.foreground)).look_up(points.numpy(), 0)
+    assert np.isnan(empty.points_px).all()
+    assert (empty.distance == np.inf).all()
+    assert not len(arrays.look_up(np.zeros((0, 2), np.float32), 0).distance)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,13 @@ def test_asic_flow_imports_no_backbone_no_sibling_and_no_triton() -> None:
     assert not brought & set(FORBIDDEN)
 
 
-@pytest.mark.parametrize("name", ["asic_eval", "triton"])
+def test_folders_are_read_without_torch() -> None:
+    brought = loaded_by(*(f"asic_flow.{name}" for name in ("collection_folder", "overlap", "run_folder")))
+    assert "scipy" in brought
+    assert "torch" not in brought
+
+
+@pytest.mark.parametrize("name", ["asic_eval", "torch", "triton"])
 def test_the_probe_can_fail(name: str) -> None:
     pytest.importorskip(name)
     assert name in loaded_by(name)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asic_cli.cores import torch_alone
+from asic_cli.errors import InputError
 from asic_cli.photo_sets import PROTOCOLS
-from asic_eval import KeypointBenchmark, get_protocol
+from asic_eval import KeypointBenchmark, Protocol, get_protocol
 from asic_eval.pck import point_errors
-from asic_flow.alignment import DEFAULT_METHOD, Alignment
-from asic_flow.collection import ImageCollection
+from asic_flow.run_folder import DEFAULT_METHOD
+
+if TYPE_CHECKING:
+    from asic_cli.runs import Run
+    from asic_flow.alignment import Alignment
 
 ALPHA = 0.10
 MOST_SHOWN = 12
@@ -68,16 +75,73 @@ class Breakdown:
     by_keypoint: tuple[Share, ...]
     worst: tuple[Miss, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """What `summary.json` keeps: all but what the truth says."""
+        shares = {
+            name: [[share.hits, share.total] for share in getattr(self, name)]
+            for name in ("found_in", "carried_from", "by_keypoint")
+        }
+        return {**shares, "worst": [asdict(miss) for miss in self.worst]}
 
-def break_down(collection: ImageCollection, alignment: Alignment, truth: KeypointBenchmark) -> Breakdown:
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], settings: Mapping[str, Any], truth: KeypointBenchmark) -> Breakdown:
+        """Reads what `to_json` wrote.
+
+        Args:
+            document: That.
+            settings: The collection's.
+            truth: Its annotated points.
+
+        Raises:
+            InputError: A field is missing or malformed, or it is of another truth.
+        """
+        photos, names = len(truth.images), truth.keypoint_names
+        try:
+            shares = {
+                name: tuple(Share(int(hits), int(total)) for hits, total in document[name])
+                for name in ("found_in", "carried_from", "by_keypoint")
+            }
+            worst = tuple(_read_miss(record) for record in document["worst"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"summary.json, field 'breakdown': malformed: {error!r}; run `asic eval` again") from error
+        counts = [len(group) for group in shares.values()]
+        if counts != [photos, photos, len(names)] or not all(
+            0 <= miss.source < photos and 0 <= miss.target < photos and 0 <= miss.keypoint < len(names)
+            for miss in worst
+        ):
+            raise InputError(
+                f"summary.json, field 'breakdown': expected {photos} photos and {len(names)} keypoints; "
+                "run `asic eval` again"
+            )
+        return cls(keypoint_names=names, lengths=_protocol(settings).lengths(truth), **shares, worst=worst)
+
+
+def breakdown_of(run: Run, summary: Mapping[str, Any], truth: KeypointBenchmark) -> Breakdown:
+    """The breakdown that `asic eval` left in a run's summary; made now where it left none, which needs torch.
+
+    Args:
+        run: The run.
+        summary: As `read_summary` found it.
+        truth: The annotated points of the run's collection.
+
+    Raises:
+        InputError: What the summary holds cannot be read.
+    """
+    if isinstance(kept := summary.get("breakdown"), Mapping):
+        return Breakdown.from_json(kept, run.photos.settings, truth)
+    with torch_alone():
+        return break_down(run.photos.settings, run.alignment, truth)
+
+
+def break_down(settings: Mapping[str, Any], alignment: Alignment, truth: KeypointBenchmark) -> Breakdown:
     """Carries every annotated point by the default method and sorts the answers.
 
     Args:
-        collection: The photos, whose settings name the data set and so the protocol.
-        alignment: Their maps.
+        settings: The collection's, which name the data set and so the protocol.
+        alignment: The maps of its photos.
         truth: Their annotated points.
     """
-    protocol = get_protocol(PROTOCOLS[collection.settings["source"]["kind"]])
+    protocol = _protocol(settings)
     lengths = protocol.lengths(truth)
     pair, keypoint = np.nonzero(truth.asked)
     source, target = truth.pairs[pair].T
@@ -114,6 +178,27 @@ def break_down(collection: ImageCollection, alignment: Alignment, truth: Keypoin
         by_keypoint=_shares(keypoint, right, len(truth.keypoint_names)),
         worst=tuple(worst),
     )
+
+
+def _protocol(settings: Mapping[str, Any]) -> Protocol:
+    return get_protocol(PROTOCOLS[settings["source"]["kind"]])
+
+
+def _read_miss(record: Mapping[str, Any]) -> Miss:
+    return Miss(
+        source=int(record["source"]),
+        target=int(record["target"]),
+        keypoint=int(record["keypoint"]),
+        from_image=_read_xy(record["from_image"]),
+        found_image=_read_xy(record["found_image"]),
+        truth_image=_read_xy(record["truth_image"]),
+        error=float(record["error"]),
+    )
+
+
+def _read_xy(point: Any) -> tuple[float, float]:
+    x, y = point
+    return float(x), float(y)
 
 
 def _shares(group: NDArray[np.int64], right: NDArray[np.bool_], count: int) -> tuple[Share, ...]:

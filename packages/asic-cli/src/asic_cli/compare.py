@@ -76,10 +76,10 @@ def _page(first: Run, second: Run, names: tuple[str, str]) -> bytes:
 
 
 def _breakdown(run: Run) -> Breakdown | None:
-    from asic_cli.breakdown import break_down
+    from asic_cli.breakdown import breakdown_of
 
     truth = run.truth()
-    return None if truth is None else break_down(run.collection, run.alignment, truth)
+    return None if truth is None else breakdown_of(run, read_summary(run), truth)
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
-
-import torch
+from contextlib import contextmanager, nullcontext
 
 
 @contextmanager
 def all_cores() -> Iterator[Executor]:
-    """As many threads as torch may use, in each of which torch computes alone.
+    """As many threads as torch may use, in each of which torch computes alone; torch is not imported for that."""
+    torch = sys.modules.get("torch")
+    threads = _threads() if torch is None else torch.get_num_threads()
+    with nullcontext() if torch is None else torch_alone(), ThreadPoolExecutor(threads) as pool:
+        yield pool
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Torch with one thread.
 
     Torch's own threads wait for each other after every operation: with small tensors, and a core that something else
     uses as well, two of them took seven times as long as one.
     """
+    import torch
+
     allowed = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(allowed) as pool:
-            yield pool
+        yield
     finally:
         torch.set_num_threads(allowed)
+
+
+def _threads() -> int:
+    """How many threads torch would take: what OMP_NUM_THREADS says, or one a core that this process may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    # Not on every system can a process be held to some of the cores.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

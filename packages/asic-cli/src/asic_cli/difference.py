@@ -82,7 +82,7 @@ def compare_answers(first: Alignment, second: Alignment) -> Difference:
             answers = []
             for run in (first, second):
                 here, there = run.maps_between(photo, other)
-                answers.append(run.look_up(run.numbered_map(here)[rows][:, columns][shown], there).points_px[0])
+                answers.append(run.look_up(run.numbered_map(here)[rows][:, columns][shown], there)[0])
             apart[other] = (answers[0] - answers[1]).norm(dim=-1) / max(height, width)
         by_place[photo][shown] = apart.nanmedian(0).values
     return Difference(by_place, by_place.flatten(1).nanmean(1))

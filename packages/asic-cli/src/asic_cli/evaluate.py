@@ -22,6 +22,7 @@ from asic_flow import atomic
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from asic_cli.breakdown import Breakdown
     from asic_cli.scores import FolderScorer, KeypointScorer
     from asic_eval import KeypointBenchmark, Transfer
     from asic_flow.alignment import Alignment
@@ -90,7 +91,7 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
     with writing(folder, "run" if is_run else "collection"), Stages() as stages:
         stages("loading", 0, 1)
         subject = _load_run(folder) if is_run else _load_collection(folder)
-        truth = read_truth(subject.collection_folder, subject.collection)
+        truth = read_truth(subject.collection_folder, subject.collection.settings)
         scorer = _scorer(subject, truth, seed)
         methods = _methods(subject)
         scores, seconds = {}, {"loading": round(time.monotonic() - started, 3)}
@@ -116,10 +117,12 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
             "seconds": seconds,
             "methods": scores,
         }
-        atomic.write_bytes(folder / SUMMARY_FILE, to_json(summary).encode())
         stages("report", 0, 1)
+        breakdown = _break_down(subject, truth)
+        summary["breakdown"] = None if breakdown is None else breakdown.to_json()
+        atomic.write_bytes(folder / SUMMARY_FILE, to_json(summary).encode())
         if subject.alignment is not None:
-            _write_report(folder / REPORT_FILE, subject, subject.alignment, truth, summary)
+            _write_report(folder / REPORT_FILE, subject, subject.alignment, truth, breakdown, summary)
     return summary
 
 
@@ -187,33 +190,48 @@ def _default() -> str:
 
 
 def _describe_alignment(subject: _Subject) -> dict[str, Any]:
-    from asic_flow.views import canonical_views, collapsed, mean_pairwise_iou
+    from asic_flow.overlap import collapsed, mean_pairwise_iou
+    from asic_flow.views import canonical_views
 
     alignment = subject.alignment
     if alignment is None:
         return {}
     return {
-        "mask_iou_before": mean_pairwise_iou(alignment.foreground),
-        "mask_iou_after": mean_pairwise_iou(canonical_views(alignment).visible),
-        "collapsed": collapsed(alignment),
+        "mask_iou_before": mean_pairwise_iou(alignment.arrays.foreground),
+        "mask_iou_after": mean_pairwise_iou(canonical_views(alignment).visible.numpy()),
+        "collapsed": collapsed(alignment.arrays),
         "support": [round(value, 6) for value in alignment.support.tolist()],
         "mirrored": alignment.mirrored.tolist(),
     }
 
 
-def _write_report(
-    path: Path, subject: _Subject, alignment: Alignment, truth: KeypointBenchmark | None, summary: dict[str, Any]
-) -> None:
-    from asic_cli.report import write_report
+def _break_down(subject: _Subject, truth: KeypointBenchmark | None) -> Breakdown | None:
+    from asic_cli.breakdown import break_down
 
-    write_report(
+    if subject.alignment is None or truth is None:
+        return None
+    return break_down(subject.collection.settings, subject.alignment, truth)
+
+
+def _write_report(
+    path: Path,
+    subject: _Subject,
+    alignment: Alignment,
+    truth: KeypointBenchmark | None,
+    breakdown: Breakdown | None,
+    summary: dict[str, Any],
+) -> None:
+    from asic_cli.report import write_page
+
+    write_page(
         path,
         title=subject.name,
-        collection=subject.collection,
+        collection=subject.collection.arrays(),
         matches=subject.matches,
-        alignment=alignment,
+        alignment=alignment.arrays,
         summary=summary,
         truth=truth,
+        break_down=lambda: breakdown,
     )
     say(f"report: {printable(path)}")
 

@@ -422,7 +422,7 @@ def _find_made(folder: Path, photos: PhotoSet, config: FeatureConfig, skip_bad: 
     refuse_other_settings(folder, lines)
     try:
         collection, matches = load_collection(folder)
-        read_truth(folder, collection)
+        read_truth(folder, collection.settings)
     except (CollectionError, TruthError) as error:
         warn(f"{error}; making it again")
         return None

@@ -84,9 +84,8 @@ class Propagation:
         alignment = self._alignment
         height, width = alignment.size_hw
         here, there = alignment.maps_between(self._source, target)
-        found = alignment.look_up(alignment.numbered_map(there).reshape(-1, 2), here)
-        source_px = found.points_px[0].reshape(height, width, 2)
-        distance = found.distance[0].reshape(height, width)
+        found, distance = alignment.look_up(alignment.numbered_map(there).reshape(-1, 2), here)
+        source_px, distance = found.reshape(height, width, 2), distance.reshape(height, width)
         foreground = alignment.foreground[target].float()
         column, row = source_px.round().long().unbind(-1)
         at_source = alignment.confidence[self._source][row.clamp(0, height - 1), column.clamp(0, width - 1)]

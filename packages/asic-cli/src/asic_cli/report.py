@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from asic_cli.breakdown import break_down
+from asic_cli.breakdown import Breakdown, break_down
 from asic_cli.cores import all_cores
 from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
@@ -18,10 +18,14 @@ from asic_cli.viewer.sections import text
 from asic_cli.viewer.textures import viewer_data
 from asic_eval import KeypointBenchmark
 from asic_flow import atomic
-from asic_flow.alignment import Alignment
-from asic_flow.collection import ImageCollection
+from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
-from asic_flow.views import mean_pairwise_iou
+from asic_flow.overlap import mean_pairwise_iou
+from asic_flow.run_folder import AlignmentArrays
+
+if TYPE_CHECKING:
+    from asic_flow.alignment import Alignment
+    from asic_flow.collection import ImageCollection
 
 _SCRIPTS = (
     "dom",
@@ -57,7 +61,31 @@ def write_report(
     summary: Mapping[str, Any],
     truth: KeypointBenchmark | None = None,
 ) -> None:
-    """Writes the report of a run as one HTML file without any address outside itself.
+    """Writes the report of a collection and its alignment; see `write_page`."""
+    write_page(
+        path,
+        title=title,
+        collection=collection.arrays(),
+        matches=matches,
+        alignment=alignment.arrays,
+        summary=summary,
+        truth=truth,
+        break_down=lambda: None if truth is None else break_down(collection.settings, alignment, truth),
+    )
+
+
+def write_page(
+    path: Path,
+    *,
+    title: str,
+    collection: CollectionArrays,
+    matches: MatchSet,
+    alignment: AlignmentArrays,
+    summary: Mapping[str, Any],
+    truth: KeypointBenchmark | None,
+    break_down: Callable[[], Breakdown | None],
+) -> None:
+    """Writes the report of a run as one HTML file without any address outside itself; needs no torch.
 
     Args:
         path: The file to create or replace.
@@ -66,7 +94,8 @@ def write_report(
         matches: Their matches.
         alignment: Their maps.
         summary: What `asic eval` found, as in `summary.json`; scores that it lacks are left out.
-        truth: The collection's annotated points, if any: scores by photo and keypoint, and errors in the viewer.
+        truth: The collection's annotated points, if any: errors in the viewer.
+        break_down: Scores of these points by photo and keypoint; asked for while the pictures are drawn.
 
     Raises:
         ValueError: The alignment is of other photos than the collection.
@@ -81,7 +110,7 @@ def write_report(
         window = open_window(alignment, cores.map)
         wheel = cores.submit(sections.wheel_gallery, collection, alignment, window)
         aligned = cores.submit(sections.aligned_gallery, collection, window)
-        breakdown = cores.submit(lambda: None if truth is None else break_down(collection, alignment, truth))
+        breakdown = cores.submit(break_down)
         averages = cores.submit(sections.averages, collection, alignment, window)
         tiles = cores.submit(sections.photo_tiles, collection, alignment)
         pairs = cores.submit(sections.match_drawings, collection, matches, alignment, window)
@@ -114,7 +143,7 @@ def write_report(
     atomic.write_bytes(path, page)
 
 
-def _facts(collection: ImageCollection, summary: Mapping[str, Any]) -> str:
+def _facts(collection: CollectionArrays, summary: Mapping[str, Any]) -> str:
     facts = [f"{len(collection)} photos"]
     if isinstance(backbone := collection.settings.get("backbone"), str):
         facts.append(backbone)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -33,16 +32,17 @@ def pictures_of(collection: ImageCollection, matches: MatchSet, alignment: Align
         matches: Theirs.
         alignment: Of them.
     """
-    window = open_window(alignment)
-    average = pictures.average(window.resample(collection.images), window.visible)
+    photos, maps = collection.arrays(), alignment.arrays
+    window = open_window(maps)
+    average = pictures.average(window.resample(photos.images), window.visible)
     yield "average", _on_white(average)
-    yield "objects", _sheet([_on_white(one) for one in pictures.cut_outs(collection, window)])
-    yield "colours", _sheet(pictures.wheel_on_photos(collection, alignment, window.wheel_radius))
-    for number, lines in enumerate(pictures.lines_of_pairs(matches, alignment, window.wheel_radius)):
+    yield "objects", _sheet([_on_white(one) for one in pictures.cut_outs(photos, window)])
+    yield "colours", _sheet(pictures.wheel_on_photos(photos, maps, window.wheel_radius))
+    for number, lines in enumerate(pictures.lines_of_pairs(matches, maps, window.wheel_radius)):
         yield f"matches/{number}", _drawn_lines(collection, lines)
         yield f"correspondences/{number}", _dots(collection, alignment, window, average, lines)
-    if collection.parts is not None:
-        yield "parts", _parts_spread(collection.parts, window)
+    if photos.parts is not None:
+        yield "parts", _parts_spread(photos.parts, window)
 
 
 def _on_white(picture: Pixels) -> Pixels:
@@ -107,9 +107,9 @@ def _dotted(image: Pixels, points: NDArray[np.float64], shown: NDArray[np.bool_]
     return np.asarray(picture.resize((round(picture.width * side / picture.height), side)))
 
 
-def _parts_spread(parts: torch.Tensor, window: CanonicalWindow) -> Pixels:
+def _parts_spread(parts: Pixels, window: CanonicalWindow) -> Pixels:
     """Each canonical place in the colours of the parts that photos show there, the whiter the fewer."""
-    onto = torch.nn.functional.one_hot(parts.long())[..., 1:].float()
-    share = window.resample(onto).sum(0) / window.visible.sum(0).clamp_min(1)[..., None]
-    colours = torch.from_numpy(_PART_COLOURS)[torch.arange(share.shape[-1]) % len(_PART_COLOURS)]
-    return (share @ colours + 255 * (1 - share.sum(-1, keepdim=True))).clamp(0, 255).to(torch.uint8).numpy()
+    onto = parts[..., None] == np.arange(1, parts.max() + 1)
+    share = window.resample(onto).sum(0) / np.maximum(window.visible.sum(0), 1)[..., None]
+    colours = _PART_COLOURS[np.arange(share.shape[-1]) % len(_PART_COLOURS)]
+    return np.asarray((share @ colours + 255 * (1 - share.sum(-1, keepdims=True))).clip(0, 255), np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,31 +15,47 @@ if TYPE_CHECKING:
     from asic_eval import KeypointBenchmark
     from asic_flow.alignment import Alignment
     from asic_flow.collection import ImageCollection
+    from asic_flow.collection_folder import CollectionArrays
     from asic_flow.matches import MatchSet
+    from asic_flow.run_folder import AlignmentArrays
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A run folder, read.
+    """A run folder, read; torch is imported where its tensors are asked for.
 
     Attributes:
         folder: The run's.
         collection_folder: Where its collection lies.
         identity: The collection's.
-        collection: The photos.
-        matches: Their matches.
-        alignment: Their maps.
+        photos: The collection.
+        matches: Its matches.
+        maps: The alignment.
     """
 
     folder: Path
     collection_folder: Path
     identity: str
-    collection: ImageCollection
+    photos: CollectionArrays
     matches: MatchSet
-    alignment: Alignment
+    maps: AlignmentArrays
+
+    @cached_property
+    def collection(self) -> ImageCollection:
+        """`photos` in tensors."""
+        from asic_flow.collection import ImageCollection
+
+        return ImageCollection.of_arrays(self.photos)
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        """`maps` in tensors, which can carry points."""
+        from asic_flow.alignment import Alignment
+
+        return Alignment.of_arrays(self.maps)
 
     @property
     def title(self) -> str:
@@ -49,7 +66,7 @@ class Run:
         """The collection's annotated points, or None; see `asic_cli.truth.read_truth` for the errors."""
         from asic_cli.truth import read_truth
 
-        return read_truth(self.collection_folder, self.collection)
+        return read_truth(self.collection_folder, self.photos.settings)
 
 
 def load_run(folder: Path) -> Run:
@@ -60,18 +77,18 @@ def load_run(folder: Path) -> Run:
         RunError: The run is missing or damaged.
         CollectionError: The collection is.
     """
-    from asic_flow.alignment import Alignment, read_run_index
-    from asic_flow.collection import identity, load_collection
+    from asic_flow.collection_folder import identity, read_collection
+    from asic_flow.run_folder import AlignmentArrays, read_run_index
 
     record = read_run_index(folder).get("collection")
     if not isinstance(record, dict) or not isinstance(record.get("path"), str):
         raise InputError(f"{folder / INDEX_FILES['run']}, field 'collection': expected the collection's path")
     collection_folder = (folder / record["path"]).resolve()
-    collection, matches = load_collection(collection_folder)
+    photos, matches = read_collection(collection_folder)
     found = identity(collection_folder)
     if found != record.get("identity"):
         raise InputError(f"{collection_folder} has changed since {folder} was made; run `asic train` with --fresh")
-    return Run(folder, collection_folder, found, collection, matches, Alignment.load(folder))
+    return Run(folder, collection_folder, found, photos, matches, AlignmentArrays.load(folder))
 
 
 def read_summary(run: Run) -> dict[str, Any]:
@@ -90,5 +107,5 @@ def read_summary(run: Run) -> dict[str, Any]:
     if not isinstance(summary, dict) or (summary.get("format"), summary.get("version")) != ("asic-summary", 1):
         raise InputError(f"{path}, field 'format': expected 'asic-summary', version 1; run `asic eval` again")
     scored = summary.get("alignment")
-    support = [round(value, 6) for value in run.alignment.support.tolist()]
+    support = [round(value, 6) for value in run.maps.support.tolist()]
     return summary if isinstance(scored, dict) and scored.get("support") == support else {}

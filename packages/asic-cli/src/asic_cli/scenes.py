@@ -59,6 +59,11 @@ class Stage:
         """Tile pixels (..., 2) of canonical positions."""
         return (canonical - self.tile_centre) * self.tile_scale + (self.images.shape[-1] - 1) / 2
 
+    def glide(self) -> Glide:
+        """The photos' ways into canonical space."""
+        tiles = self.to_tile(self.canonical).numpy()
+        return Glide.fit(tiles, self.foreground.numpy(), self.mirrored.numpy())
+
 
 def set_up(collection: ImageCollection, alignment: Alignment, side: int, limit: int) -> Stage:
     """Chooses photos evenly and brings them to size.
@@ -76,7 +81,7 @@ def set_up(collection: ImageCollection, alignment: Alignment, side: int, limit: 
     if not len(shown):
         raise ValueError("expected photos with an object, but every mask is empty")
     chosen = shown[torch.linspace(0, len(shown) - 1, min(limit, len(shown))).round().long()]
-    window = open_window(alignment)
+    window = open_window(alignment.arrays)
     left, top, right, bottom = window.box_xyxy
 
     def shrink(planes: Tensor) -> Tensor:
@@ -100,7 +105,7 @@ def morph(stage: Stage, frames: int) -> Iterator[Frame]:
     Yields:
         (H, W, 3) uint8.
     """
-    glide = Glide.fit(stage.to_tile(stage.canonical), stage.foreground, stage.mirrored)
+    glide = stage.glide()
     drawn: dict[float, Frame] = {}
     for number in range(frames):
         away = 1 - abs(2 * number / frames - 1)
@@ -118,7 +123,7 @@ def tour(stage: Stage, frames: int) -> Iterator[Frame]:
         (H, W, 3) uint8.
     """
     index = CanonicalIndex(stage.canonical, stage.foreground)
-    glide = Glide.fit(stage.to_tile(stage.canonical), stage.foreground, stage.mirrored)
+    glide = stage.glide()
     middle = _average(*_moved(stage, glide, stage.foreground, 1.0))
     canvas = torch.cat((stage.images, middle[None]))
     path = _path(_stops(stage), frames)
@@ -155,12 +160,12 @@ def _moved(stage: Stage, glide: Glide, pixels: Tensor, share: float) -> tuple[Te
     count, side = len(stage.images), stage.images.shape[-1]
     axis = torch.arange(side, dtype=torch.float32)
     home = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    places = glide.places(stage.to_tile(stage.canonical), share)
+    places = torch.from_numpy(glide.places(stage.to_tile(stage.canonical).numpy(), share))
     # Gaps are closed and edges soften on the way; a photo that has not moved is shown as it is.
     moving = min(4 * share, 1.0)
     # A look-up steps half a pixel towards what is asked for, so the neighbour of a shown pixel is half a pixel off.
     reach = 0.4 + (_REACH_PX - 0.4) * moving
-    found = CanonicalIndex(places.contiguous(), pixels).nearest(home.reshape(-1, 2), max_distance=reach)
+    found = CanonicalIndex(places, pixels).nearest(home.reshape(-1, 2), max_distance=reach)
     points = pixel_to_norm(found.points_px.reshape(count, side, side, 2), (side, side))
     seen = found.visible.reshape(count, 1, side, side).float()
     soft = avg_pool2d(seen, 3, 1, 1, count_include_pad=False)
@@ -169,7 +174,8 @@ def _moved(stage: Stage, glide: Glide, pixels: Tensor, share: float) -> tuple[Te
 
 def _average(colour: Tensor, seen: Tensor) -> Tensor:
     """(3, S, S): the average of what is seen, on paper."""
-    mean = torch.from_numpy(average(colour.permute(0, 2, 3, 1), seen[:, 0] > 0.5)).permute(2, 0, 1).float()
+    shown = (seen[:, 0] > 0.5).numpy()
+    mean = torch.from_numpy(average(colour.permute(0, 2, 3, 1).numpy(), shown)).permute(2, 0, 1).float()
     strength = mean[3:] / 255
     return mean[:3] * strength + _PAPER * (1 - strength)
 

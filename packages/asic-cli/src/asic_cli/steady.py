@@ -46,7 +46,7 @@ def steady(alignment: Alignment, reach: int) -> Alignment:
     if reach < 1:
         raise ValueError(f"reach must be 1 frame or more, got {reach}; leave the maps as they are instead")
     alignment = _facing_one_way(alignment)
-    window = open_window(alignment)
+    window = open_window(alignment.arrays)
     places, weight, sureness = _ways(alignment, window)
     offset = torch.zeros_like(places)
     smooth_sureness = torch.zeros_like(sureness)
@@ -83,10 +83,11 @@ def _facing_one_way(alignment: Alignment) -> Alignment:
 
 def _ways(alignment: Alignment, window: CanonicalWindow) -> tuple[Tensor, Tensor, Tensor]:
     """(N, h, w, 2) model pixels of canonical places, (N, h, w) their weights, 0 where unseen, and their confidence."""
-    places = window.points_px[:, ::_COARSER, ::_COARSER]
+    every = (slice(None), slice(None, None, _COARSER), slice(None, None, _COARSER))
+    places, visible = torch.from_numpy(window.points_px[every]), torch.from_numpy(window.visible[every])
     norm = pixel_to_norm(places, alignment.size_hw)
     sureness = warp_bilinear(alignment.confidence[:, None].contiguous(), norm.contiguous())[:, 0]
-    weight = (sureness + _LEAST_WEIGHT) * window.visible[:, ::_COARSER, ::_COARSER]
+    weight = (sureness + _LEAST_WEIGHT) * visible
     return places, weight, sureness
 
 

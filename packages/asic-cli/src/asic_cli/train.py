@@ -258,10 +258,10 @@ def _comparable(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _report(trained: Trained, as_json: bool) -> None:
-    from asic_flow.views import collapsed
+    from asic_flow.overlap import collapsed
 
     alignment = trained.alignment
-    lost = collapsed(alignment)
+    lost = collapsed(alignment.arrays)
     for index in lost:
         warn(f"{printable(alignment.photos[index].path)}: its map has collapsed; it takes no part in the alignment")
     low = _LOW_SUPPORT * float(alignment.support.median())

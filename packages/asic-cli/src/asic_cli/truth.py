@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asic_cli.errors import InputError
 
 if TYPE_CHECKING:
     from asic_eval import KeypointBenchmark
-    from asic_flow.collection import ImageCollection
 
 TRUTH_FILE = "truth.json"
 
@@ -80,8 +80,8 @@ def truth_sha256(truth: KeypointBenchmark) -> str:
     return hashlib.sha256(truth_file(truth)).hexdigest()
 
 
-def read_truth(folder: Path, collection: ImageCollection) -> KeypointBenchmark | None:
-    """Reads a collection's truth; None where it has none.
+def read_truth(folder: Path, settings: Mapping[str, Any]) -> KeypointBenchmark | None:
+    """Reads the truth of a collection with these settings; None where it has none.
 
     Raises:
         TruthError: The file is missing or is not the one that belongs to the collection.
@@ -90,7 +90,7 @@ def read_truth(folder: Path, collection: ImageCollection) -> KeypointBenchmark |
     from asic_eval import KeypointBenchmark
     from asic_eval.fields import parse_json
 
-    kept = collection.settings.get("truth_sha256")
+    kept = settings.get("truth_sha256")
     if kept is None:
         return None
     path = folder / TRUTH_FILE

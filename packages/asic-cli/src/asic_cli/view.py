@@ -47,16 +47,19 @@ def view(
 
 
 def _write(page: Path, run: Run) -> None:
-    from asic_cli.report import write_report
+    from asic_cli.breakdown import breakdown_of
+    from asic_cli.report import write_page
 
-    write_report(
+    summary, truth = read_summary(run), run.truth()
+    write_page(
         page,
         title=run.title,
-        collection=run.collection,
+        collection=run.photos,
         matches=run.matches,
-        alignment=run.alignment,
-        summary=read_summary(run),
-        truth=run.truth(),
+        alignment=run.maps,
+        summary=summary,
+        truth=truth,
+        break_down=lambda: None if truth is None else breakdown_of(run, summary, truth),
     )
 
 

@@ -22,7 +22,9 @@ from asic_features.extract import extract_collection
 from asic_features.images import list_photos
 from asic_flow.alignment import Alignment
 from asic_flow.collection import ImageCollection
+from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
+from asic_flow.run_folder import AlignmentArrays
 from asic_flow.sides import SecondMaps
 
 BROWSER = os.environ.get("ASIC_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -63,6 +65,14 @@ class Run:
     matches: MatchSet
     alignment: Alignment
     truth: KeypointBenchmark
+
+    @property
+    def photos(self) -> CollectionArrays:
+        return self.collection.arrays()
+
+    @property
+    def maps(self) -> AlignmentArrays:
+        return self.alignment.arrays
 
 
 @pytest.fixture(scope="session")

@@ -146,8 +146,8 @@ def _carried(alignment: Alignment, source: int, point_px: Any, target: int) -> t
     """(2,) model pixel of a target that a source's pixel is carried to, and the canonical distance that remains."""
     here, there = alignment.maps_between(source, target)
     canonical = alignment.places_on_maps(torch.tensor(np.array([point_px]), dtype=torch.float32), torch.tensor([here]))
-    found = alignment.look_up(canonical, there)
-    return found.points_px[0, 0].numpy(), float(found.distance)
+    found, distance = alignment.look_up(canonical, there)
+    return found[0].numpy(), float(distance)
 
 
 def test_places_travel_on_maps_that_keep_left_and_right_apart(
@@ -466,8 +466,8 @@ def test_marks_glide_along(page: Any, run: Any, photo: int) -> None:
     """Well on the way, a place is marked where `Glide` takes it, on mirrored photos as well."""
     left, top, right, bottom = page.evaluate("JSON.parse(document.getElementById('viewer-data').textContent).box")
     scale = min(255 / (right - left), 255 / (bottom - top))
-    tiles = (run.alignment.maps - torch.tensor([left + right, top + bottom]) / 2) * scale + 127.5
-    places = Glide.fit(tiles, run.alignment.foreground, run.alignment.mirrored).places(tiles, 0.7)
+    tiles = (run.maps.maps - np.array([left + right, top + bottom], np.float32) / 2) * np.float32(scale) + 127.5
+    places = Glide.fit(tiles, run.maps.foreground, run.maps.mirrored).places(tiles, 0.7)
     page.fill("#morph", "0.7")
     for point in _inside(run, photo, seed=4, count=30):
         x, y = places[photo, point[1], point[0]].tolist()
@@ -605,7 +605,7 @@ def test_lines_of_a_chosen_pair_follow_the_threshold(page: Any) -> None:
 
 def test_what_missed_most_opens_its_pair(page: Any, run: Any) -> None:
     thumbnails = page.locator("#worst button")
-    worst = break_down(run.collection, run.alignment, run.truth).worst
+    worst = break_down(run.collection.settings, run.alignment, run.truth).worst
     assert thumbnails.count() == len(worst) > 2
     miss = worst[2]
     assert thumbnails.nth(2).inner_text() == f"{run.truth.keypoint_names[miss.keypoint]} · {10 * miss.error:.1f}"

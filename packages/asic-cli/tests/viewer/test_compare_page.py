@@ -30,7 +30,7 @@ def two(run: Any) -> tuple[Any, Any]:
 def page_file(run: Any, two: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     collection = replace(run.collection, settings={**run.collection.settings, "truth_sha256": None})
-    runs = [Run(folder, folder, "", collection, run.matches, alignment) for alignment in two]
+    runs = [Run(folder, folder, "", collection.arrays(), run.matches, alignment.arrays) for alignment in two]
     (folder / "compare.html").write_bytes(_page(runs[0], runs[1], RUNS))
     return folder / "compare.html"
 

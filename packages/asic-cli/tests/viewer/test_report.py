@@ -104,7 +104,7 @@ def test_figures_come_from_the_summary(run: Any, summary: dict[str, Any], tmp_pa
 
 
 def test_scores_by_photo_and_by_keypoint(run: Any, page_text: str) -> None:
-    breakdown = break_down(run.collection, run.alignment, run.truth)
+    breakdown = break_down(run.collection.settings, run.alignment, run.truth)
     words = _Page(page_text).words
     start = words.index("Keypoint")
     for name, share in zip(run.truth.keypoint_names, breakdown.by_keypoint, strict=True):

@@ -23,7 +23,7 @@ from asic_cli.viewer.textures import (
 
 @pytest.fixture(scope="module")
 def document(run: Any) -> Any:
-    return json.loads(viewer_data(run.collection, run.matches, run.alignment, open_window(run.alignment)))
+    return json.loads(viewer_data(run.photos, run.matches, run.maps, open_window(run.maps)))
 
 
 def _numbers(text: str, kind: str) -> Any:
@@ -31,8 +31,8 @@ def _numbers(text: str, kind: str) -> Any:
 
 
 def test_maps_come_back_within_a_tenth_of_a_pixel_and_second_ones_within_a_half(two_sided: Any) -> None:
-    run, window = two_sided, open_window(two_sided.alignment)
-    document = json.loads(viewer_data(run.collection, run.matches, run.alignment, window))
+    run, window = two_sided, open_window(two_sided.maps)
+    document = json.loads(viewer_data(run.photos, run.matches, run.maps, window))
     height, width = run.alignment.size_hw
     second = zip(run.alignment.second.photo.tolist(), run.alignment.second.maps, strict=True)
     textures = [
@@ -50,7 +50,7 @@ def test_maps_come_back_within_a_tenth_of_a_pixel_and_second_ones_within_a_half(
 
 
 def test_flat_map_survives() -> None:
-    steps, low, high = quantise(torch.full((8, 8, 2), 0.25), 16)
+    steps, low, high = quantise(np.full((8, 8, 2), 0.25, np.float32), 16)
     assert not steps.any()
     assert [*low, *high] == pytest.approx([0.25] * 4)
 
@@ -86,7 +86,7 @@ def test_matches_are_the_best_of_each_pair(run: Any, document: Any) -> None:
 
 
 def test_block_cannot_end_its_element(run: Any, document: Any) -> None:
-    text = viewer_data(run.collection, run.matches, run.alignment, open_window(run.alignment))
+    text = viewer_data(run.photos, run.matches, run.maps, open_window(run.maps))
     assert "<" not in text
     assert text.isascii()
     assert [photo["path"] for photo in document["photos"]] == [photo.path for photo in run.collection.photos]

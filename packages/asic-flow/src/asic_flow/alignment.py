@@ -1,53 +1,52 @@
-"""An aligned collection: maps of all photos into canonical space, point transfer, and the run folder on disk.
-
-A run folder holds `config.json`, `canonical_maps.safetensors` and `consensus.safetensors`. `config.json` is written
-last and names the sha256 of the two others.
-"""
+"""An aligned collection: maps of all photos into canonical space, and transfer of points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.numpy import save
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from asic_flow.collection import ImageCollection, Photo, TokenGrid, read_photo
+from asic_flow.collection import ImageCollection, Photo, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens
 from asic_flow.grid import pixel_to_norm
-from asic_flow.indexed_folder import IndexedFolder
-from asic_flow.kernels import CanonicalIndex, CanonicalNeighbours
 from asic_flow.matches import MatchSet
+from asic_flow.run_folder import (
+    CALIBRATION,
+    DEFAULT_METHOD,
+    INDEX_FILE,
+    VISIBLE_DISTANCE,
+    AlignmentArrays,
+    RunError,
+    TransferMethod,
+    read_run_index,
+    sample,
+)
 from asic_flow.sides import SecondMaps
 from asic_flow.train import FittedMaps, Progress, fit, stay_silent
 
-FORMAT_VERSION = 2
-INDEX_FILE = "config.json"
-TransferMethod = Literal["canonical", "combined"]
-DEFAULT_METHOD: TransferMethod = "combined"
-
-VISIBLE_DISTANCE = 0.1
-"""Canonical distance up to which a photo counts as showing a point."""
-CALIBRATION = (4.08, -0.80)
-"""Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py."""
+__all__ = [
+    "CALIBRATION",
+    "DEFAULT_METHOD",
+    "INDEX_FILE",
+    "VISIBLE_DISTANCE",
+    "Alignment",
+    "RunError",
+    "Transfer",
+    "TransferMethod",
+    "read_run_index",
+]
 
 _SHARED_LEVEL = 0.9  # quantile of a photo's confidence
 _SHARED_SHARE = 0.3  # of that level
-
-
-class RunError(ValueError):
-    """A run folder that cannot be used; the message names the file and the field."""
-
-
-_FOLDER = IndexedFolder(INDEX_FILE, "asic-run", FORMAT_VERSION, "asic train", RunError)
 
 
 @dataclass(frozen=True)
@@ -244,35 +243,7 @@ class Alignment:
         Raises:
             OSError: The folder cannot be written, or the disk is full; what it held before is still there.
         """
-        contents = {
-            "canonical_maps.safetensors": {
-                "maps": self.maps,
-                "confidence": self.confidence,
-                "foreground": self.foreground.to(torch.uint8),
-                "second_maps": self.second.maps,
-                "second_photo": self.second.photo,
-                "second_symmetry": self.second.symmetry,
-            },
-            "consensus.safetensors": {
-                "descriptors": self.descriptors,
-                "places": self.places,
-                "image": self.token_image,
-                "token": self.token,
-            },
-        }
-        files = {
-            name: save({key: value.contiguous().numpy() for key, value in arrays.items()})
-            for name, arrays in contents.items()
-        }
-        document = {
-            "alignment": asdict(self.config),
-            "grid": asdict(self.grid),
-            "photos": [asdict(photo) for photo in self.photos],
-            "mirrored": self.mirrored.tolist(),
-            "support": [round(value, 6) for value in self.support.tolist()],
-            **extra,
-        }
-        _FOLDER.write(folder, document, files)
+        self.arrays.save(folder, extra)
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:
@@ -281,46 +252,37 @@ class Alignment:
         Raises:
             RunError: A file is missing, changed, or not what `config.json` says.
         """
-        document = read_run_index(folder)
-        path = folder / INDEX_FILE
-        try:
-            settings: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in document["alignment"].items()
-            }
-            grid = TokenGrid(**document["grid"])
-            photos = tuple(read_photo(record) for record in document["photos"])
-            mirrored = torch.tensor(document["mirrored"], dtype=torch.bool)
-            support = torch.tensor(document["support"], dtype=torch.float32)
-            maps = _tensors(folder, "canonical_maps.safetensors", document["sha256"])
-            consensus = _tensors(folder, "consensus.safetensors", document["sha256"])
-            alignment = cls(
-                photos=photos,
-                maps=maps["maps"],
-                second=SecondMaps(maps["second_photo"], maps["second_maps"], maps["second_symmetry"]),
-                confidence=maps["confidence"],
-                foreground=maps["foreground"].bool(),
-                mirrored=mirrored,
-                support=support,
-                grid=grid,
-                token_image=consensus["image"],
-                token=consensus["token"],
-                descriptors=consensus["descriptors"],
-                places=consensus["places"],
-                config=AlignmentConfig(**settings),
-            )
-        except RunError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"{path}: malformed field: {error!r}") from error
-        if maps["maps"].shape[0] != len(photos) or maps["maps"].shape[:3] != maps["confidence"].shape:
-            raise RunError(f"{folder / 'canonical_maps.safetensors'}: expected maps of {len(photos)} photos")
-        second = alignment.second
-        if not len(second.maps) == len(second.photo) == len(second.symmetry) <= len(photos) or (
-            len(second.photo) and not 0 <= int(second.photo.min()) <= int(second.photo.max()) < len(photos)
-        ):
-            raise RunError(f"{folder / 'canonical_maps.safetensors'}: expected as many second maps as photos they name")
-        _check_tokens(alignment, folder / "consensus.safetensors")
-        return alignment
+        return cls.of_arrays(AlignmentArrays.load(folder))
+
+    @classmethod
+    def of_arrays(cls, arrays: AlignmentArrays) -> Alignment:
+        """The same as torch's tensors, in the same memory."""
+        tensors = {
+            name: torch.from_numpy(value) for name, value in vars(arrays).items() if isinstance(value, np.ndarray)
+        }
+        second = SecondMaps(*(tensors.pop(f"second_{name}") for name in ("photo", "maps", "symmetry")))
+        return cls(photos=arrays.photos, second=second, grid=arrays.grid, config=arrays.config, **tensors)
+
+    @cached_property
+    def arrays(self) -> AlignmentArrays:
+        """The same memory as NumPy's arrays, for what needs no torch."""
+        return AlignmentArrays(
+            photos=self.photos,
+            maps=self.maps.numpy(),
+            second_photo=self.second.photo.numpy(),
+            second_maps=self.second.maps.numpy(),
+            second_symmetry=self.second.symmetry.numpy(),
+            confidence=self.confidence.numpy(),
+            foreground=self.foreground.numpy(),
+            mirrored=self.mirrored.numpy(),
+            support=self.support.numpy(),
+            grid=self.grid,
+            token_image=self.token_image.numpy(),
+            token=self.token.numpy(),
+            descriptors=self.descriptors.numpy(),
+            places=self.places.numpy(),
+            config=self.config,
+        )
 
     def _checked(self, points_image: ArrayLike, photo: ArrayLike) -> tuple[NDArray[np.float64], Tensor]:
         points = np.asarray(points_image, np.float64)
@@ -338,15 +300,7 @@ class Alignment:
 
     def _sample(self, fields: Tensor, points_px: Tensor, photo: Tensor) -> Tensor:
         """(M, C): bilinear samples of (N, H, W, C) at points of given photos, border replicated."""
-        height, width = fields.shape[1:3]
-        inside = torch.stack((points_px[:, 0].clamp(0, width - 1), points_px[:, 1].clamp(0, height - 1)), -1)
-        low = inside.floor().minimum(torch.tensor([width - 2.0, height - 2.0])).long()
-        x, y = (inside - low).unbind(-1)
-        column, row = low.unbind(-1)
-        total = torch.zeros(len(points_px), fields.shape[3])
-        for down, right, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
-            total += weight[:, None] * fields[photo, row + down, column + right]
-        return total
+        return torch.from_numpy(sample(fields.numpy(), points_px.numpy(), photo.numpy()))
 
     @cached_property
     def _nearest_confidence(self) -> Tensor:
@@ -363,8 +317,7 @@ class Alignment:
         distance = torch.full((len(canonical),), torch.inf)
         for number in torch.unique(to_map).tolist():
             mine = to_map == number
-            found = self.look_up(canonical[mine], number)
-            points[mine], distance[mine] = found.points_px[0], found.distance[0]
+            points[mine], distance[mine] = self.look_up(canonical[mine], number)
         return points, distance
 
     def maps_between(self, source: int, target: int) -> tuple[int, int]:
@@ -377,18 +330,15 @@ class Alignment:
 
     def numbered_map(self, number: int) -> Tensor:
         """(H, W, 2): a photo's own map or a second one, as `maps_between` numbers them."""
-        return self.maps[number] if number < len(self) else self.second.maps[number - len(self)]
+        return torch.from_numpy(self.arrays.numbered_map(number))
 
-    @cached_property
-    def _indices(self) -> dict[int, CanonicalIndex]:
-        return {}
+    def look_up(self, canonical: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Where canonical points (P, 2) lie on one map, (P, 2) in model pixels, and how far off, (P,).
 
-    def look_up(self, canonical: Tensor, number: int, max_distance: float = VISIBLE_DISTANCE) -> CanonicalNeighbours:
-        """Looks canonical points (P, 2) up on one map's foreground; see `CanonicalIndex.nearest`."""
-        if number not in self._indices:
-            photo = number if number < len(self) else int(self.second.photo[number - len(self)])
-            self._indices[number] = CanonicalIndex(self.numbered_map(number)[None], self.foreground[[photo]])
-        return self._indices[number].nearest(canonical, max_distance=max_distance)
+        See `MapIndex.look_up`.
+        """
+        found = self.arrays.look_up(canonical.numpy(), number)
+        return torch.from_numpy(found.points_px), torch.from_numpy(found.distance)
 
     def places_on_maps(self, points_px: Tensor, chosen: Tensor) -> Tensor:
         """(M, 2): canonical places by numbered maps, see `maps_between`.
@@ -397,12 +347,7 @@ class Alignment:
             points_px: (M, 2) float32 xy in model pixels; outside the frame the border's value is taken.
             chosen: (M,) int64, a photo's number for its own map, N + s for the second map s.
         """
-        count = len(self)
-        own = chosen < count
-        sampled = torch.empty(len(points_px), 2)
-        sampled[own] = self._sample(self.maps, points_px[own], chosen[own])
-        sampled[~own] = self._sample(self.second.maps, points_px[~own], chosen[~own] - count)
-        return sampled
+        return torch.from_numpy(self.arrays.places_on_maps(points_px.numpy(), chosen.numpy()))
 
     @cached_property
     def tokens(self) -> ConsensusTokens:
@@ -422,31 +367,3 @@ def _shared(confidence: Tensor, masked: Tensor) -> Tensor:
         level = torch.quantile(confidence[image][masked[image]], _SHARED_LEVEL)
         shared[image] = masked[image] & (confidence[image] >= _SHARED_SHARE * level)
     return shared
-
-
-def _check_tokens(alignment: Alignment, file: Path) -> None:
-    image, token, count = alignment.token_image, alignment.token, len(alignment.token)
-    shapes = [tuple(values.shape) for values in (image, alignment.descriptors[:, :1], alignment.places)]
-    if shapes != [(count,), (count, 1), (count, 2, 2)]:
-        raise RunError(f"{file}: expected photos, descriptors and places of as many tokens, got {count} and {shapes}")
-    for field, values, limit, what in (
-        ("image", image, len(alignment), "photos"),
-        ("token", token, alignment.grid.rows * alignment.grid.cols, "tokens"),
-    ):
-        if count and not 0 <= int(values.min()) <= int(values.max()) < limit:
-            raise RunError(f"{file}, field '{field}': expected {what} 0 to {limit - 1}")
-    if not bool((image.diff() >= 0).all()):
-        raise RunError(f"{file}, field 'image': expected photos one after the other")
-
-
-def read_run_index(folder: Path) -> dict[str, Any]:
-    """Reads a run's `config.json` and nothing else.
-
-    Raises:
-        RunError: No index, or none that this version reads.
-    """
-    return _FOLDER.read_index(folder)
-
-
-def _tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(value) for key, value in _FOLDER.read_arrays(folder, name, digests).items()}

@@ -24,6 +24,7 @@ from asic_flow.coarse import NormalisedMatches, geman_mcclure, place_both_ways
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import SplinePoints, fit_photo, render_maps
 from asic_flow.partners import find_partners, mutual_matches
+from asic_flow.run_folder import choose_maps
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens
 
@@ -76,20 +77,11 @@ class SecondMaps:
             target: (M,) int64.
 
         Returns:
-            Two (M,) int64: the photo's number for its own map, N + s for the second map s. Where the flags of two
-            photos differ, the one of higher symmetry changes its map, if it can.
+            Two (M,) int64, see `asic_flow.run_folder.choose_maps`.
         """
-        count = len(mirrored)
-        row = torch.full((count,), -1)
-        row[self.photo] = torch.arange(len(self.photo))
-        symmetry = torch.zeros(count)
-        symmetry[self.photo] = self.symmetry
-        differ = (mirrored[source] != mirrored[target]) & ((row[source] >= 0) | (row[target] >= 0))
-        at_source = symmetry[source] >= symmetry[target]
-        return (
-            torch.where(differ & at_source, count + row[source], source),
-            torch.where(differ & ~at_source, count + row[target], target),
-        )
+        arrays = (tensor.numpy() for tensor in (mirrored, self.photo, self.symmetry, source, target))
+        from_map, to_map = choose_maps(*arrays)
+        return torch.from_numpy(from_map), torch.from_numpy(to_map)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Photos seen in canonical space, and how well they lie on each other there."""
+"""Photos seen in canonical space."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from torch import Tensor
 
 from asic_flow.alignment import Alignment
 from asic_flow.kernels import CanonicalIndex
-
-_COLLAPSED_AREA = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,27 +52,3 @@ def canonical_views(alignment: Alignment, size: int = 128, extent: float = 1.2) 
     found = CanonicalIndex(alignment.maps, alignment.foreground).nearest(points, max_distance=3 * extent / (size - 1))
     shape = (len(alignment), size, size)
     return CanonicalViews(found.points_px.nan_to_num().reshape(*shape, 2), found.visible.reshape(shape), extent)
-
-
-def mean_pairwise_iou(masks: Tensor) -> float:
-    """The mean over all pairs of (N, ...) bool masks of their intersection over union; 0 for two empty ones."""
-    flat = masks.flatten(1).float()
-    both = flat @ flat.T
-    area = both.diagonal()
-    union = area[:, None] + area[None] - both
-    pair = torch.triu(torch.ones_like(both), 1).bool()
-    return float((both / union.clamp_min(1))[pair].mean())
-
-
-def collapsed(alignment: Alignment) -> list[int]:
-    """The photos whose foreground fills less than 2 % of the median photo's canonical area: maps that say nothing."""
-    (first_x, second_x), (first_y, second_y) = (
-        (difference[..., 0], difference[..., 1])
-        for difference in (alignment.maps[:, :-1].diff(dim=2), alignment.maps[:, :, :-1].diff(dim=1))
-    )
-    area = (first_x * second_y - second_x * first_y).abs() * alignment.foreground[:, :-1, :-1]
-    total = area.flatten(1).sum(1)
-    shown = total[alignment.foreground.flatten(1).any(1)]
-    if not len(shown):
-        return list(range(len(alignment)))
-    return torch.nonzero(total < _COLLAPSED_AREA * shown.median())[:, 0].tolist()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import grid_sample, max_pool2d
 
-from asic_flow.alignment import Alignment
+from asic_cli.viewer.planes import grown
+from asic_flow.run_folder import AlignmentArrays, sample
 
 SHARE_SHOWN = 0.2
 """Averages show a place that at least this share of the photos, and two of them, show."""
@@ -36,18 +35,16 @@ class CanonicalWindow:
     """
 
     box_xyxy: tuple[float, float, float, float]
-    points_px: Tensor
-    visible: Tensor
+    points_px: NDArray[np.float32]
+    visible: NDArray[np.bool_]
     wheel_radius: float
 
-    def resample(self, images: Tensor) -> Tensor:
+    def resample(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W, C) float32: (N, h, w, C) images seen in the window; zero where a photo shows nothing."""
-        height, width = images.shape[1:3]
-        scale = torch.tensor([2 / (width - 1), 2 / (height - 1)])
-        sampled = grid_sample(
-            images.float().permute(0, 3, 1, 2), self.points_px * scale - 1, padding_mode="border", align_corners=True
-        )
-        return sampled.permute(0, 2, 3, 1) * self.visible[..., None]
+        seen = np.zeros((*self.visible.shape, images.shape[-1]), np.float32)
+        for photo, shown in enumerate(self.visible):
+            seen[photo][shown] = sample(images, self.points_px[photo][shown], photo)
+        return seen
 
 
 def needed_photos(count: int) -> int:
@@ -55,7 +52,9 @@ def needed_photos(count: int) -> int:
     return max(min(2, count), math.ceil(SHARE_SHOWN * count))
 
 
-def open_window(alignment: Alignment, each: Callable[..., Iterable[tuple[Tensor, Tensor]]] = map) -> CanonicalWindow:
+def open_window(
+    alignment: AlignmentArrays, each: Callable[..., Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = map
+) -> CanonicalWindow:
     """Finds the box that holds what enough photos show, and looks at every photo through it.
 
     A photo shows a pixel of the window when its nearest foreground lies within 1.5 of the window's pixels.
@@ -69,21 +68,21 @@ def open_window(alignment: Alignment, each: Callable[..., Iterable[tuple[Tensor,
     left, top, right, bottom = box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
     pixel = max(right - left, bottom - top) / (_LONGER_SIDE - 1)
     height, width = round((bottom - top) / pixel) + 1, round((right - left) / pixel) + 1
-    corner = torch.tensor([left, top])
+    corner = np.array([left, top], np.float32)
 
-    def look(photo: int) -> tuple[Tensor, Tensor]:
+    def look(photo: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(H, W, 2) points and (H, W) visible of one photo."""
-        points_px, visible = torch.zeros(height, width, 2), torch.zeros(height, width, dtype=torch.bool)
+        points_px, visible = np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.bool_)
         shown = alignment.maps[photo][alignment.foreground[photo]]
         # Far from all that the photo shows nothing needs to be looked up.
-        rows, columns = torch.nonzero(_near(((shown - corner) / pixel).round().long(), (height, width))).T
-        asked = torch.stack((columns, rows), -1) * pixel + corner
-        found = alignment.look_up(asked, photo, _REACH_PX * pixel)
-        points_px[rows, columns] = found.points_px[0].nan_to_num()
-        visible[rows, columns] = found.visible[0]
+        rows, columns = np.nonzero(_near(((shown - corner) / pixel).round().astype(np.int64), (height, width)))
+        asked = np.stack((columns, rows), -1).astype(np.float32) * np.float32(pixel) + corner
+        found = alignment.look_up(asked, photo)
+        points_px[rows, columns] = np.nan_to_num(found.points_px)
+        visible[rows, columns] = found.distance <= _REACH_PX * pixel
         return points_px, visible
 
-    points_px, visible = map(torch.stack, zip(*each(look, range(len(alignment))), strict=True))
+    points_px, visible = map(np.stack, zip(*each(look, range(len(alignment))), strict=True))
     return CanonicalWindow(
         box_xyxy=(left, top, left + (width - 1) * pixel, top + (height - 1) * pixel),
         points_px=points_px,
@@ -92,13 +91,13 @@ def open_window(alignment: Alignment, each: Callable[..., Iterable[tuple[Tensor,
     )
 
 
-def _near(places: Tensor, size_hw: tuple[int, int]) -> Tensor:
+def _near(places: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """(H, W) bool: the pixels that hold a place (M, 2), and those so near that one of them may show it."""
     height, width = size_hw
-    inside = ((places >= 0) & (places < torch.tensor([width, height]))).all(1)
-    held = torch.zeros(height, width)
-    held[places[inside, 1], places[inside, 0]] = 1
-    return max_pool2d(held[None], 5, 1, 2)[0] > 0
+    inside = ((places >= 0) & (places < [width, height])).all(1)
+    held = np.zeros((height, width), np.bool_)
+    held[places[inside, 1], places[inside, 0]] = True
+    return grown(held, 5)
 
 
 def wheel_colours(canonical: NDArray[np.floating], radius: float) -> NDArray[np.uint8]:
@@ -135,20 +134,20 @@ def wheel_colours(canonical: NDArray[np.floating], radius: float) -> NDArray[np.
     return (encoded * 255).round().astype(np.uint8)
 
 
-def _content_box(alignment: Alignment) -> tuple[float, float, float, float]:
+def _content_box(alignment: AlignmentArrays) -> tuple[float, float, float, float]:
     """Left, top, right and bottom in canonical units of what enough photos show, to a cell's precision."""
-    image, row, column = torch.nonzero(alignment.foreground).unbind(1)
-    shown = alignment.maps[image, row, column]
-    reach = min(max(float(shown.abs().max()), 0.1), _WIDEST) if len(shown) else 1.0
+    image = np.nonzero(alignment.foreground)[0]
+    shown = alignment.maps[alignment.foreground]
+    reach = min(max(float(np.abs(shown).max()), 0.1), _WIDEST) if len(shown) else 1.0
     cell = 2 * reach / (_SEARCH_CELLS - 1)
-    place = ((shown + reach) / cell).round().long()
+    place = ((shown + reach) / cell).round().astype(np.int64)
     kept = ((place >= 0) & (place < _SEARCH_CELLS)).all(1)
-    cells = torch.zeros(len(alignment), _SEARCH_CELLS, _SEARCH_CELLS)
-    cells[image[kept], place[kept, 1], place[kept, 0]] = 1
+    cells = np.zeros((len(alignment), _SEARCH_CELLS, _SEARCH_CELLS), np.bool_)
+    cells[image[kept], place[kept, 1], place[kept, 0]] = True
     # Pixels of a photo that shows the object small lie further apart than cells do.
-    enough = max_pool2d(cells, 3, 1, 1).sum(0) >= needed_photos(len(alignment))
+    enough = grown(cells, 3).sum(0) >= needed_photos(len(alignment))
     if not enough.any():
         return -reach, -reach, reach, reach
-    rows, columns = torch.nonzero(enough.any(1))[:, 0], torch.nonzero(enough.any(0))[:, 0]
+    rows, columns = np.flatnonzero(enough.any(1)), np.flatnonzero(enough.any(0))
     left, top, right, bottom = (float(edge) * cell - reach for edge in (columns[0], rows[0], columns[-1], rows[-1]))
     return left, top, right, bottom

@@ -36,9 +36,9 @@ def data(first: Alignment, second: Alignment, difference: Difference) -> str:
     scaled = (difference.by_place / DIFFERENCE_SHOWN).clamp(0, 1) * 254
     texels = torch.where(scaled.isnan(), 255.0, scaled).round().to(torch.uint8).numpy()
     # Nothing here is drawn in canonical space: two runs have two of them.
-    document = map_data(first) | {
+    document = map_data(first.arrays) | {
         "box": [-1, -1, 1, 1],
-        "other": map_data(second),
+        "other": map_data(second.arrays),
         "differenceSide": GRID_SIDE,
         "differences": [base64.b64encode(photo.tobytes()).decode() for photo in texels],
     }
@@ -49,8 +49,8 @@ def averages(runs: tuple[Run, Run], names: tuple[str, str]) -> str:
     """Both runs' average photo in their own canonical spaces."""
     figures = []
     for run, name in zip(runs, names, strict=True):
-        window = open_window(run.alignment)
-        picture = pictures.average(window.resample(run.collection.images), window.visible)
+        window = open_window(run.alignment.arrays)
+        picture = pictures.average(window.resample(run.collection.images.numpy()), window.visible)
         figures.append(
             f'<figure class="average"><img alt="Average of {name}" '
             f'src="{pictures.data_address(picture, kind="WEBP", quality=88)}"><figcaption>{name}</figcaption></figure>'

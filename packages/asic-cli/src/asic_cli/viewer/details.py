@@ -12,8 +12,8 @@ from asic_cli.breakdown import ALPHA, Breakdown, Share
 from asic_cli.viewer.scores import METHOD_LABELS
 from asic_cli.viewer.sections import captions, text
 from asic_eval import KeypointBenchmark
-from asic_flow.alignment import DEFAULT_METHOD
-from asic_flow.collection import Photo
+from asic_flow.collection_folder import Photo
+from asic_flow.run_folder import DEFAULT_METHOD
 
 
 def breakdown_tables(breakdown: Breakdown, photos: tuple[Photo, ...]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asic_flow.alignment import Alignment
-from asic_flow.views import collapsed
+import numpy as np
+
+from asic_flow.overlap import collapsed, lower_median
+from asic_flow.run_folder import AlignmentArrays
 
 _LOW_SUPPORT = 0.5
 
@@ -29,11 +31,11 @@ LOW_SUPPORT = Flag(
 )
 
 
-def flags_of(alignment: Alignment) -> list[list[Flag]]:
+def flags_of(alignment: AlignmentArrays) -> list[list[Flag]]:
     """The flags of every photo, in the collection's order."""
     folded = set(collapsed(alignment))
-    shown = alignment.foreground.flatten(1).any(1)
-    limit = _LOW_SUPPORT * float(alignment.support[shown].median()) if shown.any() else 0.0
+    shown = np.array([foreground.any() for foreground in alignment.foreground])
+    limit = _LOW_SUPPORT * lower_median(alignment.support[shown]) if shown.any() else 0.0
     return [
         [EMPTY]
         if not shown[photo]

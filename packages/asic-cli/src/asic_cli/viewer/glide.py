@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 _CROSSED_BY = 0.35
 
@@ -26,14 +26,14 @@ class Glide:
         growth: (N,) its scale.
     """
 
-    mirrored: Tensor
-    start: Tensor
-    end: Tensor
-    turn: Tensor
-    growth: Tensor
+    mirrored: NDArray[np.bool_]
+    start: NDArray[np.float32]
+    end: NDArray[np.float32]
+    turn: NDArray[np.float32]
+    growth: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, tiles: Tensor, foreground: Tensor, mirrored: Tensor) -> Glide:
+    def fit(cls, tiles: NDArray[np.float32], foreground: NDArray[np.bool_], mirrored: NDArray[np.bool_]) -> Glide:
         """Fits the similarities.
 
         Args:
@@ -42,31 +42,32 @@ class Glide:
             mirrored: (N,) bool.
         """
         count = len(tiles)
-        start, end = torch.zeros(2, count, 2)
-        turn, growth = torch.zeros(count), torch.ones(count)
+        start, end = np.zeros((2, count, 2), np.float32)
+        turn, growth = np.zeros(count, np.float32), np.ones(count, np.float32)
         for photo in range(count):
-            here = torch.nonzero(foreground[photo])
-            if not len(here):
+            rows, columns = np.nonzero(foreground[photo])
+            if not len(rows):
                 continue
-            there = tiles[photo][here[:, 0], here[:, 1]]
-            home = here.flip(1).float()
+            there = tiles[photo][rows, columns]
+            home = np.stack((columns, rows), -1).astype(np.float32)
             start[photo], end[photo] = home.mean(0), there.mean(0)
-            away = torch.view_as_complex(_faced(home - start[photo], mirrored[photo]).contiguous())
-            arrived = torch.view_as_complex((there - end[photo]).contiguous())
-            similarity = (away.conj() * arrived).sum() / away.abs().square().sum().clamp_min(1e-9)
-            if float(similarity.abs()) > 1e-6:
-                turn[photo], growth[photo] = similarity.angle(), similarity.abs()
+            away = _complex(_faced(home - start[photo], mirrored[photo]))
+            arrived = _complex(there - end[photo])
+            similarity = (away.conj() * arrived).sum() / max(np.square(np.abs(away)).sum(), 1e-9)
+            if np.abs(similarity) > 1e-6:
+                turn[photo], growth[photo] = np.angle(similarity), np.abs(similarity)
         return cls(mirrored, start, end, turn, growth)
 
-    def places(self, tiles: Tensor, share: float) -> Tensor:
+    def places(self, tiles: NDArray[np.float32], share: float) -> NDArray[np.float32]:
         """(N, H, W, 2): where every pixel, of the mirror image where there is one, is a share of the way."""
         height, width = tiles.shape[1:3]
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        home = torch.stack((x, y), -1).float()
+        y, x = np.mgrid[:height, :width]
+        home = np.stack((x, y), -1).astype(np.float32)
         away = _faced(home - self.start[:, None, None], self.mirrored[:, None, None])
-        turned = torch.polar(self.growth**share, self.turn * share) - share * torch.polar(self.growth, self.turn)
-        bent = torch.view_as_real(torch.view_as_complex(away.contiguous()) * turned[:, None, None])
-        return (1 - share) * self.start[:, None, None] + share * tiles + bent
+        turn = np.exp(1j * self.turn)
+        turned = self.growth**share * turn**share - share * self.growth * turn
+        bent = (_complex(away) * turned[:, None, None].astype(np.complex64))[..., None].view(np.float32)
+        return np.asarray((1 - share) * self.start[:, None, None] + share * tiles + bent, np.float32)
 
     @staticmethod
     def crossed(share: float) -> float:
@@ -75,6 +76,11 @@ class Glide:
         return part * part * (3 - 2 * part)
 
 
-def _faced(away: Tensor, mirrored: Tensor) -> Tensor:
+def _complex(xy: NDArray[np.float32]) -> NDArray[np.complex64]:
+    """(...): (..., 2) as complex numbers."""
+    return np.ascontiguousarray(xy, np.float32).view(np.complex64)[..., 0]
+
+
+def _faced(away: NDArray[np.float32], mirrored: NDArray[np.bool_] | np.bool_) -> NDArray[np.float32]:
     """Offsets (..., 2) from the middle, those of mirrored photos turned left to right."""
-    return torch.where(mirrored[..., None], away * torch.tensor([-1.0, 1.0]), away)
+    return np.where(np.asarray(mirrored)[..., None], away * np.array([-1, 1], np.float32), away)

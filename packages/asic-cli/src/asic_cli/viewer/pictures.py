@@ -5,21 +5,20 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import (
     Image,
     WebPImagePlugin,  # noqa: F401  # Named here, it is not searched for among all that Pillow can write.
 )
-from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from asic_cli.viewer.canonical import CanonicalWindow, needed_photos, wheel_colours
-from asic_flow.alignment import Alignment
-from asic_flow.collection import ImageCollection
+from asic_cli.viewer.planes import box_mean
+from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
+from asic_flow.run_folder import AlignmentArrays
 
 _SOFT_SHARE = 0.12
 _LINES_A_PAIR = 90
@@ -73,7 +72,7 @@ def data_address(pixels: Pixels, *, kind: str = "JPEG", quality: int = 86, longe
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def average(images: Tensor, visible: Tensor) -> Pixels:
+def average(images: NDArray[Any], visible: NDArray[np.bool_]) -> Pixels:
     """The mean of what the photos show at each place, transparent where too few of them show anything.
 
     Args:
@@ -85,16 +84,19 @@ def average(images: Tensor, visible: Tensor) -> Pixels:
     """
     weight = _faded(visible)
     total = weight.sum(0)
-    colour = (images.float() * weight[..., None]).sum(0) / total.clamp_min(1e-6)[..., None]
+    colour = np.zeros(images.shape[1:], np.float32)
+    for image, share in zip(images, weight, strict=True):
+        colour += image * share[..., None]
+    colour /= np.maximum(total, 1e-6)[..., None]
     needed = needed_photos(len(images))
-    shown = avg_pool2d((visible.sum(0) >= needed).float()[None], 5, 1, 2, count_include_pad=False)[0]
-    alpha = shown.square() * (0.4 + (total - needed) / (_SOFT_SHARE * len(images) + 1)).clamp(0, 1)
-    return torch.cat((colour, alpha[..., None] * 255), -1).round().to(torch.uint8).numpy()
+    shown = box_mean(visible.sum(0) >= needed, 5)
+    alpha = np.square(shown) * (0.4 + (total - needed) / (_SOFT_SHARE * len(images) + 1)).clip(0, 1)
+    return np.concatenate((colour, alpha[..., None] * 255), -1).round().astype(np.uint8)
 
 
-def _faded(visible: Tensor) -> Tensor:
+def _faded(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(N, H, W) 0 to 1: edges of masks are jagged, so a photo fades out over its last pixels."""
-    return avg_pool2d(visible.float(), 5, 1, 2, count_include_pad=False) * visible
+    return box_mean(visible, 5) * visible
 
 
 def crop_to_content(picture: Pixels) -> Pixels:
@@ -107,21 +109,22 @@ def crop_to_content(picture: Pixels) -> Pixels:
     return picture[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
 
 
-def cut_outs(collection: ImageCollection, window: CanonicalWindow) -> list[Pixels]:
+def cut_outs(collection: CollectionArrays, window: CanonicalWindow) -> list[Pixels]:
     """(H, W, 4) RGBA of every photo's object in canonical space."""
     seen = window.resample(collection.images).round()
-    alpha = (255 * _faded(window.visible).square()).round()[..., None]
-    return list(torch.cat((seen, alpha), -1).to(torch.uint8).numpy())
+    alpha = (255 * np.square(_faded(window.visible))).round()[..., None]
+    return list(np.concatenate((seen, alpha), -1).astype(np.uint8))
 
 
-def wheel_on_photos(collection: ImageCollection, alignment: Alignment, radius: float) -> list[Pixels]:
+def wheel_on_photos(collection: CollectionArrays, alignment: AlignmentArrays, radius: float) -> list[Pixels]:
     """(H, W, 3) of every photo, its object painted with the colours of canonical space and all else faded."""
     painted = []
     for image, mask, canonical in zip(collection.images, alignment.foreground, alignment.maps, strict=True):
-        luma = (image.float() @ torch.tensor([0.299, 0.587, 0.114])).numpy()[..., None]
-        colour = wheel_colours(canonical.numpy(), radius) * (0.62 + 0.38 * luma / 160).clip(0.45, 1.12)
-        faded = 150 + 0.22 * luma
-        painted.append(np.where(mask.numpy()[..., None], colour, faded).clip(0, 255).astype(np.uint8))
+        luma = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+        picture = np.broadcast_to((150 + 0.22 * luma).astype(np.uint8), image.shape).copy()
+        shade = (0.62 + 0.38 * luma[mask] / 160).clip(0.45, 1.12)
+        picture[mask] = (wheel_colours(canonical[mask], radius) * shade).clip(0, 255).astype(np.uint8)
+        painted.append(picture)
     return painted
 
 
@@ -133,18 +136,16 @@ def wheel(radius_px: int) -> Pixels:
     return np.concatenate((wheel_colours(canonical, 1.0), disc[..., None] * np.uint8(255)), -1)
 
 
-def lines_of_pairs(matches: MatchSet, alignment: Alignment, radius: float, count: int = 3) -> list[PairLines]:
+def lines_of_pairs(matches: MatchSet, alignment: AlignmentArrays, radius: float, count: int = 3) -> list[PairLines]:
     """The matches of the pair with most agreement and of pairs further down the ranking, each with photos of its own.
 
     The ranking is by how many matches agree in canonical space: the pictures show the best pair, one a quarter down
     and the median one, so that they promise no more than the collection holds.
     """
     counts = np.diff(matches.offsets)
-    chosen_maps = alignment.second.choose(
-        alignment.mirrored, *(torch.from_numpy(np.repeat(photo, counts)).long() for photo in matches.pairs.T)
-    )
+    chosen_maps = alignment.choose(*(np.repeat(photo, counts).astype(np.int64) for photo in matches.pairs.T))
     canonical = [
-        alignment.places_on_maps(torch.from_numpy(ends), number).numpy()
+        alignment.places_on_maps(ends, number)
         for ends, number in zip((matches.xy_a, matches.xy_b), chosen_maps, strict=True)
     ]
     agrees = np.hypot(*(canonical[0] - canonical[1]).T) <= _INLIER_DISTANCE

@@ -10,9 +10,9 @@ from itertools import takewhile
 from asic_cli.viewer import pictures
 from asic_cli.viewer.canonical import CanonicalWindow
 from asic_cli.viewer.flags import MIRRORED, Flag, flags_of
-from asic_flow.alignment import Alignment
-from asic_flow.collection import ImageCollection
+from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
+from asic_flow.run_folder import AlignmentArrays
 
 _GALLERY_SIDE = 208
 _GAP = 12
@@ -56,7 +56,7 @@ def captions(paths: Sequence[str]) -> list[str]:
     ]
 
 
-def averages(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
+def averages(collection: CollectionArrays, alignment: AlignmentArrays, window: CanonicalWindow) -> str:
     """The average photo before and after alignment, each cropped to what it shows."""
     crop = pictures.crop_to_content(pictures.average(collection.images, alignment.foreground))
     after = pictures.average(window.resample(collection.images), window.visible)
@@ -71,25 +71,23 @@ def averages(collection: ImageCollection, alignment: Alignment, window: Canonica
     )
 
 
-def photo_tiles(collection: ImageCollection, alignment: Alignment) -> str:
+def photo_tiles(collection: CollectionArrays, alignment: AlignmentArrays) -> str:
     """Every photo as the model sees it, with its name and flags; the script turns these tiles into the viewer."""
     names = captions([photo.path for photo in collection.photos])
     return "".join(
         f'<figure class="tile" data-photo="{index}"><div class="picture">'
         f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}">'
         f"{_badges(flags)}</div><figcaption>{name}</figcaption></figure>"
-        for index, (name, flags, image) in enumerate(
-            zip(names, flags_of(alignment), collection.images.numpy(), strict=True)
-        )
+        for index, (name, flags, image) in enumerate(zip(names, flags_of(alignment), collection.images, strict=True))
     )
 
 
-def aligned_gallery(collection: ImageCollection, window: CanonicalWindow) -> str:
+def aligned_gallery(collection: CollectionArrays, window: CanonicalWindow) -> str:
     """Every photo's object in canonical space."""
     return _gallery(collection, pictures.cut_outs(collection, window), "WEBP")
 
 
-def wheel_gallery(collection: ImageCollection, alignment: Alignment, window: CanonicalWindow) -> str:
+def wheel_gallery(collection: CollectionArrays, alignment: AlignmentArrays, window: CanonicalWindow) -> str:
     """The colour wheel, and how it looks carried to every photo."""
     wheel = pictures.data_address(pictures.wheel(96), kind="PNG")
     return (
@@ -100,7 +98,7 @@ def wheel_gallery(collection: ImageCollection, alignment: Alignment, window: Can
 
 
 def match_drawings(
-    collection: ImageCollection, matches: MatchSet, alignment: Alignment, window: CanonicalWindow
+    collection: CollectionArrays, matches: MatchSet, alignment: AlignmentArrays, window: CanonicalWindow
 ) -> str:
     """Three pairs side by side with lines between matched points; a sentence where nothing matched."""
     drawings = [
@@ -109,7 +107,7 @@ def match_drawings(
     return "".join(drawings) or '<p class="quiet">No pair has matches.</p>'
 
 
-def flag_table(alignment: Alignment) -> str:
+def flag_table(alignment: AlignmentArrays) -> str:
     """The photos whose maps are in doubt and why, then those that are mirrored, which is a fact and no fault."""
     flags = flags_of(alignment)
     doubtful = [(photo, flag) for photo, own in enumerate(flags) for flag in own if flag.doubtful]
@@ -131,7 +129,7 @@ def flag_table(alignment: Alignment) -> str:
     )
 
 
-def _gallery(collection: ImageCollection, shown: Sequence[pictures.Pixels], kind: str) -> str:
+def _gallery(collection: CollectionArrays, shown: Sequence[pictures.Pixels], kind: str) -> str:
     tiles = (
         f'<img src="{pictures.data_address(picture, kind=kind, quality=82, longer_side=_GALLERY_SIDE)}" '
         f'alt="{text(photo.path)}" title="{text(photo.path)}">'
@@ -140,12 +138,12 @@ def _gallery(collection: ImageCollection, shown: Sequence[pictures.Pixels], kind
     return f'<div class="gallery">{"".join(tiles)}</div>'
 
 
-def _drawing(collection: ImageCollection, lines: pictures.PairLines) -> str:
+def _drawing(collection: CollectionArrays, lines: pictures.PairLines) -> str:
     height, width = collection.size_hw
     second_x = width + _GAP
     photos = "".join(
         f'<image x="{x}" width="{width}" height="{height}" '
-        f'href="{pictures.data_address(collection.images[photo].numpy(), quality=82)}"/>'
+        f'href="{pictures.data_address(collection.images[photo], quality=82)}"/>'
         for photo, x in ((lines.first, 0), (lines.second, second_x))
     )
     strokes = "".join(

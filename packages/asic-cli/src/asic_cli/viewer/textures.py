@@ -12,16 +12,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from asic_cli.viewer.canonical import CanonicalWindow
 from asic_cli.viewer.glide import Glide
-from asic_flow.alignment import CALIBRATION, VISIBLE_DISTANCE, Alignment
-from asic_flow.collection import ImageCollection
+from asic_cli.viewer.planes import box_mean, cell_means
+from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
+from asic_flow.run_folder import CALIBRATION, VISIBLE_DISTANCE, AlignmentArrays
 
 MAP_SIDE = 128
 SECOND_MAP_SIDE = 80
@@ -30,9 +28,9 @@ MATCHES_A_PAIR = 80
 
 
 def viewer_data(
-    collection: ImageCollection,
+    collection: CollectionArrays,
     matches: MatchSet,
-    alignment: Alignment,
+    alignment: AlignmentArrays,
     window: CanonicalWindow,
     truth: Mapping[str, Any] | None = None,
 ) -> str:
@@ -61,13 +59,13 @@ def viewer_data(
             "turn": float(glide.turn[index]),
             "growth": float(glide.growth[index]),
         }
-        record["saliency"] = _base64((collection.saliency[index].numpy() * 255).clip(0, 255).round().astype(np.uint8))
+        record["saliency"] = _base64((collection.saliency[index] * 255).clip(0, 255).round().astype(np.uint8))
         if collection.parts is not None:
-            record["parts"] = _labels(collection.parts[index].numpy())
+            record["parts"] = _labels(collection.parts[index])
     return to_script_json(document)
 
 
-def map_data(alignment: Alignment) -> dict[str, Any]:
+def map_data(alignment: AlignmentArrays) -> dict[str, Any]:
     """The textures of all photos, and how to read them."""
     return {
         "size": list(alignment.size_hw),
@@ -85,17 +83,20 @@ def to_script_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _glide(alignment: Alignment, window: CanonicalWindow) -> Glide:
+def _glide(alignment: AlignmentArrays, window: CanonicalWindow) -> Glide:
     """How photos glide into the window, as the canonical tile shows it."""
     height, width = alignment.size_hw
     left, top, right, bottom = window.box_xyxy
     scale = min((width - 1) / (right - left), (height - 1) / (bottom - top))
-    centre, middle = torch.tensor([left + right, top + bottom]) / 2, torch.tensor([width - 1, height - 1]) / 2
-    return Glide.fit((alignment.maps - centre) * scale + middle, alignment.foreground, alignment.mirrored)
+    centre, middle = (
+        np.array(ends, np.float32) / 2 for ends in ((left + right, top + bottom), (width - 1, height - 1))
+    )
+    tiles = (alignment.maps - centre) * np.float32(scale) + middle
+    return Glide.fit(tiles.astype(np.float32, copy=False), alignment.foreground, alignment.mirrored)
 
 
-def _photo(alignment: Alignment, index: int) -> dict[str, Any]:
-    photo, second = alignment.photos[index], alignment.second
+def _photo(alignment: AlignmentArrays, index: int) -> dict[str, Any]:
+    photo = alignment.photos[index]
     record: dict[str, Any] = {
         "path": photo.path,
         "size": list(photo.size_hw),
@@ -104,26 +105,30 @@ def _photo(alignment: Alignment, index: int) -> dict[str, Any]:
         "map": _map(alignment.maps[index], MAP_SIDE),
         "mirrored": bool(alignment.mirrored[index]),
         "confidence": _base64(_confidence(alignment.confidence[index], alignment.foreground[index])),
-        "mask": _base64(run_lengths(alignment.foreground[index].numpy())),
+        "mask": _base64(run_lengths(alignment.foreground[index])),
     }
-    for row in torch.nonzero(second.photo == index)[:, 0].tolist():
-        record |= {"second": _map(second.maps[row], SECOND_MAP_SIDE), "symmetry": float(second.symmetry[row])}
+    for row in np.flatnonzero(alignment.second_photo == index):
+        second = _map(alignment.second_maps[row], SECOND_MAP_SIDE)
+        record |= {"second": second, "symmetry": float(alignment.second_symmetry[row])}
     return record
 
 
-def _map(canonical: Tensor, side: int) -> dict[str, Any]:
+def _map(canonical: NDArray[np.float32], side: int) -> dict[str, Any]:
     steps, low, high = quantise(canonical, side)
     return {"side": side, "texels": _base64(steps), "low": low, "high": high}
 
 
-def quantise(canonical: Tensor, side: int) -> tuple[NDArray[np.uint16], list[float], list[float]]:
+def quantise(canonical: NDArray[np.float32], side: int) -> tuple[NDArray[np.uint16], list[float], list[float]]:
     """Takes a map (H, W, 2) to a square texture of 16-bit steps, with the values of the first step and the last."""
-    texels = interpolate(canonical.permute(2, 0, 1)[None].double(), (side, side), mode="bilinear", align_corners=True)[
-        0
-    ]
-    low, high = texels.amin((1, 2)), texels.amax((1, 2))
-    steps = (texels - low[:, None, None]) / (high - low).clamp_min(1e-9)[:, None, None] * 65535
-    return steps.permute(1, 2, 0).round().numpy().astype("<u2"), low.tolist(), high.tolist()
+    texels = canonical.astype(np.float64)
+    for axis in (0, 1):
+        at = np.linspace(0, texels.shape[axis] - 1, side)
+        before = np.minimum(at.astype(np.int64), texels.shape[axis] - 2)
+        share = np.expand_dims(at - before, (1, 2) if axis == 0 else (0, 2))
+        texels = texels.take(before, axis) * (1 - share) + texels.take(before + 1, axis) * share
+    low, high = texels.min((0, 1)), texels.max((0, 1))
+    steps = (texels - low) / np.maximum(high - low, 1e-9) * 65535
+    return steps.round().astype("<u2"), low.tolist(), high.tolist()
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -161,13 +166,13 @@ def _within(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _confidence(confidence: Tensor, foreground: Tensor) -> NDArray[np.uint8]:
+def _confidence(confidence: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The mean over the foreground of every texel; texels next to the foreground take their neighbours' mean."""
-    share = adaptive_avg_pool2d(foreground.float()[None], CONFIDENCE_SIDE)
-    total = adaptive_avg_pool2d((confidence * foreground)[None], CONFIDENCE_SIDE)
-    around = avg_pool2d(total, 3, 1, 1) / avg_pool2d(share, 3, 1, 1).clamp_min(1e-6)
-    texels = torch.where(share > 0, total / share.clamp_min(1e-6), around)[0]
-    return (texels * 255).clamp(0, 255).round().to(torch.uint8).numpy()
+    share, total = cell_means(np.stack((foreground, confidence * foreground)).astype(np.float32), CONFIDENCE_SIDE)
+    near_share, near_total = box_mean(np.stack((share, total)), 3)
+    around = near_total / np.maximum(near_share, 1e-6)
+    texels = np.where(share > 0, total / np.maximum(share, 1e-6), around)
+    return np.asarray((texels * 255).clip(0, 255).round(), np.uint8)
 
 
 def _pairs(matches: MatchSet, size_hw: tuple[int, int]) -> list[list[Any]]:
