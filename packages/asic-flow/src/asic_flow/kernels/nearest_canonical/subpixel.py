@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asic_flow.foreground_tree import fill_entries, newton_step
+from asic_flow.tangents import fill_entries, newton_step
 
 # Up to so many points NumPy's operations cost less than torch's: half for the keypoints of one pair.
 FEW = 8192
