@@ -108,10 +108,11 @@ def write_page(
         )
     with all_cores() as cores:
         window = open_window(alignment, cores.map)
+        seen = window.resample(collection.images, cores.map)
         wheel = cores.submit(sections.wheel_gallery, collection, alignment, window)
-        aligned = cores.submit(sections.aligned_gallery, collection, window)
+        aligned = cores.submit(sections.aligned_gallery, collection, window, seen)
         breakdown = cores.submit(break_down)
-        averages = cores.submit(sections.averages, collection, alignment, window)
+        averages = cores.submit(sections.averages, collection, alignment, window, seen)
         tiles = cores.submit(sections.photo_tiles, collection, alignment)
         pairs = cores.submit(sections.match_drawings, collection, matches, alignment, window)
         parts = breakdown.result()

@@ -34,9 +34,10 @@ def pictures_of(collection: ImageCollection, matches: MatchSet, alignment: Align
     """
     photos, maps = collection.arrays(), alignment.arrays
     window = open_window(maps)
-    average = pictures.average(window.resample(photos.images), window.visible)
+    seen = window.resample(photos.images)
+    average = pictures.average(seen, window.visible)
     yield "average", _on_white(average)
-    yield "objects", _sheet([_on_white(one) for one in pictures.cut_outs(photos, window)])
+    yield "objects", _sheet([_on_white(one) for one in pictures.cut_outs(seen, window.visible)])
     yield "colours", _sheet(pictures.wheel_on_photos(photos, maps, window.wheel_radius))
     for number, lines in enumerate(pictures.lines_of_pairs(matches, maps, window.wheel_radius)):
         yield f"matches/{number}", _drawn_lines(collection, lines)

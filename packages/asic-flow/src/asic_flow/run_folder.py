@@ -282,7 +282,10 @@ def sample(fields: NDArray[Any], points_px: NDArray[np.float32], field: NDArray[
     low = np.minimum(np.floor(inside), limit - 1)
     x, y = (inside - low).T
     column, row = low.astype(np.int64).T
+    flat = fields.reshape(-1, fields.shape[3])
+    first = (field * height + row) * width + column
     total = np.zeros((len(points_px), fields.shape[3]), np.float32)
-    for down, right, weight in ((0, 0, (1 - y) * (1 - x)), (0, 1, (1 - y) * x), (1, 0, y * (1 - x)), (1, 1, y * x)):
-        total += weight[:, None] * fields[field, row + down, column + right]
+    corners = ((0, (1 - y) * (1 - x)), (1, (1 - y) * x), (width, y * (1 - x)), (width + 1, y * x))
+    for step, weight in corners:
+        total += weight[:, None] * flat.take(first + step, axis=0)
     return total

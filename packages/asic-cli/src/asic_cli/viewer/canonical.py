@@ -39,11 +39,22 @@ class CanonicalWindow:
     visible: NDArray[np.bool_]
     wheel_radius: float
 
-    def resample(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, H, W, C) float32: (N, h, w, C) images seen in the window; zero where a photo shows nothing."""
+    def resample(
+        self, images: NDArray[Any], each: Callable[..., Iterable[NDArray[np.float32]]] = map
+    ) -> NDArray[np.float32]:
+        """(N, H, W, C) float32: (N, h, w, C) images seen in the window; zero where a photo shows nothing.
+
+        Args:
+            images: Of all photos.
+            each: As in `open_window`.
+        """
         seen = np.zeros((*self.visible.shape, images.shape[-1]), np.float32)
-        for photo, shown in enumerate(self.visible):
-            seen[photo][shown] = sample(images, self.points_px[photo][shown], photo)
+
+        def read(photo: int) -> NDArray[np.float32]:
+            return sample(images, self.points_px[photo][self.visible[photo]], photo)
+
+        for photo, colours in enumerate(each(read, range(len(seen)))):
+            seen[photo][self.visible[photo]] = colours
         return seen
 
 

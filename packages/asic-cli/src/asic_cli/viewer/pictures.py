@@ -14,7 +14,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401  # Named here, it is not searched for among all that Pillow can write.
 )
 
-from asic_cli.viewer.canonical import CanonicalWindow, needed_photos, wheel_colours
+from asic_cli.viewer.canonical import needed_photos, wheel_colours
 from asic_cli.viewer.planes import box_mean
 from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
@@ -109,11 +109,13 @@ def crop_to_content(picture: Pixels) -> Pixels:
     return picture[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
 
 
-def cut_outs(collection: CollectionArrays, window: CanonicalWindow) -> list[Pixels]:
-    """(H, W, 4) RGBA of every photo's object in canonical space."""
-    seen = window.resample(collection.images).round()
-    alpha = (255 * np.square(_faded(window.visible))).round()[..., None]
-    return list(np.concatenate((seen, alpha), -1).astype(np.uint8))
+def cut_outs(seen: NDArray[np.float32], visible: NDArray[np.bool_]) -> list[Pixels]:
+    """(H, W, 4) RGBA of every photo's object: what is seen of it (N, H, W, 3), and where (N, H, W)."""
+    alpha = 255 * np.square(_faded(visible))
+    return [
+        np.concatenate((colour, opacity[..., None]), -1).round().astype(np.uint8)
+        for colour, opacity in zip(seen, alpha, strict=True)
+    ]
 
 
 def wheel_on_photos(collection: CollectionArrays, alignment: AlignmentArrays, radius: float) -> list[Pixels]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import takewhile
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asic_cli.viewer import pictures
 from asic_cli.viewer.canonical import CanonicalWindow
 from asic_cli.viewer.flags import MIRRORED, Flag, flags_of
@@ -56,10 +59,22 @@ def captions(paths: Sequence[str]) -> list[str]:
     ]
 
 
-def averages(collection: CollectionArrays, alignment: AlignmentArrays, window: CanonicalWindow) -> str:
-    """The average photo before and after alignment, each cropped to what it shows."""
+def averages(
+    collection: CollectionArrays,
+    alignment: AlignmentArrays,
+    window: CanonicalWindow,
+    seen: NDArray[np.float32],
+) -> str:
+    """The average photo before and after alignment, each cropped to what it shows.
+
+    Args:
+        collection: The photos.
+        alignment: Their maps.
+        window: What of canonical space is shown.
+        seen: The photos in the window.
+    """
     crop = pictures.crop_to_content(pictures.average(collection.images, alignment.foreground))
-    after = pictures.average(window.resample(collection.images), window.visible)
+    after = pictures.average(seen, window.visible)
     return "".join(
         f'<figure class="average"><img id="{name}" alt="{alt}" '
         f'src="{pictures.data_address(picture, kind="WEBP", quality=88)}">'
@@ -82,9 +97,9 @@ def photo_tiles(collection: CollectionArrays, alignment: AlignmentArrays) -> str
     )
 
 
-def aligned_gallery(collection: CollectionArrays, window: CanonicalWindow) -> str:
-    """Every photo's object in canonical space."""
-    return _gallery(collection, pictures.cut_outs(collection, window), "WEBP")
+def aligned_gallery(collection: CollectionArrays, window: CanonicalWindow, seen: NDArray[np.float32]) -> str:
+    """Every photo's object in canonical space; `seen` are the photos in the window."""
+    return _gallery(collection, pictures.cut_outs(seen, window.visible), "WEBP")
 
 
 def wheel_gallery(collection: CollectionArrays, alignment: AlignmentArrays, window: CanonicalWindow) -> str:

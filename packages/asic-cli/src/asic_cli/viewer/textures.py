@@ -120,10 +120,10 @@ def _map(canonical: NDArray[np.float32], side: int) -> dict[str, Any]:
 
 def quantise(canonical: NDArray[np.float32], side: int) -> tuple[NDArray[np.uint16], list[float], list[float]]:
     """Takes a map (H, W, 2) to a square texture of 16-bit steps, with the values of the first step and the last."""
-    texels = canonical.astype(np.float64)
+    texels: NDArray[np.floating] = canonical
     for axis in (0, 1):
-        at = np.linspace(0, texels.shape[axis] - 1, side)
-        before = np.minimum(at.astype(np.int64), texels.shape[axis] - 2)
+        at = np.linspace(0, canonical.shape[axis] - 1, side)
+        before = np.minimum(at.astype(np.int64), canonical.shape[axis] - 2)
         share = np.expand_dims(at - before, (1, 2) if axis == 0 else (0, 2))
         texels = texels.take(before, axis) * (1 - share) + texels.take(before + 1, axis) * share
     low, high = texels.min((0, 1)), texels.max((0, 1))
