@@ -107,11 +107,12 @@ def write_page(
             f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
         )
     with all_cores() as cores:
+        # First, as it may have to import torch.
+        breakdown = cores.submit(break_down)
         window = open_window(alignment, cores.map)
         seen = window.resample(collection.images, cores.map)
         wheel = cores.submit(sections.wheel_gallery, collection, alignment, window)
         aligned = cores.submit(sections.aligned_gallery, collection, window, seen)
-        breakdown = cores.submit(break_down)
         averages = cores.submit(sections.averages, collection, alignment, window, seen)
         tiles = cores.submit(sections.photo_tiles, collection, alignment)
         pairs = cores.submit(sections.match_drawings, collection, matches, alignment, window)
