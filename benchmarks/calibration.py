@@ -2,7 +2,7 @@
 
 Fits the two numbers that make a probability of the agreement around an answer, on collections drawn with seeds 0 to 7,
 and says how well they hold on eight others and, where `ASIC_REAL_DATA` names them, on real photos. Writes the table
-between the markers of `docs/benchmarks.md`; the numbers go into `asic_flow.alignment` by hand.
+between the markers of `docs/benchmarks.md`; the numbers go into `asic_flow.run_folder` by hand.
 """
 
 from __future__ import annotations
