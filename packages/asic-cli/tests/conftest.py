@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "out"
     assert main(["demo", "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def unscored(demo: Path, tmp_path: Path) -> Path:
+    """The run of a demo before `asic eval`: its photos have annotated points."""
+    shutil.copytree(demo / "collection", tmp_path / "collection")
+    return shutil.copytree(demo / "run", tmp_path / "run", ignore=shutil.ignore_patterns("summary.json", "report.html"))
 
 
 @dataclass(frozen=True)

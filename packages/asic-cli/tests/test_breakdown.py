@@ -52,15 +52,18 @@ def _same(first: Breakdown, second: Breakdown) -> None:
 
 
 def test_a_summary_keeps_it_to_the_bit(loaded, breakdown) -> None:
-    _same(breakdown_of(loaded, read_summary(loaded), loaded.truth()), breakdown)
+    _same(breakdown_of(read_summary(loaded), loaded.truth()), breakdown)
     kept = json.loads(json.dumps(breakdown.to_json()))
     # What is kept is taken, and not found anew.
     kept["found_in"][2] = [0, 17]
-    assert breakdown_of(loaded, {"breakdown": kept}, loaded.truth()).found_in[2].total == 17
+    assert breakdown_of({"breakdown": kept}, loaded.truth()).found_in[2].total == 17
 
 
-def test_without_scores_it_is_made_anew(loaded, breakdown) -> None:
-    _same(breakdown_of(loaded, {}, loaded.truth()), breakdown)
+def test_there_is_none_without_scores_or_annotated_points(loaded, breakdown) -> None:
+    assert breakdown_of({}, loaded.truth()) is None
+    # A collection's summary, or that of photos without annotated points.
+    assert breakdown_of({"breakdown": None}, loaded.truth()) is None
+    assert breakdown_of({"breakdown": breakdown.to_json()}, None) is None
 
 
 def _without_a_photo(kept: dict[str, Any]) -> None:
@@ -75,6 +78,10 @@ def _of_no_photo(kept: dict[str, Any]) -> None:
     kept["worst"][0]["target"] = 10
 
 
+def _of_no_shares(kept: dict[str, Any]) -> None:
+    kept["found_in"] = 3
+
+
 def _nowhere(kept: dict[str, Any]) -> None:
     kept["worst"][0]["from_image"] = [1.0]
 
@@ -85,6 +92,7 @@ def _nowhere(kept: dict[str, Any]) -> None:
         (_without_a_photo, "expected 10 photos"),
         (_of_no_photo, "expected 10 photos"),
         (_without_worst, "malformed: KeyError"),
+        (_of_no_shares, "malformed: TypeError"),
         (_nowhere, "malformed: ValueError"),
     ],
 )
@@ -92,4 +100,4 @@ def test_what_was_kept_is_checked(loaded, breakdown, damage, message) -> None:
     kept = json.loads(json.dumps(breakdown.to_json()))
     damage(kept)
     with pytest.raises(InputError, match=f"field 'breakdown': {message}"):
-        breakdown_of(loaded, {"breakdown": kept}, loaded.truth())
+        breakdown_of({"breakdown": kept}, loaded.truth())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_scores_of_both_stand_beside_each_other(asic, demo, tmp_path) -> None:
     assert "Both were made with the same settings." in page
     assert page.count("+0.0") > 12
     assert '<th scope="col">Keypoint</th>' in page
+
+
+def test_parts_of_scores_wait_for_both(asic, demo, unscored, tmp_path) -> None:
+    assert asic("compare", demo / "run", unscored, "--out", "c.html").code == 0
+    page = (tmp_path / "c.html").read_text()
+    assert "At least one of the two was not scored" in page
+    assert "by photo and keypoint yet" not in page
+    summary = json.loads((demo / "run" / "summary.json").read_text())
+    del summary["breakdown"]
+    (unscored / "summary.json").write_text(json.dumps(summary))
+    assert asic("compare", demo / "run", unscored, "--out", "c.html").code == 0
+    page = (tmp_path / "c.html").read_text()
+    assert "At least one of the two was not scored" not in page
+    assert "Not scored by photo and keypoint yet; <code>asic eval</code> does that." in page
 
 
 def test_runs_of_other_photos_are_refused(asic, run, demo, photos, tmp_path) -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from asic_cli import view as view_command
+from asic_cli.runs import load_run
 from asic_cli.view import page_server
 
 
@@ -27,18 +30,47 @@ def test_the_page_is_the_report_with_the_scores_there_are(asic, demo, tmp_path) 
     assert (tmp_path / "below" / "view.html").read_bytes() == (demo / "run" / "report.html").read_bytes()
 
 
-def test_a_page_of_what_was_scored_needs_no_torch(demo, tmp_path) -> None:
-    """Importing it takes longer than all the rest."""
-    page = tmp_path / "view.html"
+def _view_without_torch(run: Path, page: Path) -> None:
+    """Importing torch takes longer than all the rest."""
     script = (
         "import sys\n"
         "from asic_cli.__main__ import main\n"
-        f"assert main(['view', {str(demo / 'run')!r}, '--out', {str(page)!r}]) == 0\n"
+        f"assert main(['view', {str(run)!r}, '--out', {str(page)!r}]) == 0\n"
         "print(*{'torch', 'asic_flow.run_folder'} & set(sys.modules), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["asic_flow.run_folder"]
+
+
+def test_a_page_of_what_was_scored_needs_no_torch(demo, tmp_path) -> None:
+    page = tmp_path / "view.html"
+    _view_without_torch(demo / "run", page)
     assert page.read_bytes() == (demo / "run" / "report.html").read_bytes()
+
+
+def test_before_scores_the_page_says_so_and_needs_no_torch_either(unscored, tmp_path) -> None:
+    page = tmp_path / "view.html"
+    _view_without_torch(unscored, page)
+    text = page.read_text()
+    assert "Not scored yet; <code>asic eval</code> does that." in text
+    assert "By photo and by keypoint" not in text
+    # The points themselves need no scores: the script shows errors of its own answers.
+    truth = load_run(unscored).truth()
+    shown = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text)[1])["truth"]
+    assert shown["names"] == list(truth.keypoint_names)
+    boxes = [image.box_xyxy for image in truth.images]
+    assert shown["lengths"] == pytest.approx([max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes], abs=0.01)
+    assert shown["worst"] == []
+
+
+def test_scores_without_their_parts_are_shown_and_the_command_is_named(asic, demo, unscored, tmp_path) -> None:
+    summary = json.loads((demo / "run" / "summary.json").read_text())
+    del summary["breakdown"]
+    (unscored / "summary.json").write_text(json.dumps(summary))
+    assert asic("view", unscored, "--out", "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert ">PCK@0.10</th>" in page
+    assert "Not scored by photo and keypoint yet; <code>asic eval</code> does that." in page
 
 
 def test_without_out_the_report_is_written_and_can_be_opened(asic, run, collection, tmp_path, opened) -> None:

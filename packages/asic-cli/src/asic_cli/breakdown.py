@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asic_cli.cores import torch_alone
 from asic_cli.errors import InputError
 from asic_cli.photo_sets import PROTOCOLS
 from asic_eval import KeypointBenchmark, Protocol, get_protocol
@@ -17,7 +16,6 @@ from asic_eval.pck import point_errors
 from asic_flow.run_folder import DEFAULT_METHOD
 
 if TYPE_CHECKING:
-    from asic_cli.runs import Run
     from asic_flow.alignment import Alignment
 
 ALPHA = 0.10
@@ -61,7 +59,6 @@ class Breakdown:
 
     Attributes:
         keypoint_names: K names.
-        lengths: (N,) what 0.10 is a fraction of, in each photo's own pixels.
         found_in: N shares, of points carried into a photo.
         carried_from: N shares, of points carried out of it.
         by_keypoint: K shares.
@@ -69,7 +66,6 @@ class Breakdown:
     """
 
     keypoint_names: tuple[str, ...]
-    lengths: NDArray[np.float64]
     found_in: tuple[Share, ...]
     carried_from: tuple[Share, ...]
     by_keypoint: tuple[Share, ...]
@@ -84,13 +80,12 @@ class Breakdown:
         return {**shares, "worst": [asdict(miss) for miss in self.worst]}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any], settings: Mapping[str, Any], truth: KeypointBenchmark) -> Breakdown:
+    def from_json(cls, document: Mapping[str, Any], truth: KeypointBenchmark) -> Breakdown:
         """Reads what `to_json` wrote.
 
         Args:
             document: That.
-            settings: The collection's.
-            truth: Its annotated points.
+            truth: The collection's annotated points.
 
         Raises:
             InputError: A field is missing or malformed, or it is of another truth.
@@ -113,24 +108,26 @@ class Breakdown:
                 f"summary.json, field 'breakdown': expected {photos} photos and {len(names)} keypoints; "
                 "run `asic eval` again"
             )
-        return cls(keypoint_names=names, lengths=_protocol(settings).lengths(truth), **shares, worst=worst)
+        return cls(keypoint_names=names, **shares, worst=worst)
 
 
-def breakdown_of(run: Run, summary: Mapping[str, Any], truth: KeypointBenchmark) -> Breakdown:
-    """The breakdown that `asic eval` left in a run's summary; made now where it left none, which needs torch.
+def breakdown_of(summary: Mapping[str, Any], truth: KeypointBenchmark | None) -> Breakdown | None:
+    """The breakdown that `asic eval` left in a run's summary; None where it left none, or nothing is annotated.
 
     Args:
-        run: The run.
         summary: As `read_summary` found it.
         truth: The annotated points of the run's collection.
 
     Raises:
         InputError: What the summary holds cannot be read.
     """
-    if isinstance(kept := summary.get("breakdown"), Mapping):
-        return Breakdown.from_json(kept, run.photos.settings, truth)
-    with torch_alone():
-        return break_down(run.photos.settings, run.alignment, truth)
+    kept = summary.get("breakdown")
+    return None if truth is None or kept is None else Breakdown.from_json(kept, truth)
+
+
+def threshold_lengths(settings: Mapping[str, Any], truth: KeypointBenchmark) -> NDArray[np.float64]:
+    """(N,) what 0.10 is a fraction of, in each photo's own pixels; the arguments are those of `break_down`."""
+    return _protocol(settings).lengths(truth)
 
 
 def break_down(settings: Mapping[str, Any], alignment: Alignment, truth: KeypointBenchmark) -> Breakdown:
@@ -172,7 +169,6 @@ def break_down(settings: Mapping[str, Any], alignment: Alignment, truth: Keypoin
             )
     return Breakdown(
         keypoint_names=truth.keypoint_names,
-        lengths=lengths,
         found_in=_shares(target, right, len(truth.images)),
         carried_from=_shares(source, right, len(truth.images)),
         by_keypoint=_shares(keypoint, right, len(truth.keypoint_names)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from asic_cli.console import printable, write_data
 from asic_cli.errors import InputError
 from asic_cli.runs import Run, load_run, read_summary
 from asic_flow import atomic
-
-if TYPE_CHECKING:
-    from asic_cli.breakdown import Breakdown
 
 _SCRIPTS = ("dom", "frames", "search", "maps", "canonical", "pins", "tile", "compare")
 
@@ -48,15 +45,14 @@ def _page(first: Run, second: Run, names: tuple[str, str]) -> bytes:
     from asic_cli.viewer.sections import text
 
     shown = (text(names[0]), text(names[1]))
+    summaries = read_summary(first), read_summary(second)
     with all_cores() as cores:
-        breakdowns = cores.map(_breakdown, (first, second))
         averages = cores.submit(comparison.averages, (first, second), shown)
         try:
             moved = in_frame_of(second.alignment, first.alignment)
         except ValueError as error:
             raise InputError(f"{names[0]} and {names[1]}: {error}") from error
         difference = compare_answers(first.alignment, moved)
-        before, after = breakdowns
         return assemble(
             "compare.html",
             _SCRIPTS,
@@ -65,21 +61,28 @@ def _page(first: Run, second: Run, names: tuple[str, str]) -> bytes:
             second=shown[1],
             data=comparison.data(first.alignment, moved, difference),
             averages=averages.result(),
-            scores=comparison_table(read_summary(first), read_summary(second), shown),
-            parts=""
-            if before is None or after is None
-            else comparison.part_tables((before, after), first.collection.photos, shown),
+            scores=comparison_table(*summaries, shown),
+            parts=_parts((first, second), summaries, shown),
             most=f"{100 * comparison.DIFFERENCE_SHOWN:.0f}",
             settings=comparison.settings_table(_settings(first), _settings(second), shown),
             tiles=comparison.tiles(first.collection, difference),
         )
 
 
-def _breakdown(run: Run) -> Breakdown | None:
+def _parts(
+    runs: tuple[Run, Run], summaries: tuple[Mapping[str, Any], Mapping[str, Any]], names: tuple[str, str]
+) -> str:
+    """Both runs' scores by photo and keypoint, or that `asic eval` has not left them yet."""
     from asic_cli.breakdown import breakdown_of
+    from asic_cli.viewer import comparison
+    from asic_cli.viewer.details import NOT_BROKEN_DOWN
 
-    truth = run.truth()
-    return None if truth is None else breakdown_of(run, read_summary(run), truth)
+    truths = [run.truth() for run in runs]
+    before, after = (breakdown_of(summary, truth) for summary, truth in zip(summaries, truths, strict=True))
+    if before is not None and after is not None:
+        return comparison.part_tables((before, after), runs[0].photos.photos, names)
+    # Where a run has no scores at all their table says so.
+    return NOT_BROKEN_DOWN if all(summaries) and all(truth is not None for truth in truths) else ""
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -14,12 +14,12 @@ def all_cores() -> Iterator[Executor]:
     """As many threads as torch may use, in each of which torch computes alone; torch is not imported for that."""
     torch = sys.modules.get("torch")
     threads = _threads() if torch is None else torch.get_num_threads()
-    with nullcontext() if torch is None else torch_alone(), ThreadPoolExecutor(threads) as pool:
+    with nullcontext() if torch is None else _torch_alone(), ThreadPoolExecutor(threads) as pool:
         yield pool
 
 
 @contextmanager
-def torch_alone() -> Iterator[None]:
+def _torch_alone() -> Iterator[None]:
     """Torch with one thread.
 
     Torch's own threads wait for each other after every operation: with small tensors, and a core that something else

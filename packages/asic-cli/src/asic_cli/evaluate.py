@@ -231,7 +231,7 @@ def _write_report(
         alignment=alignment.arrays,
         summary=summary,
         truth=truth,
-        break_down=lambda: breakdown,
+        breakdown=breakdown,
     )
     say(f"report: {printable(path)}")
 

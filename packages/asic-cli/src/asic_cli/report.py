@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asic_cli.breakdown import Breakdown, break_down
+from asic_cli.breakdown import Breakdown, break_down, threshold_lengths
 from asic_cli.cores import all_cores
 from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
-from asic_cli.viewer.details import breakdown_tables, truth_data
+from asic_cli.viewer.details import NOT_BROKEN_DOWN, breakdown_tables, truth_data
 from asic_cli.viewer.page import assemble
 from asic_cli.viewer.scores import headline, score_panel, signed
 from asic_cli.viewer.sections import text
@@ -70,7 +70,7 @@ def write_report(
         alignment=alignment.arrays,
         summary=summary,
         truth=truth,
-        break_down=lambda: None if truth is None else break_down(collection.settings, alignment, truth),
+        breakdown=None if truth is None else break_down(collection.settings, alignment, truth),
     )
 
 
@@ -83,7 +83,7 @@ def write_page(
     alignment: AlignmentArrays,
     summary: Mapping[str, Any],
     truth: KeypointBenchmark | None,
-    break_down: Callable[[], Breakdown | None],
+    breakdown: Breakdown | None,
 ) -> None:
     """Writes the report of a run as one HTML file without any address outside itself; needs no torch.
 
@@ -95,7 +95,7 @@ def write_page(
         alignment: Their maps.
         summary: What `asic eval` found, as in `summary.json`; scores that it lacks are left out.
         truth: The collection's annotated points, if any: errors in the viewer.
-        break_down: Scores of these points by photo and keypoint; asked for while the pictures are drawn.
+        breakdown: Scores of these points by photo and keypoint; None where `asic eval` has found none yet.
 
     Raises:
         ValueError: The alignment is of other photos than the collection.
@@ -107,8 +107,6 @@ def write_page(
             f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
         )
     with all_cores() as cores:
-        # First, as it may have to import torch.
-        breakdown = cores.submit(break_down)
         window = open_window(alignment, cores.map)
         seen = window.resample(collection.images, cores.map)
         wheel = cores.submit(sections.wheel_gallery, collection, alignment, window)
@@ -116,7 +114,6 @@ def write_page(
         averages = cores.submit(sections.averages, collection, alignment, window, seen)
         tiles = cores.submit(sections.photo_tiles, collection, alignment)
         pairs = cores.submit(sections.match_drawings, collection, matches, alignment, window)
-        parts = breakdown.result()
         page = assemble(
             "page.html",
             _SCRIPTS,
@@ -126,7 +123,7 @@ def write_page(
                 matches,
                 alignment,
                 window,
-                None if truth is None or parts is None else truth_data(truth, parts),
+                None if truth is None else truth_data(truth, threshold_lengths(collection.settings, truth), breakdown),
             ),
             facts=_facts(collection, summary),
             averages=averages.result(),
@@ -134,7 +131,7 @@ def write_page(
             needed=needed_photos(len(collection)),
             count=len(collection),
             scores=score_panel(summary),
-            details="" if parts is None else breakdown_tables(parts, collection.photos),
+            details=_details(collection, summary, truth, breakdown),
             tiles=tiles.result(),
             aligned=aligned.result(),
             pairs=pairs.result(),
@@ -153,6 +150,18 @@ def _facts(collection: CollectionArrays, summary: Mapping[str, Any]) -> str:
     if isinstance(seconds, Mapping):
         facts.append(f"scored in {sum(value for value in seconds.values() if isinstance(value, int | float)):.0f} s")
     return "".join(f"<li>{text(fact)}</li>" for fact in facts)
+
+
+def _details(
+    collection: CollectionArrays,
+    summary: Mapping[str, Any],
+    truth: KeypointBenchmark | None,
+    breakdown: Breakdown | None,
+) -> str:
+    if breakdown is not None:
+        return breakdown_tables(breakdown, collection.photos)
+    # Without any scores their panel says so.
+    return "" if truth is None or not summary else NOT_BROKEN_DOWN
 
 
 def _figures(iou_before: float, iou_after: float, summary: Mapping[str, Any]) -> str:

@@ -25,8 +25,8 @@ def view(
 ) -> None:
     """Write a run's page: every photo, one place; pins, paint, overlays and scores.
 
-    The page is the one that `asic eval` writes, with the scores of the last `asic eval`, if any. It is one file that
-    needs no network and no server.
+    The page is the one that `asic eval` writes, with the scores of the last `asic eval`; before that it says that they
+    are not there yet. It is one file that needs no network and no server.
 
     Example: `asic view asic-out/teapot-run --open`
     """
@@ -59,7 +59,7 @@ def _write(page: Path, run: Run) -> None:
         alignment=run.maps,
         summary=summary,
         truth=truth,
-        break_down=lambda: None if truth is None else breakdown_of(run, summary, truth),
+        breakdown=breakdown_of(summary, truth),
     )
 
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asic_cli.breakdown import ALPHA, Breakdown, Share
 from asic_cli.viewer.scores import METHOD_LABELS
@@ -14,6 +15,8 @@ from asic_cli.viewer.sections import captions, text
 from asic_eval import KeypointBenchmark
 from asic_flow.collection_folder import Photo
 from asic_flow.run_folder import DEFAULT_METHOD
+
+NOT_BROKEN_DOWN = '<p class="quiet">Not scored by photo and keypoint yet; <code>asic eval</code> does that.</p>'
 
 
 def breakdown_tables(breakdown: Breakdown, photos: tuple[Photo, ...]) -> str:
@@ -41,15 +44,15 @@ def breakdown_tables(breakdown: Breakdown, photos: tuple[Photo, ...]) -> str:
     )
 
 
-def truth_data(truth: KeypointBenchmark, breakdown: Breakdown) -> dict[str, Any]:
-    """Names, visible points in the photos' own pixels, threshold lengths, and the worst transfers."""
+def truth_data(truth: KeypointBenchmark, lengths: NDArray[np.float64], breakdown: Breakdown | None) -> dict[str, Any]:
+    """Names, visible points in the photos' own pixels, threshold lengths, and the worst transfers where scored."""
     points = np.where(truth.visible[..., None], truth.points_image, np.nan)
     return {
         "names": list(truth.keypoint_names),
         "points": [
             [None if np.isnan(x) else [round(x, 2), round(y, 2)] for x, y in photo] for photo in points.tolist()
         ],
-        "lengths": [round(length, 2) for length in breakdown.lengths.tolist()],
+        "lengths": [round(length, 2) for length in lengths.tolist()],
         "worst": [
             {
                 "source": miss.source,
@@ -60,7 +63,7 @@ def truth_data(truth: KeypointBenchmark, breakdown: Breakdown) -> dict[str, Any]
                 "truth": miss.truth_image,
                 "error": round(miss.error, 4),
             }
-            for miss in breakdown.worst
+            for miss in (() if breakdown is None else breakdown.worst)
         ],
     }
 
