@@ -1,17 +1,23 @@
-"""Forks `asic` commands on request: one JSON document a line in, one number a line out."""
+"""Forks `asic` commands on request: one JSON document a line in, one number a line out; its own comes first."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import resource
 import sys
 
 # Imported before any fork, so that no command pays for them; nothing is computed here.
+import rich.progress  # noqa: F401
 import timm  # noqa: F401
+from PIL import Image
 
+import asic_cli.app  # noqa: F401
 import asic_features.extract  # noqa: F401
-import asic_flow.alignment  # noqa: F401
+import asic_flow.alignment
+import asic_flow.paper  # noqa: F401
 from asic_cli.__main__ import main
 
 
@@ -44,4 +50,10 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    Image.init()
+    # What reads arguments is imported by the first command.
+    with contextlib.redirect_stdout(io.StringIO()):
+        main(["features", ".", "--print-config"])
+    sys.stdout.write(f"{os.getpid()}\n")
+    sys.stdout.flush()
     serve()

@@ -193,6 +193,9 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer
         cwd=folder,
         env=environment | {"OMP_NUM_THREADS": "1"},
     ) as server:
+        assert server.stdout is not None
+        # The first command is not to take the time of the imports.
+        assert int(server.stdout.readline()) == server.pid
         yield CommandServer(server, folder)
         server.send_signal(signal.SIGKILL)
 

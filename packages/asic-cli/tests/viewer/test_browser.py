@@ -787,6 +787,7 @@ _GLIDE_AND_HOVER = """async () => {
 
 
 @pytest.mark.parametrize("kind", ["browser", "webgl_browser"])
+@pytest.mark.usefixtures("driver")  # Where there is none, no page is drawn for it.
 def test_frames_of_thirty_photos_stay_short(
     request: pytest.FixtureRequest, opened: Any, thirty: Path, kind: str
 ) -> None:
