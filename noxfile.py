@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -15,12 +17,10 @@ nox.options.sessions = [
     "lint",
     "types",
     "tests",
-    "interpret",
-    "compile",
+    "kernels",
     "eval_alone",
-    "readme",
+    "examples",
     "browser",
-    "notebook",
     "build",
 ]
 
@@ -35,9 +35,14 @@ FAISS = "faiss-gpu-cu12" if shutil.which("nvidia-smi") else "faiss-cpu"
 PEERS = {"eval": ("torchmetrics",), "match_cosine": (FAISS, "pykeops")}
 
 
+# Sessions of two others that take one core each and measure no time, at once; what they say is shown as each ends.
+SIDE_BY_SIDE = ("kernels", "examples")
+
+
 def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
     """Runs a command in the environment that holds the four packages and the dev group; uv keeps it up to date."""
-    session.run(
+    quiet = session.name in SIDE_BY_SIDE
+    output = session.run(
         "uv",
         "run",
         "--quiet",
@@ -45,8 +50,20 @@ def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) 
         "--group=dev",
         *command,
         external=True,
+        silent=quiet,
         env={"UV_PROJECT_ENVIRONMENT": WORKSPACE, "UV_COMPILE_BYTECODE": "1", **(env or {})},
     )
+    if quiet:
+        session.log(output)
+
+
+def side_by_side(
+    session: nox.Session, first: Callable[[nox.Session], None], second: Callable[[nox.Session], None]
+) -> None:
+    """Runs two sessions' commands at once, and fails if either does."""
+    with ThreadPoolExecutor(2) as pool:
+        for ended in [pool.submit(check, session) for check in (first, second)]:
+            ended.result()
 
 
 @nox.session(venv_backend="none")
@@ -85,6 +102,12 @@ def interpret(session: nox.Session) -> None:
 def compile(session: nox.Session) -> None:  # noqa: A001
     """Every Triton kernel compiled ahead of time for sm_80 and sm_90, registers and spills checked; needs no GPU."""
     run(session, "pytest", "packages/asic-flow/tests/kernels/test_compile.py", env=ONE_THREAD)
+
+
+@nox.session(venv_backend="none")
+def kernels(session: nox.Session) -> None:
+    """`interpret` and `compile`, side by side."""
+    side_by_side(session, interpret, compile)
 
 
 @nox.session(python="3.12")
@@ -131,6 +154,12 @@ def notebook(session: nox.Session) -> None:
     """The notebook in examples, from top to bottom."""
     extra = ("--with=nbclient", "--with=nbformat", "--with=ipykernel")
     run(session, *extra, "pytest", "tests/test_notebook.py", env=ONE_THREAD)
+
+
+@nox.session(venv_backend="none")
+def examples(session: nox.Session) -> None:
+    """`readme` and `notebook`, side by side."""
+    side_by_side(session, readme, notebook)
 
 
 @nox.session(venv_backend="none")
