@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -23,11 +24,12 @@ MODULES = [
 FORBIDDEN = ("asic_features", "asic_eval", "asic_cli", "timm", "torchvision", "typer", "triton")
 
 
-def loaded_by(*names: str) -> set[str]:
+@cache
+def loaded_by(*names: str) -> frozenset[str]:
     statement = f"import {', '.join(names)}, sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     # Triton that is already loaded by torch itself would hide an import of ours.
     probe = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
-    return set(probe.stdout.split())
+    return frozenset(probe.stdout.split())
 
 
 def test_asic_flow_imports_no_backbone_no_sibling_and_no_triton() -> None:
