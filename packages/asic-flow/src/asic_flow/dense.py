@@ -188,6 +188,8 @@ def remove_drift(coefficients: Tensor, reference: Tensor, points: SplinePoints, 
     Returns:
         (N, K, 2) float32.
     """
+    if not len(points.image):
+        return coefficients
     placed = points.canonical(coefficients)
     moved = placed - points.canonical(reference)
     low, high = placed.amin(0), placed.amax(0)
