@@ -175,7 +175,7 @@ def descriptions(device: torch.device, photos: int = PHOTOS) -> Case:
     blank = describer.network.blank_attention(256).cpu()
 
     def run() -> None:
-        _, attention, _ = describer.describe(images)
+        attention = describer.describe(images).attention
         attention_saliency(attention, blank)
 
     provider = Provider("asic_features.describe", run, True)
@@ -298,9 +298,7 @@ def _draw_stride_2(folder: Path) -> None:
     sources = list_photos(folder / "photos")
     images = prepare_photos(sources, replace(config, masks="none"), lambda *_: None, None).images
     describer = Describer(config, folder / "model.safetensors", lambda *_: None, folder / "cache")
-    cache = describer.cache
-    if cache is None:
-        sys.exit("features: expected a cache, got none")
+    cache = describer.caches[256]
     for index in range(1, PHOTOS):
         answer = {"0": draw(125**2, WIDTH, seed=index).half(), "attention": torch.rand(125**2)}
         cache.save(cache.key(describer.requests, images[index]), answer)

@@ -190,11 +190,12 @@ def test_options_reach_the_collection(asic, photos, collection, arguments, setti
 
 def test_a_networks_options_reach_the_collection(asic, photos, network) -> None:
     command = ("features", photos, *network, "--out", "x", "--json", "--masks", "none")
-    several = ("--block", "3,8", "--facet", "key, token", "--components", 7)
+    several = ("--block", "3,8", "--facet", "key, token", "--components", 7, "--scales", "64,128")
     result = asic(*command, *several)
     assert result.code == 0, result.err
     kept = json.loads(Path("x", INDEX).read_text())["settings"]
     assert (kept["block"], kept["facet"], kept["components"]) == ([3, 8], ["key", "token"], 7)
+    assert kept["scales"] == [64, 128]
     assert asic(*command, *several).json["reused"]
     printed = asic(*command, *several, "--print-config").out
     assert 'block = "3,8"' in printed
@@ -284,6 +285,9 @@ def test_a_shard_says_what_is_next(asic, photos, network, tmp_path) -> None:
         (("--device", "cuda:99"), 3, "--device cuda:99"),
         (("--size", "7"), 2, "size: expected 32 to 4096"),
         (("--backbone", "gradients", "--block", "3"), 2, "drop them"),
+        (("--scales", "64,128"), 2, "scales are of a network's descriptors; 'gradients' is none"),
+        (("--scales", "64,big"), 2, "scales: expected"),
+        (("--scales", "64,64"), 2, "scales: expected sides other than the size of 96, each once"),
         (("--backbone", "dino vits8"), 2, "did you mean dino_vits8"),
         (("--backbone", "dino_vits8", "--weights", "none.safetensors"), 3, "none.safetensors does not exist"),
         (("--weights", "none.safetensors"), 2, "has no weights: drop one"),

@@ -210,6 +210,7 @@ def test_shards_merge_exactly(folder: Path, random_vit: Path, asked: list[int], 
         parts=2,
         mirror_test=True,
         least_support=1,
+        scales=(64,),
     )
     whole = extract_collection(photos, config)
     assert len(whole[1]) > 0
@@ -281,6 +282,42 @@ def test_several_facets_of_several_blocks_count_alike(folder: Path, random_vit: 
     one, _ = extract_collection(photos, FeatureConfig(**plain, block=3, facet="token"))
     assert one.settings["block"] == 3
     torch.testing.assert_close(2 * joined.descriptors[..., 192:384], one.descriptors, atol=2e-3, rtol=0)
+
+
+def test_scales_join_what_larger_squares_say_at_the_same_places(folder: Path, random_vit: Path) -> None:
+    photos = list_photos(folder / "photos")
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit)
+    plain, _ = extract_collection(photos, config)
+    joined, _ = extract_collection(photos, replace(config, scales=(2 * SIZE,)))
+    assert joined.settings["scales"] == [2 * SIZE]
+    assert joined.descriptors.shape == (3, 121, 2 * 192)
+    assert torch.equal(joined.masks, plain.masks)
+    own, larger = (joined.descriptors.float() * 2**0.5).split(192, dim=2)
+    torch.testing.assert_close(own, plain.descriptors.float(), atol=2e-3, rtol=0)
+    # At twice the side and stride 16, the centre of every token lies amid four others: 8 j + 7.5 is 16 j + 15.5 there.
+    twice = torch.nn.functional.interpolate(
+        plain.images.permute(0, 3, 1, 2).float(), scale_factor=2, mode="bicubic", antialias=True
+    )
+    pixels = twice.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    network = VisionTransformer(BACKBONES["vit_tiny_p16"], random_vit, stride=16)
+    tokens = torch.nn.functional.normalize(network(pixels, [(8, "key")]).facets[0], dim=-1).view(3, 12, 12, 192)
+    between = tokens[:, 1:, 1:] + tokens[:, 1:, :-1] + tokens[:, :-1, 1:] + tokens[:, :-1, :-1]
+    wanted = torch.nn.functional.normalize(between, dim=-1).flatten(1, 2)
+    torch.testing.assert_close(larger, wanted, atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"scales": (64, 64)}, "scales: expected sides other than the size of 96, each once"),
+        ({"scales": (SIZE,)}, "scales: expected sides other than the size of 96, each once"),
+        ({"scales": (8,)}, "scales: expected 32 to 4096 pixels, got 8"),
+        ({"scales": (64,), "backbone": "gradients"}, "scales are of a network's descriptors; 'gradients' is none"),
+    ],
+)
+def test_scales_that_cannot_be(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FeatureConfig(**{"size": SIZE, "backbone": "vit_tiny_p16"} | setting).resolve()
 
 
 def test_more_components_than_there_are(folder: Path, random_vit: Path) -> None:

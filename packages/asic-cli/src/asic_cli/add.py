@@ -145,6 +145,7 @@ def _feature_config(settings: dict[str, Any], weights: Path | None, device: str)
             },
             block=_several(settings["block"]) if settings["weights_sha256"] else None,
             facet=_several(settings["facet"]) if settings["weights_sha256"] else None,
+            scales=tuple(settings.get("scales", ())),
             masks=masks or "cosegment",
             grabcut=bool(masks and settings.get("grabcut")),
             precision=settings.get("precision", "float32"),

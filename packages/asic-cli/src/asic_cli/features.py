@@ -106,6 +106,10 @@ def features(
         typer.Option(envvar="ASIC_FACET", metavar="FACET[,FACET]", help="key, query, value or token of each block."),
     ] = None,
     stride: Annotated[int | None, typer.Option(envvar="ASIC_STRIDE", help="Pixels between tokens.")] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option(envvar="ASIC_SCALES", metavar="N[,N]", help="Describe photos at these sides, pixels, as well."),
+    ] = None,
     masks: Annotated[
         str,
         typer.Option(
@@ -195,6 +199,7 @@ def features(
             block=None if block is None else tuple(_whole_number("block", part) for part in block.split(",")),
             facet=None if facet is None else cast("tuple[Facet, ...]", tuple(map(str.strip, facet.split(",")))),
             stride=stride,
+            scales=() if scales is None else tuple(_whole_number("scales", part) for part in scales.split(",")),
             masks=next((source for source in MASK_SOURCES if source == masks), Path(masks)),
             mask_weights=mask_weights,
             grabcut=grabcut,
@@ -459,6 +464,7 @@ def _settings(photos: PhotoSet, config: FeatureConfig) -> dict[str, Any]:
         "block": one_or_several(resolved.blocks),
         "facet": one_or_several(resolved.facets),
         "stride": resolved.stride,
+        "scales": list(config.scales),
         "masks": "folder" if isinstance(config.masks, Path) else config.masks,
         "masks_sha256": _masks_sha256(photos, config),
         "source": photos.source,

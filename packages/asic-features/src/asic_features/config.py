@@ -58,6 +58,9 @@ class FeatureConfig:
             descriptors, each of unit length, are joined to one.
         facet: ``key``, ``query``, ``value`` or ``token``, or several of them; None for the backbone's own.
         stride: Distance between neighbouring tokens in pixels; None for the backbone's own.
+        scales: Further sides in pixels at which photos are described, as many tokens to an object as at ``size``; what
+            their tokens say at those of ``size`` joins the descriptors. Parts go by ``size`` alone, and found masks by
+            the first block and facet there.
         masks: ``cosegment`` (the whole collection votes), ``saliency`` (each photo for itself), ``isnet`` or
             ``birefnet`` (a salient-object network), ``box`` (all of each object's box), ``none`` (all of every
             photo), or a folder with one picture per photo of the same relative name.
@@ -88,6 +91,7 @@ class FeatureConfig:
     block: int | tuple[int, ...] | None = None
     facet: Facet | tuple[Facet, ...] | None = None
     stride: int | None = None
+    scales: tuple[int, ...] = ()
     masks: MaskSource | Path = "cosegment"
     mask_weights: Path | None = None
     grabcut: bool = False
@@ -115,6 +119,11 @@ class FeatureConfig:
             if facet not in FACETS:
                 raise ValueError(f"facet: expected one of {', '.join(FACETS)}, got {facet!r}")
         _several("block", self.block)
+        if len(set(self.scales)) != len(self.scales) or self.size in self.scales:
+            raise ValueError(f"scales: expected sides other than the size of {self.size}, each once, got {self.scales}")
+        for side in self.scales:
+            if not 32 <= side <= 4096:
+                raise ValueError(f"scales: expected 32 to 4096 pixels, got {side}")
         if self.stride is not None and self.stride < 1:
             raise ValueError(f"stride: expected at least 1 pixel, got {self.stride}")
         if not isinstance(self.masks, Path) and self.masks not in MASK_SOURCES:
@@ -168,6 +177,8 @@ class FeatureConfig:
             raise ValueError(f"block and facet belong to networks; {self.backbone!r} has neither: drop them")
         if not backbone.needs_weights and self.components is not None:
             raise ValueError(f"components are of a network's descriptors; {self.backbone!r} is none: drop them")
+        if not backbone.needs_weights and self.scales:
+            raise ValueError(f"scales are of a network's descriptors; {self.backbone!r} is none: drop them")
         blocks = _several("block", self.block) or (backbone.block,)
         for block in blocks:
             if not 0 <= block < backbone.depth:
@@ -175,6 +186,9 @@ class FeatureConfig:
         stride = backbone.stride if self.stride is None else self.stride
         if stride > self.size:
             raise ValueError(f"stride: expected at most the size of {self.size} pixels, got {stride}")
+        for side in self.scales:
+            if side < backbone.patch:
+                raise ValueError(f"scales: expected at least one patch of {backbone.patch} pixels, got {side}")
         return Resolved(backbone, blocks, _several("facet", self.facet) or (backbone.facet,), stride)
 
 

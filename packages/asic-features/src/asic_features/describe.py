@@ -13,8 +13,10 @@ from torch.nn import functional
 
 from asic_features.cache import DescriptionCache
 from asic_features.config import FeatureConfig, Request
-from asic_features.descriptors import VisionTransformer
+from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.weights import sha256_of
+from asic_flow.collection import TokenGrid
+from asic_flow.kernels import warp_bilinear
 
 Progress = Callable[[str, int, int], None]
 _LOG = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class Describer:
         network: The network.
         requests: What descriptors are made of.
         part_request: What parts are told by: the last block's keys, whatever matches are made by.
-        cache: Where answers are kept, or None.
+        caches: Where answers are kept, by the side of the squares they are about; empty where none are.
     """
 
     def __init__(self, config: FeatureConfig, weights: Path, report: Progress, cache: Path | None) -> None:
@@ -67,7 +69,7 @@ class Describer:
         self.network = VisionTransformer(
             resolved.backbone, weights, stride=resolved.stride, device=config.device, precision=config.precision
         )
-        width = self.network.model.embed_dim * len(self.requests)
+        width = self.network.model.embed_dim * len(self.requests) * (1 + len(config.scales))
         if config.components is not None and config.components > width:
             raise SettingsError(
                 f"components: expected at most the {width} values of a descriptor, got {config.components}"
@@ -76,30 +78,71 @@ class Describer:
         if config.parts is not None and self.part_request not in self.requests:
             self._wanted = (*self.requests, self.part_request)
         self._batch, self._report = config.photos_at_once, report
-        self.cache: DescriptionCache | None = None
+        self._grid, self._size = token_grid(config.size, resolved.backbone.patch, resolved.stride), config.size
+        # As many tokens to an object at every scale.
+        self._strides = {side: max(1, round(resolved.stride * side / config.size)) for side in config.scales}
+        self.caches: dict[int, DescriptionCache] = {}
         if cache is not None:
             settings = {
                 "backbone": resolved.backbone.name,
                 "weights_sha256": sha256_of(weights),
-                "stride": resolved.stride,
                 "precision": config.precision,
                 "torch": torch.__version__,
                 "version": version("asic-features"),
             }
-            self.cache = DescriptionCache(cache, settings)
+            strides = {config.size: resolved.stride} | self._strides
+            self.caches = {
+                side: DescriptionCache(cache, {**settings, "stride": stride}) for side, stride in strides.items()
+            }
 
-    def describe(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Descriptors (N, T, D) float16, attention (N, T) and, where parts are wanted, what they are told by."""
-        found = self._ask(images, self._wanted)
-        parts = dict(zip(self._wanted, found.facets, strict=True)).get(self.part_request)
-        return join(found.facets[: len(self.requests)]), found.attention, parts
+    def describe(self, images: torch.Tensor) -> Descriptions:
+        """What the network says at ``size``: facets in the order of ``requests``, then what parts are told by.
+
+        Args:
+            images: (N, S, S, 3) uint8.
+        """
+        return self._ask(images, self._wanted)
+
+    def part_tokens(self, said: Descriptions) -> torch.Tensor | None:
+        """(N, T, E) float16, what parts are told by; None where no parts are wanted."""
+        return dict(zip(self._wanted, said.facets, strict=True)).get(self.part_request)
 
     def describe_for_parts(self, images: torch.Tensor) -> torch.Tensor:
         """(N, T, E) float16: what parts are told by alone."""
         return self._ask(images, (self.part_request,)).facets[0]
 
-    def _ask(self, images: torch.Tensor, requests: Sequence[Request]) -> Descriptions:
-        return describe_photos(self.network, images, requests, batch=self._batch, report=self._report, cache=self.cache)
+    def join(self, images: torch.Tensor, said: Descriptions) -> torch.Tensor:
+        """(N, T, (1 + scales) D) float16 descriptors: what was said of the images, with what is said at every scale."""
+        found = [join(said.facets[: len(self.requests)])]
+        for side, stride in self._strides.items():
+            grid = token_grid(side, self.network.backbone.patch, stride)
+            facets = self._ask(_resize(images, side), self.requests, side).facets
+            centres_px = (torch.from_numpy(self._grid.centres_px()) + 0.5) * (side / self._size) - 0.5
+            found.append(join([_sample(facet, grid, centres_px) for facet in facets]))
+        return join(found)
+
+    def _ask(self, images: torch.Tensor, requests: Sequence[Request], side: int | None = None) -> Descriptions:
+        cache = self.caches.get(self._size if side is None else side)
+        stride = None if side is None else self._strides[side]
+        return describe_photos(
+            self.network, images, requests, batch=self._batch, report=self._report, cache=cache, stride=stride
+        )
+
+
+def _resize(images: torch.Tensor, side: int) -> torch.Tensor:
+    """(N, side, side, 3) uint8 of (N, S, S, 3), one at a time in float32."""
+    pixels = (image.permute(2, 0, 1)[None].float() for image in images)
+    resized = (functional.interpolate(one, (side, side), mode="bicubic", antialias=True) for one in pixels)
+    return torch.cat([one.round().clamp(0, 255).to(torch.uint8) for one in resized]).permute(0, 2, 3, 1)
+
+
+def _sample(facet: torch.Tensor, grid: TokenGrid, points_px: torch.Tensor) -> torch.Tensor:
+    """(N, M, D) float16 of unit length: (N, T, D) tokens of a grid, bilinear at (M, 2) points of its square."""
+    last = torch.tensor([grid.cols - 1.0, grid.rows - 1.0]).clamp_min(1)
+    points_norm = ((points_px - grid.first) / grid.stride / last * 2 - 1)[None]
+    maps = facet.view(len(facet), grid.rows, grid.cols, -1).permute(0, 3, 1, 2)
+    sampled = [warp_bilinear(one[None].float(), points_norm)[0].T for one in maps]
+    return torch.stack([functional.normalize(one, dim=-1).half() for one in sampled])
 
 
 def describe_photos(
@@ -110,6 +153,7 @@ def describe_photos(
     batch: int,
     report: Progress,
     cache: DescriptionCache | None = None,
+    stride: int | None = None,
 ) -> Descriptions:
     """Describe every token of every photo, some photos at a time; fewer where memory does not suffice.
 
@@ -120,6 +164,7 @@ def describe_photos(
         batch: Photos at once, to begin with.
         report: Called with the stage ``descriptors``, the photos done and all photos.
         cache: Where photos that were described before are found, and new ones kept.
+        stride: Distance between neighbouring tokens in pixels; None for the network's own.
 
     Raises:
         torch.OutOfMemoryError: Not even one photo fits into the device's memory.
@@ -147,7 +192,7 @@ def describe_photos(
         report("descriptors", total - len(missing), total)
         chosen = missing[:batch]
         try:
-            described = _describe(network, images[chosen], requests)
+            described = _describe(network, images[chosen], requests, stride)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -168,14 +213,16 @@ def describe_photos(
     return Descriptions(tuple(whole[str(index)] for index in range(len(requests))), whole["attention"])
 
 
-def _describe(network: VisionTransformer, images: torch.Tensor, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
+def _describe(
+    network: VisionTransformer, images: torch.Tensor, requests: Sequence[Request], stride: int | None
+) -> dict[str, torch.Tensor]:
     """(B, T, D) float16 for each request by its number, and the (B, T) float32 ``attention``, on the CPU."""
-    described = network(images, requests, with_cls_attention=True)
+    described = network(images, requests, with_cls_attention=True, stride=stride)
     answer = {}
     for index, (request, facet) in enumerate(zip(requests, described.facets, strict=True)):
         unit = functional.normalize(facet, dim=-1)
         if network.backbone.removes_noise:
-            directions = network.noise_directions(images.shape[1], request)
+            directions = network.noise_directions(images.shape[1], request, stride=stride)
             unit = functional.normalize(unit - unit @ directions @ directions.T, dim=-1)
         answer[str(index)] = unit.half().cpu()
     answer["attention"] = described.cls_attention.cpu()

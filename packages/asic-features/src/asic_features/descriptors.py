@@ -87,7 +87,6 @@ class VisionTransformer:
             raise WeightsError(
                 f"weights file {weights} does not fit {backbone.name}: it lacks {', '.join(sorted(missing)[:3])}"
             )
-        model.patch_embed.proj.stride = (stride, stride)
         for block in model.blocks:
             block.mlp.forward = partial(_by_chunks, block.mlp.forward)
         self.model = model.eval().requires_grad_(False).to(device, torch.float32)
@@ -95,11 +94,16 @@ class VisionTransformer:
         self._dtype: torch.dtype = getattr(torch, precision)
         self._mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
-        self._noise: dict[tuple[int, int, Facet], torch.Tensor] = {}
+        self._noise: dict[tuple[int, int, int, Facet], torch.Tensor] = {}
 
     @torch.inference_mode()
     def __call__(
-        self, images: torch.Tensor, requests: Sequence[tuple[int, Facet]], *, with_cls_attention: bool = False
+        self,
+        images: torch.Tensor,
+        requests: Sequence[tuple[int, Facet]],
+        *,
+        with_cls_attention: bool = False,
+        stride: int | None = None,
     ) -> Described:
         """Describe every token.
 
@@ -107,6 +111,7 @@ class VisionTransformer:
             images: (B, S, S, 3) uint8.
             requests: Pairs of block and facet, all read in one pass.
             with_cls_attention: Whether the CLS token's attention in the last block is wanted.
+            stride: Distance between neighbouring tokens in pixels; None for the network's own.
 
         Returns:
             Tokens row by row, without CLS and register tokens.
@@ -122,17 +127,19 @@ class VisionTransformer:
         if with_cls_attention and model.cls_token is None:
             raise ValueError(f"{self.backbone.name} has no CLS token: use masks 'cosegment', 'none' or your own")
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            facets, attention = self._describe(images, requests, with_cls_attention)
+            facets, attention = self._describe(images, requests, with_cls_attention, stride or self.stride)
         return Described(tuple(facets[request].float() for request in requests), attention)
 
     def _describe(
-        self, images: torch.Tensor, requests: Sequence[tuple[int, Facet]], with_cls_attention: bool
+        self, images: torch.Tensor, requests: Sequence[tuple[int, Facet]], with_cls_attention: bool, stride: int
     ) -> tuple[dict[tuple[int, Facet], torch.Tensor], torch.Tensor]:
         model = self.model
         depth = len(model.blocks)
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() / 255
         # Not patch_embed itself, which wants sides that are multiples of the patch: 256 is none of 14.
-        x = model.patch_embed.norm(model.patch_embed.proj((pixels - self._mean) / self._std).permute(0, 2, 3, 1))
+        proj = model.patch_embed.proj
+        patches = functional.conv2d((pixels - self._mean) / self._std, proj.weight, proj.bias, stride)
+        x = model.patch_embed.norm(patches.permute(0, 2, 3, 1))
         x, rope = _add_positions(model, x)
         x = model.norm_pre(x)
         found: dict[tuple[int, Facet], torch.Tensor] = {}
@@ -167,7 +174,9 @@ class VisionTransformer:
             0
         )
 
-    def noise_directions(self, size: int, request: tuple[int, Facet], *, count: int = 8) -> torch.Tensor:
+    def noise_directions(
+        self, size: int, request: tuple[int, Facet], *, count: int = 8, stride: int | None = None
+    ) -> torch.Tensor:
         """(D, count) orthonormal directions that descriptors of images of pure noise share.
 
         What is alike in images without content is where in the image a token lies; DINOv3's tokens hold much of it.
@@ -178,14 +187,16 @@ class VisionTransformer:
             size: Side of the images in pixels.
             request: Block and facet.
             count: Number of directions.
+            stride: See ``__call__``.
         """
-        if (size, *request) not in self._noise:
+        key = (size, stride or self.stride, *request)
+        if key not in self._noise:
             generator = torch.Generator().manual_seed(0)
             noise = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8, generator=generator)
-            tokens = torch.stack([self(image[None], [request]).facets[0][0] for image in noise]).mean(dim=0)
+            tokens = torch.stack([self(image[None], [request], stride=stride).facets[0][0] for image in noise]).mean(0)
             _, _, directions = torch.linalg.svd(functional.normalize(tokens, dim=-1), full_matrices=False)
-            self._noise[size, *request] = directions.T
-        return self._noise[size, *request][:, :count]
+            self._noise[key] = directions.T
+        return self._noise[key][:, :count]
 
     def _cls_attention(self, attention: Any, normed: torch.Tensor, rope: torch.Tensor | None) -> torch.Tensor:
         query = _project(attention, normed[:, :1], "query")  # CLS carries no rotary position

@@ -182,14 +182,13 @@ def _ask_networks(
         return len(sources), 0
     alone = config if masks else replace(config, masks="none")
     prepared = prepare_photos(sources, alone, report, on_bad, least=0, mask_network=masks)
-    caches = [masks.cache] if masks else []
+    misses = masks.cache.misses if masks and masks.cache else 0
     if weights is not None and len(prepared.photos):
         describer = Describer(config, weights, report, cache)
-        describer.describe(prepared.images)
-        if config.mirror_test:
-            describer.describe(prepared.images.flip(2))
-        caches.append(describer.cache)
-    return len(prepared.photos), sum(cache.misses for cache in caches if cache)
+        for images in [prepared.images, *([prepared.images.flip(2)] if config.mirror_test else [])]:
+            describer.join(images, describer.describe(images))
+        misses += sum(cache.misses for cache in describer.caches.values())
+    return len(prepared.photos), misses
 
 
 def _extract(
@@ -280,6 +279,7 @@ def _settings(config: FeatureConfig, resolved: Resolved, weights: Path | None) -
         "block": one_or_several(resolved.blocks),
         "facet": one_or_several(resolved.facets),
         "stride": resolved.stride,
+        "scales": list(config.scales),
         "masks": str(config.masks),
         "grabcut": config.grabcut,
         "candidates": config.candidates,
@@ -338,11 +338,13 @@ def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGr
 def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, describer: Describer) -> _Described:
     # First of all, while there are no descriptors in memory yet.
     blank = describer.network.blank_attention(config.size).cpu()
-    descriptors, attention, part_tokens = describer.describe(prepared.images)
-    saliency = attention_saliency(attention, blank)
+    said = describer.describe(prepared.images)
+    part_tokens = describer.part_tokens(said)
+    saliency = attention_saliency(said.attention, blank)
     masks = _given_masks(prepared, config)
     if masks is None:
-        thinned, thin_grid = _thin(descriptors, grid)
+        # By one facet, so that the same masks are found whatever joins it.
+        thinned, thin_grid = _thin(said.facets[0], grid)
         shared = config.masks == "cosegment"
         masks = saliency_masks(
             prepared.images,
@@ -350,11 +352,15 @@ def _network(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGrid, d
             _thin(saliency, grid)[0],
             thin_grid,
             descriptors=thinned,
-            recurring=recurrence(thinned, thin_grid) if shared and len(descriptors) > 1 else None,
+            recurring=recurrence(thinned, thin_grid) if shared and len(saliency) > 1 else None,
             shared=shared,
         )
         masks = tidy_masks(prepared.images, masks) if config.grabcut else masks
-    mirrored = describer.describe(prepared.images.flip(2))[0] if config.mirror_test else None
+    descriptors = describer.join(prepared.images, said)
+    mirrored = None
+    if config.mirror_test:
+        turned = prepared.images.flip(2)
+        mirrored = describer.join(turned, describer.describe(turned))
     # Without parts the network's memory is given back here.
     describe_copies = None if config.parts is None else lambda images, _: describer.describe_for_parts(images)
     if config.components is not None:
