@@ -49,16 +49,19 @@ SETS = {
 }
 # The published recipe at full size wants a GPU; `paper-small` stands for it here.
 ON_THE_CPU = tuple(preset for preset in PRESETS if preset != "paper")
+# Of `asic features`: what each token looks like at five sizes, by two facets.
+SCALES = ("--facet", "key,token", "--scales", "224,320,384,448", "--components", "256")
 METHODS = {"box_copy": "copy the box position", "nearest_neighbour": "nearest neighbour", "mls": "moving least squares"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A recipe under a name, and whether it draws anything at random."""
+    """A recipe under a name, whether it draws anything at random, and further flags of `asic features`."""
 
     name: str
     recipe: Recipe
     drawn: bool
+    flags: tuple[str, ...] = ()
 
 
 def variants(ablate: bool) -> Iterator[Variant]:
@@ -66,7 +69,10 @@ def variants(ablate: bool) -> Iterator[Variant]:
     for preset in ON_THE_CPU:
         recipe = find_recipe(preset)
         yield Variant(preset, recipe, recipe.paper is not None)
-        if not ablate:
+        if recipe.paper is None:
+            yield Variant(f"{preset} with scales", recipe, drawn=False, flags=SCALES)
+        # `best` is `fast` with one thing changed.
+        if not ablate or preset == "best":
             continue
         if recipe.paper is None:
             for what, change in (
@@ -96,20 +102,20 @@ def variants(ablate: bool) -> Iterator[Variant]:
             yield Variant(name, dataclasses.replace(recipe, paper=paper), drawn=True)
 
 
-def describe(data: Path, name: str, work: Path) -> Path:
-    """The collection of a set, made by `asic features`."""
+def describe(data: Path, name: str, more: tuple[str, ...], work: Path) -> Path:
+    """The collection of a set, made or found made by `asic features` with its flags and more."""
     folder, *flags = SETS[name]
-    collection = work / name
+    collection = work / f"{name}{''.join(more).replace('--', '-').replace(',', '-')}"
     backbone = ("--backbone", "vit_tiny_p16", "--weights", str(data / WEIGHTS), "--device", "cpu")
-    if asic(["features", str(data / folder), *flags, *backbone, "--out", str(collection)]):
+    if asic(["features", str(data / folder), *flags, *more, *backbone, "--out", str(collection)]):
         raise SystemExit(f"asic features failed on {name}")
     return collection
 
 
-def measure(variant: Variant, collection_folder: Path, seed: int, work: Path) -> dict[str, Any]:
+def measure(variant: Variant, name: str, collection_folder: Path, seed: int, work: Path) -> dict[str, Any]:
     """Aligns and scores a collection; the seconds are the processor's, of the alignment alone."""
     collection, matches = load_collection(collection_folder)
-    folder = work / f"{collection_folder.name}--{variant.name.replace(': ', '--').replace(' ', '-')}--{seed}"
+    folder = work / f"{name}--{variant.name.replace(': ', '--').replace(' ', '-')}--{seed}"
     named = {"collection": {"identity": identity(collection_folder)}}
     with writing(folder, "run"):
         started = time.process_time()
@@ -129,17 +135,17 @@ def measure(variant: Variant, collection_folder: Path, seed: int, work: Path) ->
         alignment.save(folder, {"seed": seed, **variant.recipe.as_json(), **named})
     scores = score_folder(folder, seed=0)["methods"]
     return {
-        "set": collection_folder.name,
+        "set": name,
         "variant": variant.name,
         "seed": seed,
         "seconds": round(seconds, 2),
         "methods": {
-            name: {
+            method: {
                 "pck": found["pck"]["0.10"]["per_point"],
                 "cycle2": found["cycle"]["0.10"]["2"]["end"],
                 "cycle3": found["cycle"]["0.10"]["3"]["end"],
             }
-            for name, found in scores.items()
+            for method, found in scores.items()
         },
     }
 
@@ -159,7 +165,10 @@ def table(runs: list[dict[str, Any]]) -> str:
     rows += [(name, method, f"{name}, {method}") for name in names for method in ("canonical", "combined")]
     for name, method, text in rows:
         cells = []
-        mine = [run for run in runs if name is None or run["variant"] == name]
+        # Baselines are those of the default descriptors, which all but some variants have.
+        mine = [
+            run for run in runs if (" with scales" not in run["variant"] if name is None else run["variant"] == name)
+        ]
         for which in sets:
             here = [run for run in mine if run["set"] == which]
             cells.append(_cell([run["methods"][method] for run in here]))
@@ -223,10 +232,10 @@ def study() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
         for name in names:
-            collection = describe(Path(data), name, work)
             for variant in chosen:
+                collection = describe(Path(data), name, variant.flags, work)
                 for seed in range(asked.seeds if variant.drawn else 1):
-                    runs = keep(measure(variant, collection, seed, work), where)
+                    runs = keep(measure(variant, name, collection, seed, work), where)
     write_page(runs, f"Made by `nox -s study` on {where}.")
 
 
