@@ -71,8 +71,7 @@ def variants(ablate: bool) -> Iterator[Variant]:
         yield Variant(preset, recipe, recipe.paper is not None)
         if recipe.paper is None:
             yield Variant(f"{preset} with scales", recipe, drawn=False, flags=SCALES)
-        # `best` is `fast` with one thing changed.
-        if not ablate or preset == "best":
+        if not ablate:
             continue
         if recipe.paper is None:
             for what, change in (

@@ -102,7 +102,7 @@ def test_a_photo_that_does_not_belong_is_pointed_out(asic, collection, tmp_path)
 
 
 def test_devices_and_presets(asic, collection, monkeypatch) -> None:
-    assert asic("train", collection, "--preset", "better").code == 2
+    assert asic("train", collection, "--preset", "best").code == 2
     assert asic("train", collection, "--device", "cuda:99").code == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     result = asic("train", collection, "--device", "cuda", "--out", "x")
@@ -122,15 +122,6 @@ def test_the_log_tells_rounds_and_how_held_out_matches_agree(run) -> None:
     assert all(0 < line["residual"] < 0.5 and 0 < line["held_out"] <= 1 and line["matches"] for line in lines[:-1])
     assert lines[-1]["stage"] == "done"
     assert 0 < lines[-1]["held_out"] <= 1
-
-
-def test_best_starts_over_once(asic, collection) -> None:
-    assert asic("train", collection, "--preset", "best", "--out", "x").code == 0
-    assert [line["round"] for line in log_of(Path("x"))[:-1]] == list(range(1, 13))
-    kept = json.loads(Path("x", "config.json").read_text())
-    assert (kept["preset"], kept["alignment"]["restarts"]) == ("best", 1)
-    refused = asic("train", collection, "--preset", "best", "--steps", 5)
-    assert (refused.code, "the preset best trains no network" in refused.err) == (2, True)
 
 
 def test_a_trained_run_is_a_run_like_any_other(asic, collection, tmp_path) -> None:

@@ -70,33 +70,15 @@ def test_mirrored_photos_are_named(aligned: Alignment) -> None:
     assert aligned.mirrored.tolist() == [False, True, False, False, True, False]
 
 
-def test_a_restart_puts_a_photo_right_whose_first_matches_mirrored_it(drawn: DrawnCollection) -> None:
-    pair = drawn.matches.pair_of_match()
-    ends = {name: getattr(drawn.matches, name).copy() for name in ("xy_a", "xy_b")}
-    for side, name in enumerate(ends):
-        of_first = drawn.matches.pairs[pair, side] == 0
-        ends[name][of_first, 0] = drawn.collection.size_hw[1] - 1 - ends[name][of_first, 0]
-    misled = dataclasses.replace(drawn.matches, **ends)
-    alone = Alignment.fit(drawn.collection, misled)
-    restarted = Alignment.fit(drawn.collection, misled, AlignmentConfig(restarts=1))
-    assert (alone.mirrored ^ alone.mirrored[2]).tolist() == [True, True, False, False, True, False]
-    assert (restarted.mirrored ^ restarted.mirrored[2]).tolist() == [False, True, False, False, True, False]
-    ours = errors(drawn, lambda points, source, target: restarted.transfer(points, source, target).points_image)
-    assert (ours <= 0.06 * drawn.collection.size_hw[0]).mean() > 0.95
-
-
-def test_a_restart_without_matches_of_its_own_starts_from_the_first_ones(drawn: DrawnCollection) -> None:
+def test_with_no_token_to_fit_photos_stay_where_the_affine_stage_placed_them(drawn: DrawnCollection) -> None:
     # One token a photo is fitted, and that one is background.
     grid, masks = drawn.collection.grid, drawn.collection.masks.clone()
     x, y = grid.centres_px().reshape(grid.rows, grid.cols, 2)[(grid.rows - 1) // 2, (grid.cols - 1) // 2].round()
     masks[:, int(y), int(x)] = 0
     collection = dataclasses.replace(drawn.collection, masks=masks)
-    alone, restarted = (
-        Alignment.fit(collection, drawn.matches, AlignmentConfig(tokens_per_image=1, restarts=restarts))
-        for restarts in (0, 1)
-    )
-    assert torch.equal(restarted.maps, alone.maps)
-    assert alone.maps.isfinite().all()
+    aligned = Alignment.fit(collection, drawn.matches, AlignmentConfig(tokens_per_image=1))
+    ours = errors(drawn, lambda points, source, target: aligned.transfer(points, source, target).points_image)
+    assert (ours <= 0.06 * collection.size_hw[0]).mean() > 0.95
 
 
 def test_the_fit_is_the_same_to_the_bit_when_repeated(drawn: DrawnCollection, aligned: Alignment) -> None:
@@ -324,7 +306,6 @@ def test_what_cannot_be_aligned_says_why(drawn: DrawnCollection) -> None:
     ("setting", "message"),
     [
         ({"rounds": 0}, "rounds"),
-        ({"restarts": -1}, "restarts"),
         ({"stiffness": 0.0}, "stiffness"),
         ({"guide": -1.0}, "guide"),
         ({"coarse_scales": ()}, "coarse_scales"),

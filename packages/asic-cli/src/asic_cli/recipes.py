@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asic_flow.paper.perceptual import PerceptualDistance
     from asic_flow.train import Round
 
-Preset = Literal["fast", "best", "paper", "paper-small"]
+Preset = Literal["fast", "paper", "paper-small"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 Network = Literal["rgb", "components", "coordinates"]
 Canonical = Literal["grid", "network"]
@@ -113,9 +113,9 @@ def find_recipe(preset: Preset, choices: NetworkChoices = PRESETS_OWN) -> Recipe
     from asic_flow.paper.config import PAPER_SMALL, PaperConfig
     from asic_flow.paper.perceptual import PerceptualDistance
 
-    if preset in ("fast", "best"):
-        return Recipe(preset, AlignmentConfig(restarts=1 if preset == "best" else 0), None)
-    paper = PaperConfig() if preset == "paper" else PAPER_SMALL
+    paper = {"paper": PaperConfig(), "paper-small": PAPER_SMALL}.get(preset)
+    if paper is None:
+        return Recipe(preset, AlignmentConfig(), None)
     chosen = {name: getattr(choices, name) for name in ("steps", "network", "canonical")}
     paper = dataclasses.replace(paper, **{name: value for name, value in chosen.items() if value is not None})
     distance = None if choices.vgg is None else PerceptualDistance.read(choices.vgg, choices.lpips)

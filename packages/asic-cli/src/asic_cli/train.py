@@ -63,8 +63,8 @@ def train(
         Preset,
         typer.Option(
             envvar="ASIC_PRESET",
-            help="Which recipe: fast takes seconds; best starts over once, from what all photos agree on; paper "
-            "trains the published network, and wants a GPU; paper-small does so at a size for the CPU, in minutes.",
+            help="Which recipe: fast takes seconds; paper trains the published network, and wants a GPU; paper-small "
+            "does so at a size for the CPU, in minutes.",
         ),
     ] = "fast",
     steps: Annotated[

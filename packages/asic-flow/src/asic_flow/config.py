@@ -17,8 +17,6 @@ class AlignmentConfig:
             (photos have few degrees of freedom; the answer uses all tokens).
         coarse_scales: canonical distances, falling: the Geman-McClure scales of the affine stage.
         rounds: how often matches are made again under the guide of the present maps and the maps fitted to them.
-        restarts: how often the affine stage and all rounds are done over, the affine stage then taking the mutual
-            nearest neighbours of consensus descriptors for its matches.
         residual_scale: canonical distance, Geman-McClure scale of the dense stage.
         cells: cells of the spline along one axis.
         stiffness: weight of the membrane energy of the dense residual against the mean squared match distance.
@@ -34,7 +32,6 @@ class AlignmentConfig:
     tokens_per_image: int = 900
     coarse_scales: tuple[float, ...] = (0.28, 0.21, 0.14)
     rounds: int = 6
-    restarts: int = 0
     residual_scale: float = 0.1
     cells: int = 8
     stiffness: float = 1e-3
@@ -49,8 +46,6 @@ class AlignmentConfig:
         for field in ("tokens_per_image", "rounds", "cells"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if self.restarts < 0:
-            raise ValueError(f"restarts must be 0 or more, got {self.restarts}")
         for field in ("residual_scale", "stiffness", "combine_scale"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")

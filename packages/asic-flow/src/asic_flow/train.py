@@ -118,44 +118,36 @@ def fit(
     foreground = ForegroundTokens.of(collection)
     if not len(foreground.image):
         raise AlignmentError("no photo has foreground; pass masks of your own, or --masks none to use whole photos")
+    progress("coarse", 0, 1)
     first = normalised_matches(collection, matches, ~held_out_matches(collection, matches))
     if not len(first.image_a):
         raise AlignmentError("no two photos match; are they of one kind of object?")
+    coarse = align_coarsely(first, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
+    progress("coarse", 1, 1)
+
     step = thinning(collection, config.tokens_per_image)
     tokens = ForegroundTokens.of(collection, step, without=held_out_tokens(collection))
     centred = centred_descriptors(collection, foreground)
     raw = centred[_rows(foreground, tokens, collection)]
     pairs = torch.from_numpy(matches.pairs).long()
     grid = SplineGrid(config.cells)
+    reference = grid.from_affine(coarse.affine.float())
     points = SplinePoints.prepare(grid, tokens.image, tokens.points_norm)
-    descriptors, started_by = raw, first
-    starts = 1 + config.restarts
-    for start in range(starts):
-        progress("coarse", start, starts)
-        coarse = align_coarsely(
-            started_by, len(collection), foreground.image, foreground.points_norm, config.coarse_scales
+    coefficients, descriptors = reference, raw
+    for round_index in range(config.rounds):
+        progress("rounds", round_index, config.rounds)
+        found = find_partners(descriptors, points.canonical(coefficients), tokens, pairs, config.guide)
+        ends, agreement = mutual_matches(descriptors, found, config.agreement_power)
+        coefficients = fit_dense(
+            coefficients, reference, points, ends, agreement, grid, config.residual_scale, config.stiffness
         )
-        progress("coarse", start + 1, starts)
-        coefficients = reference = grid.from_affine(coarse.affine.float())
-        for number in range(start * config.rounds, (start + 1) * config.rounds):
-            progress("rounds", number, starts * config.rounds)
-            found = find_partners(descriptors, points.canonical(coefficients), tokens, pairs, config.guide)
-            ends, agreement = mutual_matches(descriptors, found, config.agreement_power)
-            coefficients = fit_dense(
-                coefficients, reference, points, ends, agreement, grid, config.residual_scale, config.stiffness
-            )
-            coefficients = remove_drift(coefficients, reference, points, grid)
-            found = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
-            descriptors = consensus(raw, found, config.consensus_power)
-            if observe is not None:
-                guided = as_normalised(tokens, ends, agreement)
-                observe(Round(number + 1, guided, partial(_distances, grid, coefficients)))
-        if start < config.restarts:
-            found = find_partners(descriptors, points.canonical(coefficients), tokens, pairs, guide=0.0)
-            if found.mutual.any():
-                started_by = as_normalised(tokens, *mutual_matches(descriptors, found, config.agreement_power))
-    progress("rounds", starts * config.rounds, starts * config.rounds)
-    # Sides by the first matches: consensus descriptors have joined left with right where maps of either flag met.
+        coefficients = remove_drift(coefficients, reference, points, grid)
+        found = find_partners(raw, points.canonical(coefficients), tokens, pairs, config.guide)
+        descriptors = consensus(raw, found, config.consensus_power)
+        if observe is not None:
+            guided = as_normalised(tokens, ends, agreement)
+            observe(Round(round_index + 1, guided, partial(_distances, grid, coefficients)))
+    progress("rounds", config.rounds, config.rounds)
     placed = PlacedTokens(tokens, points, descriptors, coefficients, coarse.mirrored, pairs, grid, config)
     second = fit_second_maps(first, placed, coarse.support, collection.size_hw)
     progress("consensus", 0, 1)
