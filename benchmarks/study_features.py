@@ -62,6 +62,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "block 11 token": {"block": 11, "facet": "token"},
     "blocks 7 and 9, keys": {"block": (7, 9)},
     "block 8, keys and values": {"facet": ("key", "value")},
+    "block 8, keys and tokens": {"facet": ("key", "token")},
+    "block 8, keys and tokens, `--scales 224,320,384,448 --components 256`": {
+        "facet": ("key", "token"),
+        "scales": (224, 320, 384, 448),
+        "components": 256,
+    },
     "stride 16": {"stride": 16},
     "stride 4": {"stride": 4},
     "`--mirror-test`": {"mirror_test": True},
