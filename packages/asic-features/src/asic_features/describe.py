@@ -78,9 +78,11 @@ class Describer:
         if config.parts is not None and self.part_request not in self.requests:
             self._wanted = (*self.requests, self.part_request)
         self._batch, self._report = config.photos_at_once, report
-        self._grid, self._size = token_grid(config.size, resolved.backbone.patch, resolved.stride), config.size
-        # As many tokens to an object at every scale.
-        self._strides = {side: max(1, round(resolved.stride * side / config.size)) for side in config.scales}
+        self._size, self._scales = config.size, config.scales
+        # By the side of a square: as many tokens to an object at every scale.
+        self._strides = {
+            side: max(1, round(resolved.stride * side / config.size)) for side in (config.size, *config.scales)
+        }
         self.caches: dict[int, DescriptionCache] = {}
         if cache is not None:
             settings = {
@@ -90,9 +92,8 @@ class Describer:
                 "torch": torch.__version__,
                 "version": version("asic-features"),
             }
-            strides = {config.size: resolved.stride} | self._strides
             self.caches = {
-                side: DescriptionCache(cache, {**settings, "stride": stride}) for side, stride in strides.items()
+                side: DescriptionCache(cache, {**settings, "stride": stride}) for side, stride in self._strides.items()
             }
 
     def describe(self, images: torch.Tensor) -> Descriptions:
@@ -114,18 +115,25 @@ class Describer:
     def join(self, images: torch.Tensor, said: Descriptions) -> torch.Tensor:
         """(N, T, (1 + scales) D) float16 descriptors: what was said of the images, with what is said at every scale."""
         found = [join(said.facets[: len(self.requests)])]
-        for side, stride in self._strides.items():
-            grid = token_grid(side, self.network.backbone.patch, stride)
-            facets = self._ask(_resize(images, side), self.requests, side).facets
-            centres_px = (torch.from_numpy(self._grid.centres_px()) + 0.5) * (side / self._size) - 0.5
-            found.append(join([_sample(facet, grid, centres_px) for facet in facets]))
+        for side in self._scales:
+            facets = self._ask(_resize(images, side), self.requests).facets
+            centres_px = (torch.from_numpy(self._grid(self._size).centres_px()) + 0.5) * (side / self._size) - 0.5
+            found.append(join([_sample(facet, self._grid(side), centres_px) for facet in facets]))
         return join(found)
 
-    def _ask(self, images: torch.Tensor, requests: Sequence[Request], side: int | None = None) -> Descriptions:
-        cache = self.caches.get(self._size if side is None else side)
-        stride = None if side is None else self._strides[side]
+    def _grid(self, side: int) -> TokenGrid:
+        return token_grid(side, self.network.backbone.patch, self._strides[side])
+
+    def _ask(self, images: torch.Tensor, requests: Sequence[Request]) -> Descriptions:
+        side = images.shape[1]
         return describe_photos(
-            self.network, images, requests, batch=self._batch, report=self._report, cache=cache, stride=stride
+            self.network,
+            images,
+            requests,
+            batch=self._batch,
+            report=self._report,
+            cache=self.caches.get(side),
+            stride=self._strides[side],
         )
 
 
