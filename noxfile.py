@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nox
@@ -14,9 +15,8 @@ nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = [
-    "lint",
-    "types",
-    "tests",
+    "style",
+    "packages",
     "kernels",
     "eval_alone",
     "examples",
@@ -35,8 +35,8 @@ FAISS = "faiss-gpu-cu12" if shutil.which("nvidia-smi") else "faiss-cpu"
 PEERS = {"eval": ("torchmetrics",), "match_cosine": (FAISS, "pykeops")}
 
 
-# Sessions of two others that take one core each and measure no time, at once; what they say is shown as each ends.
-SIDE_BY_SIDE = ("kernels", "examples")
+# Sessions of others that take one core each and measure no time, at once; what they say is shown as each ends.
+SIDE_BY_SIDE = ("style", "packages", "kernels", "examples")
 
 
 def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
@@ -60,7 +60,8 @@ def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) 
 def side_by_side(
     session: nox.Session, first: Callable[[nox.Session], None], second: Callable[[nox.Session], None]
 ) -> None:
-    """Runs two sessions' commands at once, and fails if either does."""
+    """Runs two sessions' commands at once, in an environment brought up to date first; fails if either does."""
+    run(session, "python", "--version")
     with ThreadPoolExecutor(2) as pool:
         for ended in [pool.submit(check, session) for check in (first, second)]:
             ended.result()
@@ -80,10 +81,27 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def style(session: nox.Session) -> None:
+    """`lint` and `types`, side by side."""
+    side_by_side(session, lint, types)
+
+
+@nox.session(venv_backend="none")
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def tests(session: nox.Session, package: str) -> None:
     """Tests and doctests of one package; arguments after -- go to pytest."""
     run(session, "pytest", f"packages/{package}", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session(venv_backend="none")
+def packages(session: nox.Session) -> None:
+    """`tests` of asic-cli, which take as long as all the others, beside these."""
+
+    def others(session: nox.Session) -> None:
+        for package in PACKAGES[:-1]:
+            tests(session, package)
+
+    side_by_side(session, partial(tests, package=PACKAGES[-1]), others)
 
 
 @nox.session(venv_backend="none")
