@@ -12,6 +12,7 @@ from PIL import Image
 
 from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
+from asic_features.describe import Describer
 from asic_features.descriptors import VisionTransformer
 from asic_features.extract import PhotosError, SettingsError, Shard, extract_collection, extract_shard
 from asic_features.images import PhotoError, PhotoSource, list_photos
@@ -304,6 +305,19 @@ def test_scales_join_what_larger_squares_say_at_the_same_places(folder: Path, ra
     between = tokens[:, 1:, 1:] + tokens[:, 1:, :-1] + tokens[:, :-1, 1:] + tokens[:, :-1, :-1]
     wanted = torch.nn.functional.normalize(between, dim=-1).flatten(1, 2)
     torch.testing.assert_close(larger, wanted, atol=4e-3, rtol=0)
+
+
+def test_only_squares_of_the_size_take_the_last_block(random_vit: Path) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, scales=(64, 128))
+    describer = Describer(config, random_vit, lambda *_: None, None)
+    runs: list[int] = []
+    describer.network.model.blocks[-1].norm1.register_forward_hook(lambda *_: runs.append(1))
+    images = torch.randint(0, 256, (1, SIZE, SIZE, 3), dtype=torch.uint8)
+    said = describer.describe(images)
+    assert said.attention.shape == (1, 121)
+    assert runs == [1]
+    describer.join(images, said)
+    assert runs == [1]
 
 
 @pytest.mark.parametrize(

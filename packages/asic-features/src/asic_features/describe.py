@@ -32,7 +32,7 @@ class Descriptions:
 
     Attributes:
         facets: One (N, T, D) float16 tensor of unit-length descriptors for each request.
-        attention: (N, T) float32, see ``Described.cls_attention``.
+        attention: (N, T) float32, see ``Described.cls_attention``; (N, 0) where it was not asked for.
     """
 
     facets: tuple[torch.Tensor, ...]
@@ -134,6 +134,7 @@ class Describer:
             report=self._report,
             cache=self.caches.get(side),
             stride=self._strides[side],
+            with_attention=side == self._size,
         )
 
 
@@ -162,6 +163,7 @@ def describe_photos(
     report: Progress,
     cache: DescriptionCache | None = None,
     stride: int | None = None,
+    with_attention: bool = True,
 ) -> Descriptions:
     """Describe every token of every photo, some photos at a time; fewer where memory does not suffice.
 
@@ -173,6 +175,7 @@ def describe_photos(
         report: Called with the stage ``descriptors``, the photos done and all photos.
         cache: Where photos that were described before are found, and new ones kept.
         stride: Distance between neighbouring tokens in pixels; None for the network's own.
+        with_attention: Whether the CLS token's attention is wanted, which takes the network's last block.
 
     Raises:
         torch.OutOfMemoryError: Not even one photo fits into the device's memory.
@@ -180,7 +183,7 @@ def describe_photos(
         OSError: The cache cannot be written.
     """
     total = len(images)
-    keys = [None if cache is None else cache.key(requests, image) for image in images]
+    keys = [None if cache is None else cache.key([requests, with_attention], image) for image in images]
     whole: dict[str, torch.Tensor] = {}
 
     def keep(index: int, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -200,7 +203,7 @@ def describe_photos(
         report("descriptors", total - len(missing), total)
         chosen = missing[:batch]
         try:
-            described = _describe(network, images[chosen], requests, stride)
+            described = _describe(network, images[chosen], requests, stride, with_attention)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -222,10 +225,14 @@ def describe_photos(
 
 
 def _describe(
-    network: VisionTransformer, images: torch.Tensor, requests: Sequence[Request], stride: int | None
+    network: VisionTransformer,
+    images: torch.Tensor,
+    requests: Sequence[Request],
+    stride: int | None,
+    with_attention: bool,
 ) -> dict[str, torch.Tensor]:
-    """(B, T, D) float16 for each request by its number, and the (B, T) float32 ``attention``, on the CPU."""
-    described = network(images, requests, with_cls_attention=True, stride=stride)
+    """(B, T, D) float16 for each request by its number, and the float32 ``attention``, on the CPU."""
+    described = network(images, requests, with_cls_attention=with_attention, stride=stride)
     answer = {}
     for index, (request, facet) in enumerate(zip(requests, described.facets, strict=True)):
         unit = functional.normalize(facet, dim=-1)

@@ -31,7 +31,7 @@ class Described:
     Attributes:
         facets: One (B, T, D) float32 tensor, not normalised, for each request in its order.
         cls_attention: (B, T) float32, the last block's attention of the CLS token to each patch times T, mean over
-            heads: 1 where it is as if spread evenly. empty where it was not asked for.
+            heads: 1 where it is as if spread evenly; (B, 0) where it was not asked for.
     """
 
     facets: tuple[torch.Tensor, ...]
@@ -143,7 +143,7 @@ class VisionTransformer:
         x, rope = _add_positions(model, x)
         x = model.norm_pre(x)
         found: dict[tuple[int, Facet], torch.Tensor] = {}
-        attention = torch.empty(0, device=self.device)
+        attention = torch.empty(len(images), 0, device=self.device)
         last = max([block for block, _ in requests] + ([depth - 1] if with_cls_attention else []))
         for index, block in enumerate(model.blocks[: last + 1]):
             wanted = [facet for at, facet in requests if at == index]
