@@ -87,3 +87,16 @@ def test_how_masks_and_descriptors_were_made_is_kept(collection) -> None:
     assert (config.masks, config.grabcut, config.precision) == ("saliency", True, "bfloat16")
     config = _feature_config(settings | {"masks": "box"}, None, "cpu")
     assert (config.masks, config.grabcut) == ("cosegment", False)  # new photos have no boxes
+
+
+def test_a_network_describes_new_photos_as_it_did_the_others(asic, photos, network, tmp_path) -> None:
+    joined = ("--block", "3,8", "--facet", "key,token", "--scales", "64")
+    settings = ("--size", 96, "--stride", 16, "--masks", "none", *joined, *network)
+    assert asic("features", photos, "--out", "c", *settings).code == 0
+    assert asic("train", "c").code == 0
+    shutil.copy(photos / "3.png", tmp_path / "again.png")
+    result = asic("add", "c-run", "again.png", "--out", "x", "--weights", network[-1])
+    assert result.code == 0, result.err
+    descriptors = load_collection(tmp_path / "x-collection")[0].descriptors
+    torch.testing.assert_close(descriptors[5], descriptors[3], atol=2e-3, rtol=0)
+    assert not torch.allclose(descriptors[5], descriptors[4], atol=2e-3)
