@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -115,11 +115,20 @@ class Describer:
     def join(self, images: torch.Tensor, said: Descriptions) -> torch.Tensor:
         """(N, T, (1 + scales) D) float16 descriptors: what was said of the images, with what is said at every scale."""
         found = [join(said.facets[: len(self.requests)])]
-        for side in self._scales:
-            facets = self._ask(_resize(images, side), self.requests).facets
+        for side, said_there in self._at_scales(images):
             centres_px = (torch.from_numpy(self._grid(self._size).centres_px()) + 0.5) * (side / self._size) - 0.5
-            found.append(join([_sample(facet, self._grid(side), centres_px) for facet in facets]))
+            found.append(join([_sample(facet, self._grid(side), centres_px) for facet in said_there.facets]))
         return join(found)
+
+    def fill_caches(self, images: torch.Tensor) -> None:
+        """Ask all that ``describe`` and ``join`` will ask of the images, and keep the answers."""
+        self.describe(images)
+        for _ in self._at_scales(images):
+            pass
+
+    def _at_scales(self, images: torch.Tensor) -> Iterator[tuple[int, Descriptions]]:
+        for side in self._scales:
+            yield side, self._ask(_resize(images, side), self.requests)
 
     def _grid(self, side: int) -> TokenGrid:
         return token_grid(side, self.network.backbone.patch, self._strides[side])

@@ -186,7 +186,7 @@ def _ask_networks(
     if weights is not None and len(prepared.photos):
         describer = Describer(config, weights, report, cache)
         for images in [prepared.images, *([prepared.images.flip(2)] if config.mirror_test else [])]:
-            describer.join(images, describer.describe(images))
+            describer.fill_caches(images)
         misses += sum(cache.misses for cache in describer.caches.values())
     return len(prepared.photos), misses
 
