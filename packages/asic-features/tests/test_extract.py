@@ -320,6 +320,16 @@ def test_only_squares_of_the_size_take_the_last_block(random_vit: Path) -> None:
     assert runs == [1]
 
 
+def test_what_was_said_at_a_scale_is_not_taken_for_what_is_asked_at_the_size(random_vit: Path, tmp_path: Path) -> None:
+    def describer(**config: Any) -> Describer:
+        of_network = FeatureConfig(backbone="vit_tiny_p16", weights=random_vit, **config)
+        return Describer(of_network, random_vit, lambda *_: None, tmp_path / "cache")
+
+    grey = torch.full((1, 96, 96, 3), 128, dtype=torch.uint8)
+    describer(size=96, stride=12, scales=(64,)).fill_caches(grey)
+    assert describer(size=64, stride=8).describe(grey[:, :64, :64]).attention.shape == (1, 49)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

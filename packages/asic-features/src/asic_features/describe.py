@@ -93,7 +93,8 @@ class Describer:
                 "version": version("asic-features"),
             }
             self.caches = {
-                side: DescriptionCache(cache, {**settings, "stride": stride}) for side, stride in self._strides.items()
+                side: DescriptionCache(cache, {**settings, "stride": stride, "attention": side == config.size})
+                for side, stride in self._strides.items()
             }
 
     def describe(self, images: torch.Tensor) -> Descriptions:
@@ -182,7 +183,7 @@ def describe_photos(
         requests: What to read.
         batch: Photos at once, to begin with.
         report: Called with the stage ``descriptors``, the photos done and all photos.
-        cache: Where photos that were described before are found, and new ones kept.
+        cache: Where photos that were described before under the same settings are found, and new ones kept.
         stride: Distance between neighbouring tokens in pixels; None for the network's own.
         with_attention: Whether the CLS token's attention is wanted, which takes the network's last block.
 
@@ -192,7 +193,7 @@ def describe_photos(
         OSError: The cache cannot be written.
     """
     total = len(images)
-    keys = [None if cache is None else cache.key([requests, with_attention], image) for image in images]
+    keys = [None if cache is None else cache.key(requests, image) for image in images]
     whole: dict[str, torch.Tensor] = {}
 
     def keep(index: int, tensors: Mapping[str, torch.Tensor]) -> None:
