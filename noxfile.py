@@ -242,10 +242,10 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
-    """Correctness of the kernels and of the preparation on a real GPU."""
+    """Correctness of the kernels, of the preparation and of training on a real GPU."""
     probe = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'no CUDA device: nothing to check here')"
     run(session, "python", "-c", probe)
-    tested = ("packages/asic-flow/tests/kernels", "packages/asic-features/tests")
+    tested = ("packages/asic-flow/tests/kernels", "packages/asic-flow/tests/paper", "packages/asic-features/tests")
     run(session, "pytest", *tested, "-m", "gpu", *session.posargs)
 
 

@@ -203,6 +203,45 @@ def test_a_gradient_that_is_not_finite_is_named(drawn: DrawnCollection) -> None:
         made.run()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("changes", [{}, {"all_pairs": True, "start": "coarse"}, {"canonical": "network"}])
+def test_a_gpu_takes_the_step_that_the_processor_takes(drawn: DrawnCollection, changes: dict[str, Any]) -> None:
+    config = dataclasses.replace(TINY, **changes)
+    here, there = (
+        Training(drawn.collection, drawn.matches, config, device=device, half=False) for device in ("cpu", "cuda")
+    )
+    for made in (here, there):
+        torch.nn.init.normal_(made.model.network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    there.model.load_state_dict(here.model.state_dict())
+    expected, found = here.advance(), there.advance()
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5), name
+    gradients = {name: p.grad for name, p in here.model.named_parameters() if p.grad is not None}
+    for name, p in there.model.named_parameters():
+        if p.grad is not None:
+            assert float((p.grad.cpu() - gradients[name]).norm() / gradients[name].norm()) < 1e-2, name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_trains_in_half_precision_and_names_what_is_not_finite(drawn: DrawnCollection, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, steps=40, evaluate_every=10)
+    made = Training(drawn.collection, drawn.matches, config, device="cuda", folder=tmp_path)
+    seen: list[float] = []
+    made.run(log=lambda record: seen.append(record["losses"]["matches"]))
+    assert made.model.reduced
+    assert seen[-1] < seen[0]
+    stored = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    wrong = Training(drawn.collection, drawn.matches, TINY, device="cuda")
+    wrong.path = tmp_path / CHECKPOINT_FILE
+    wrong.advance()
+    wrong.model.network.head.bias.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(DivergedError, match=r"step 1: gradient of network.head.bias is not finite"):
+        wrong.run(save_seconds=0)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == stored
+
+
 def test_it_stops_when_held_out_matches_improve_no_more(drawn: DrawnCollection) -> None:
     made = training(drawn, steps=40, evaluate_every=1, patience=2, learning_rate=1e-12)
     assert made.run().steps == 3

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from asic_flow.paper.device import sent
 from asic_flow.paper.network import identity_grid
 
 _CONTROL_POINTS = 4  # along one axis
@@ -62,7 +64,7 @@ class Augmentation:
 
     def to(self, device: torch.device) -> Augmentation:
         """The numbers on a device."""
-        return Augmentation(**{name: values.to(device) for name, values in vars(self).items()})
+        return Augmentation(**sent(vars(self), device))
 
 
 def recolour(images: Tensor, drawn: Augmentation) -> Tensor:
@@ -71,17 +73,24 @@ def recolour(images: Tensor, drawn: Augmentation) -> Tensor:
     def per_photo(values: Tensor) -> Tensor:
         return values[:, None, None, None]
 
-    luma = images.new_tensor(_LUMA)[:, None, None]
+    luma, chroma, back = _colour_matrices(images.device)
     out = (images * per_photo(drawn.brightness)).clamp(0, 1)
-    grey = (out * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    grey = (out * luma[:, None, None]).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     out = (grey + (out - grey) * per_photo(drawn.contrast)).clamp(0, 1)
-    chroma = images.new_tensor(_TO_YIQ)
     y, i, q = torch.einsum("kc,bchw->kbhw", chroma, out)
     cosine, sine = ((turn * drawn.saturation)[:, None, None] for turn in (drawn.hue.cos(), drawn.hue.sin()))
     turned = torch.stack((y, cosine * i - sine * q, sine * i + cosine * q))
-    out = torch.einsum("ck,kbhw->bchw", torch.linalg.inv(chroma), turned).clamp(0, 1)
+    out = torch.einsum("ck,kbhw->bchw", back, turned).clamp(0, 1)
     out = _blurred(out, drawn.blur)
     return torch.where(out >= per_photo(drawn.solarise), 1 - out, out)
+
+
+@cache
+def _colour_matrices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Luma, RGB to YIQ and YIQ to RGB on a device, which would wait for them in every step."""
+    chroma = torch.tensor(_TO_YIQ)
+    luma, forth, back = (matrix.to(device) for matrix in (torch.tensor(_LUMA), chroma, torch.linalg.inv(chroma)))
+    return luma, forth, back
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:

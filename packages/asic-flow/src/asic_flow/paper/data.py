@@ -15,6 +15,7 @@ from asic_flow.grid import norm_to_pixel
 from asic_flow.kernels import warp_bilinear
 from asic_flow.paper.augment import Augmentation
 from asic_flow.paper.config import PaperConfig
+from asic_flow.paper.device import sent
 from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
 
@@ -119,7 +120,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if name != "pair_scale"}
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {**sent(tensors, device), "augmentation": self.augmentation.to(device)}
         return replace(self, **moved)
 
     def share(self, rank: int, world: int) -> Batch:

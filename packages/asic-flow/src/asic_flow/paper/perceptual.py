@@ -41,6 +41,8 @@ class PerceptualDistance:
             sha256: Of the files they come from.
         """
         self._blocks, self._heads, self.sha256 = blocks, heads, sha256
+        device = heads[0].device
+        self._mean, self._deviation = (torch.tensor(v, device=device)[:, None, None] for v in (_MEAN, _DEVIATION))
 
     @classmethod
     def read(cls, vgg: Path, lpips: Path | None = None) -> PerceptualDistance:
@@ -80,8 +82,7 @@ class PerceptualDistance:
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, C, h, w) features of each block, unit length in channels, of (B, 3, H, W) images in [-1, 1]."""
-        mean, deviation = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        signal = ((images + 1) / 2 - mean) / deviation
+        signal = ((images + 1) / 2 - self._mean) / self._deviation
         found = []
         for number, block in enumerate(self._blocks):
             signal = signal if number == 0 else max_pool2d(signal, 2)

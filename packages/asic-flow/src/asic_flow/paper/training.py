@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from asic_flow.coarse import CANONICAL_RADIUS, NormalisedMatches, geman_mcclure
 from asic_flow.collection import ImageCollection
@@ -20,6 +21,7 @@ from asic_flow.matches import MatchSet
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
 from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import TrainingData, draw_batch
+from asic_flow.paper.device import FiniteCheck
 from asic_flow.paper.model import PaperModel, total_loss
 from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
@@ -162,6 +164,7 @@ class Training:
         )
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
+        self._asked: FiniteCheck | None = None
         self.best: dict[str, Tensor] = {}
         self.best_score, self.stale = -1.0, 0
         self.path = None if folder is None else folder / CHECKPOINT_FILE
@@ -259,17 +262,18 @@ class Training:
         try:
             losses = self.model.losses(self.data, batch.to(self.device))
         except FloatingPointError as error:
-            raise self._divergence(str(error)) from error
+            raise self._divergence(self.step, str(error)) from error
         total = total_loss(losses, self.config)
         self.optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.model.parameters())
-        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-        norm = torch.nn.utils.get_total_norm(gradients.values())
-        if not bool(torch.isfinite(total + norm)):
-            named = {**losses, **{f"gradient of {name}": g for name, g in gradients.items()}}
-            strange = (name for name, value in named.items() if not bool(torch.isfinite(value).all()))
-            raise self._divergence(next(strange, "the total"))
+        gradients = {f"gradient of {name}": p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        asked = FiniteCheck.of(self.step, {**losses, **gradients, "the total": total})
+        # A GPU has answered the last step's question by now, and waiting for this one's would leave it idle.
+        self._require_finite()
+        self._asked = asked
+        if self.device.type != "cuda":
+            self._require_finite()
         self.optimiser.step()
         self.step += 1
         self._average()
@@ -279,6 +283,7 @@ class Training:
         """Writes the checkpoint, by the first process."""
         if self.path is None or rank():
             return
+        self._require_finite()
         moments = {
             f"{index}.{name}": value
             for index, state in self.optimiser.state_dict()["state"].items()
@@ -301,6 +306,7 @@ class Training:
 
     def result(self) -> TrainedMaps:
         """The maps of the best scored weights."""
+        self._require_finite()
         if self.best:
             self.averaged.load_state_dict(self.best)
         flows = self.averaged.maps(self.data.images, self.data.placement, self.collection.size_hw)
@@ -318,6 +324,7 @@ class Training:
 
     def _score(self) -> float:
         """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
+        self._require_finite()
         flows = self.averaged.maps(self.data.images, self.data.placement, self.collection.size_hw)
         maps = Gauge.of(flows, self.collection.foreground()).apply(flows)
         score = agreeing_share(match_distances(maps, self.held_out), self.held_out)
@@ -349,12 +356,13 @@ class Training:
     def _average(self) -> None:
         """Averages weights and buffers; a short history counts the less the shorter it is."""
         kept = min(0.5 ** (1 / self.config.averaging_steps), (1 + self.step) / (10 + self.step))
-        now = self.model.state_dict()
-        for name, mean in self.averaged.state_dict().items():
-            if mean.is_floating_point():
-                mean.lerp_(now[name], 1 - kept)
-            else:
-                mean.copy_(now[name])
+        now, means = (list(model.state_dict().values()) for model in (self.model, self.averaged))
+        averaged = [(mean, value) for mean, value in zip(means, now, strict=True) if mean.is_floating_point()]
+        update = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
+        update([mean for mean, _ in averaged], [value for _, value in averaged], None)
+        for mean, value in zip(means, now, strict=True):
+            if not mean.is_floating_point():
+                mean.copy_(value)
 
     def _restore(self, stored: Checkpoint, path: Path) -> None:
         try:
@@ -377,11 +385,15 @@ class Training:
         self.best = {name: value.to(self.device) for name, value in unpack("best", stored.tensors).items()}
         self.step = stored.step
 
-    def _divergence(self, name: str) -> DivergedError:
+    def _require_finite(self) -> None:
+        """Raises the divergence that the last step asked about, if it was one."""
+        asked, self._asked = self._asked, None
+        if asked is not None and (name := asked.strange()) is not None:
+            raise self._divergence(asked.step, name)
+
+    def _divergence(self, step: int, name: str) -> DivergedError:
         kept = f"; the last checkpoint is in {self.path}" if self.path is not None and self.path.exists() else ""
-        return DivergedError(
-            f"step {self.step}: {name} is not finite{kept}. Lower the learning rate or the loss weights"
-        )
+        return DivergedError(f"step {step}: {name} is not finite{kept}. Lower the learning rate or the loss weights")
 
 
 def _num_parts(collection: ImageCollection) -> int:

@@ -1,0 +1,82 @@
+"""One step of the published recipe: at full size on a GPU, at the size that stands for it on a CPU."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from harness import Case, Provider, measure, record, require_green
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from asic_eval.benchmarks.synthetic import draw_collection
+from asic_features.config import FeatureConfig
+from asic_features.extract import extract_collection
+from asic_features.images import list_photos
+from asic_flow.collection import ImageCollection
+from asic_flow.matches import MatchSet
+from asic_flow.paper.config import PAPER_SMALL, PaperConfig
+from asic_flow.paper.network import FlowNetwork
+from asic_flow.paper.training import Training
+
+PHOTOS = 20
+
+
+def drawn_photos() -> tuple[ImageCollection, MatchSet]:
+    """Twenty drawn photos of 256 pixels, described without weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        for index, image in enumerate(draw_collection(0, PHOTOS, 256).images):
+            Image.fromarray(image).save(Path(folder) / f"{index:02d}.png")
+        return extract_collection(list_photos(Path(folder)), FeatureConfig(size=256))
+
+
+def step(device: torch.device) -> Case:
+    """A step of 20 photos (CPU: 10) and their augmented copies, beside the network alone."""
+    on_gpu = device.type == "cuda"
+    config = PaperConfig() if on_gpu else PAPER_SMALL
+    collection, matches = drawn_photos()
+    made = {
+        compiled: Training(collection, matches, config, device=str(device), compiled=compiled)
+        for compiled in ([False, True] if on_gpu else [False])
+    }
+    photos = torch.arange(min(PHOTOS, config.photos_per_step), device=device).repeat(2)
+    images = made[False].data.images[photos]
+
+    def network_alone(training: Training) -> None:
+        training.model.displace(images, photos).square().sum().backward()  # type: ignore[no-untyped-call]
+
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        network = FlowNetwork(config.width, quarter=config.head == "quarter")
+        network(torch.zeros(len(photos), 3, config.side, config.side)).sum().backward()
+    names = {False: "", True: ", compiled"}
+    providers = [
+        Provider(
+            f"floor: the network alone, both ways{names[compiled]}", lambda training=training: network_alone(training)
+        )
+        for compiled, training in made.items()
+    ]
+    providers += [
+        Provider(f"Training.advance{names[compiled]}", training.advance, True) for compiled, training in made.items()
+    ]
+    # FLOP of the network's convolutions, forward and backward, counted by torch.
+    name = f"a step of {len(photos)} x {config.side} x {config.side}, {len(photos) // 2} of them augmented copies"
+    return Case(name, counter.get_total_flops(), "FLOP/s", providers[0].name, providers, repeats=9)
+
+
+def main() -> None:
+    """Run the recipe's tests, then the case, and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    require_green("packages/asic-flow/tests/paper")
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    record("training", "asic-flow", device, arguments.threads, [measure(step(device), device)])
+
+
+if __name__ == "__main__":
+    main()
