@@ -52,7 +52,7 @@ def cases(device: torch.device) -> list[Case]:
     # FLOP: about 16 for every distance, its exponential and its share of the gradient, from either end.
     work = 2.0 * 16 * PAIRS * MATCHES**2
     name = f"{PAIRS} pairs of {MATCHES:,} matches, both gradients"
-    return [Case(name, work, "FLOP/s", "cdist and cross_entropy", providers)]
+    return [Case(name, work, "FLOP/s", "cdist and cross_entropy", providers, graph=True)]
 
 
 if __name__ == "__main__":

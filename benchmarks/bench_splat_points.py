@@ -40,6 +40,7 @@ def cases(device: torch.device) -> list[Case]:
                 Provider("every point on every pixel", drawn(mode, "reference")),
                 Provider("splat_points", drawn(mode, "auto"), True),
             ],
+            graph=True,
         )
         for mode in modes
     ]

@@ -63,7 +63,7 @@ def step(device: torch.device) -> Case:
     ]
     # FLOP of the network's convolutions, forward and backward, counted by torch.
     name = f"a step of {len(photos)} x {config.side} x {config.side}, {len(photos) // 2} of them augmented copies"
-    return Case(name, counter.get_total_flops(), "FLOP/s", providers[0].name, providers, repeats=9)
+    return Case(name, float(counter.get_total_flops()), "FLOP/s", providers[0].name, providers, repeats=9)
 
 
 def main() -> None:

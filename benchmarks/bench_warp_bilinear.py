@@ -62,7 +62,7 @@ def cases(device: torch.device) -> list[Case]:
         if device.type == "cuda":
             providers.append(Provider("warp_bilinear, atomic", stepped(own, deterministic=False), True))
             providers.append(Provider("torch.compile of F.grid_sample", stepped(torch.compile(peer))))
-        return Case(name, 8.0 * values, "B/s", "F.grid_sample of the repeated image", providers, 1 / 3)
+        return Case(name, 8.0 * values, "B/s", "F.grid_sample of the repeated image", providers, 1 / 3, graph=True)
 
     # Values: points, mask, samples and their gradients, each moved once, so that a copy reads half and writes half;
     # the image and its gradient stay in the cache.

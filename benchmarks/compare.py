@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OPERATIONS = ("match_cosine", "warp_bilinear", "nearest_canonical", "contrast_points", "splat_points")
+OPERATIONS = ("match_cosine", "warp_bilinear", "nearest_canonical", "contrast_points", "splat_points", "training")
 
 
 def load(version: str, results: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
@@ -39,7 +39,17 @@ def _time(seconds: float) -> str:
 
 def table(version: str, results: Path = RESULTS) -> str:
     """Return all providers of all cases, ours in bold; a kind of device without a result says so."""
-    head = ("operation", "case", "way", "median (20 to 80 %)", "ratio", "over the floor", "extra memory", "")
+    head = (
+        "operation",
+        "case",
+        "way",
+        "median (20 to 80 %)",
+        "in a graph",
+        "ratio",
+        "over the floor",
+        "extra memory",
+        "",
+    )
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for operation, runs in load(version, results).items():
         for run in runs:
@@ -55,6 +65,7 @@ def table(version: str, results: Path = RESULTS) -> str:
                         f"{case['name']} ({device})",
                         way,
                         times,
+                        _time(measured["graph_s"]) if measured.get("graph_s") else "",
                         f"{measured['ratio_to_floor']:.3g}",
                         f"{measured['median_s'] / floor[0]:.3g}" if floor else "",
                         f"{measured['peak_extra_mb']:.0f} MB",
@@ -63,7 +74,7 @@ def table(version: str, results: Path = RESULTS) -> str:
                     lines.append("| " + " | ".join(columns) + " |")
         measured_on = {"GPU" if "NVIDIA" in run["device"] else "CPU" for run in runs}
         missing = [kind for kind in ("CPU", "GPU") if kind not in measured_on]
-        lines.extend(f"| `{operation}` | {kind} | | not measured | | | | |" for kind in missing)
+        lines.extend(f"| `{operation}` | {kind} | | not measured | | | | | |" for kind in missing)
     return "\n".join(lines)
 
 

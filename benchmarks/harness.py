@@ -26,8 +26,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
-SCHEMA = 1
+SCHEMA = 2
 LEAST = 0.02
+GRAPHED = 10
 LIBRARIES = (
     "torch",
     "triton",
@@ -62,6 +63,7 @@ class Case:
         unit: `"FLOP/s"` or `"B/s"`; the formula of `work` stands beside each case.
         floor: the provider that the others are compared with.
         target: the ratio to the floor that ours should reach, `None` where none is set.
+        graph: whether nothing in it waits for a GPU, so that every way is also timed as a CUDA graph.
     """
 
     name: str
@@ -71,11 +73,12 @@ class Case:
     providers: list[Provider]
     target: float | None = None
     repeats: int = 9
+    graph: bool = False
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times in seconds: median, 20th and 80th percentile; peak extra memory in MB; rate in `unit`."""
+    """Times in seconds: median, 20th and 80th percentile, and in a graph; peak extra memory in MB; rate in `unit`."""
 
     provider: str
     ours: bool
@@ -86,6 +89,7 @@ class Measurement:
     rate: float
     ratio_to_floor: float
     quality: str
+    graph_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,24 @@ def _runs(provider: Provider, device: torch.device) -> int:
     return runs
 
 
+def _in_a_graph(provider: Provider, repeats: int) -> float:
+    """Return the median seconds of a run, of `GRAPHED` in one CUDA graph: the GPU's time, whatever launching costs."""
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            provider.run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(GRAPHED):
+            provider.run()
+    replayed = Provider(provider.name, graph.replay)
+    device = torch.device("cuda")
+    runs = _runs(replayed, device)
+    return statistics.median(_timed(replayed, runs, device) for _ in range(repeats)) / GRAPHED
+
+
 def measure(case: Case, device: torch.device) -> CaseResult:
     """Warm every provider up, then time them in turn, so that all meet the same state of the machine.
 
@@ -197,6 +219,7 @@ def measure(case: Case, device: torch.device) -> CaseResult:
                 case.work / median,
                 median / medians[case.floor],
                 provider.quality() if provider.quality else "",
+                _in_a_graph(provider, case.repeats) if case.graph and device.type == "cuda" else None,
             )
         )
     return CaseResult(case.name, case.work, case.unit, case.floor, case.target, measurements)
@@ -251,6 +274,7 @@ def record(operation: str, package: str, device: torch.device, threads: int, cas
             print(
                 f"  {measured.provider:45} {measured.median_s * 1e3:10.3f} ms  x {measured.ratio_to_floor:8.4f}"
                 f"  {measured.peak_extra_mb:7.0f} MB  {measured.quality}"
+                + ("" if measured.graph_s is None else f"  {measured.graph_s * 1e3:.4f} ms in a graph")
             )
 
 

@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
 if not BENCHMARKS.is_dir():
     pytest.skip("the package is tested outside its repository", allow_module_level=True)
 FILES = sorted((BENCHMARKS / "results").glob("*/*.json"))
-OPERATIONS = {"contrast_points", "match_cosine", "nearest_canonical", "splat_points", "warp_bilinear"}
+OPERATIONS = {"contrast_points", "match_cosine", "nearest_canonical", "splat_points", "training", "warp_bilinear"}
 # Every field and its type; a list's type is that of its items.
 RESULT = {
     "operation": str,
@@ -37,6 +37,7 @@ MEASUREMENT = {
     "rate": float,
     "ratio_to_floor": float,
     "quality": str,
+    "graph_s": (float, type(None)),
 }
 
 
@@ -51,8 +52,8 @@ def check_fields(where: str, found: dict, fields: dict) -> None:
 def check_result(where: str, result: dict) -> None:
     """Raise where a result lacks a field, contradicts itself or was not measured."""
     check_fields(where, result, RESULT)
-    if result["schema"] != 1 or result["operation"] not in OPERATIONS or not result["cases"]:
-        raise ValueError(f"{where}: expected schema 1, a known operation and cases")
+    if result["schema"] != 2 or result["operation"] not in OPERATIONS or not result["cases"]:
+        raise ValueError(f"{where}: expected schema 2, a known operation and cases")
     if not re.fullmatch(r"[0-9a-f]{40}(\+changes)?", result["commit"]) or "torch" not in result["libraries"]:
         raise ValueError(f"{where}: expected a commit and torch's version")
     for case in result["cases"]:
@@ -105,6 +106,7 @@ def example() -> dict:
         "rate": 5.0,
         "ratio_to_floor": 1.0,
         "quality": "",
+        "graph_s": None,
     }
     ours = {**measured, "provider": "ours", "ours": True, "median_s": 1.0, "p20_s": 1.0, "rate": 10.0}
     ours = {**ours, "p80_s": 1.0, "ratio_to_floor": 0.5}
@@ -124,7 +126,7 @@ def example() -> dict:
         "commit": "0" * 40,
         "libraries": {"torch": "2"},
         "cases": [case],
-        "schema": 1,
+        "schema": 2,
     }
 
 
@@ -145,7 +147,7 @@ MEASURED = ("cases", 0, "measurements", 1)
     [
         (("extra",), 1, "expected the fields"),
         (("threads",), "2", "threads must be"),
-        (("schema",), 2, "expected schema 1"),
+        (("schema",), 1, "expected schema 2"),
         (("operation",), "sort", "a known operation"),
         (("commit",), "main", "expected a commit"),
         (("cases", 0, "floor"), "nobody", "expected the floor"),
@@ -172,18 +174,17 @@ def test_tables_hold_every_measurement_and_no_gpu_is_made_up(tmp_path):
         (folder / "splat_points--some-cpu.json").write_text(json.dumps(result))
     assert compare.newest(tmp_path) == "0.0.10"
     assert compare.newest(tmp_path / "absent") == "none"
-    assert compare.table("none", tmp_path).count("not measured") == 10
+    assert compare.table("none", tmp_path).count("not measured") == 12
     table = compare.table("0.0.10", tmp_path)
-    assert (
-        "| `splat_points` | one (Some CPU, 2 threads) | **ours** | 500 ms (1.00 s to 1.00 s) | 0.5 | 0.25 | 1 MB |  |"
-        in table
-    )
-    assert table.count("not measured") == 9
+    row = "| `splat_points` | one (Some CPU, 2 threads) | **ours** | 500 ms (1.00 s to 1.00 s) |  | 0.5 | 0.25 | 1 MB |"
+    assert row in table
+    assert table.count("not measured") == 11
     on_gpu = {**example(), "device": "NVIDIA H200"}
+    on_gpu["cases"][0]["measurements"][1]["graph_s"] = 0.25
     (tmp_path / "0.0.10" / "splat_points--nvidia-h200.json").write_text(json.dumps(on_gpu))
     both = compare.table("0.0.10", tmp_path)
-    assert "| `splat_points` | one (NVIDIA H200) | **ours** | 1.00 s" in both
-    assert both.count("not measured") == 8
+    assert "| `splat_points` | one (NVIDIA H200) | **ours** | 1.00 s (1.00 s to 1.00 s) | 250 ms |" in both
+    assert both.count("not measured") == 10
     changed = compare.change("0.0.9", "0.0.10", tmp_path)
     assert "| `splat_points` | one (Some CPU) | ours | 1.00 s | 500 ms | 0.50 |" in changed
     assert "peer" not in changed

@@ -114,9 +114,10 @@ def _warping() -> list[Variant]:
         constants, options = {**flags, "BLOCK": module.BLOCK}, {"num_warps": module.WARPS}
         variants.append(Variant("warp_bilinear", "warp_kernel", 56, constants, options, absent=absent))
         for fixed in (True, False):
-            backward = {**constants, "FIXED": fixed, "GRAD_IMAGE": True, "GRAD_POINTS": True}
-            types = (("p_grad_image", "*i64"),) if fixed else ()
-            without = absent if fixed else (*absent, "p_exponent")
+            bits = {"FIXED": fixed, "BITS": 40 if fixed else 0}
+            backward = {**constants, **bits, "GRAD_IMAGE": True, "GRAD_POINTS": True}
+            types = (("p_grad_image", "*i64"), ("p_scale", "*fp64")) if fixed else ()
+            without = absent if fixed else (*absent, "p_peak", "p_scale")
             variants.append(Variant("warp_bilinear", "warp_backward_kernel", 80, backward, options, types, without))
     return variants
 

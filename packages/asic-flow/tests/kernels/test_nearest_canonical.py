@@ -99,7 +99,7 @@ def test_points_off_the_object_are_not_visible(backend):
     points = torch.tensor([[0.0, 0.0], [0.95, 0.95], [30.0, 30.0]])
     found = run(backend, points, identity_maps(1, 31, 31), blob(31, 31), max_distance=0.2)
     assert found.visible[0].tolist() == [True, False, False]
-    assert found.distance[0, 1] == pytest.approx(0.95 * 2**0.5 - 12.4 / 15, abs=0.07)
+    assert found.distance[0, 1].item() == pytest.approx(0.95 * 2**0.5 - 12.4 / 15, abs=0.07)
 
 
 def test_an_image_without_foreground_answers_nothing(backend):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asic_flow.paper.augment import Augmentation, bend_points, recolour, spline_basis
+from asic_flow.paper.augment import Augmentation, bend_points, recolour, spline_basis, yiq_matrices
 from asic_flow.paper.network import identity_grid
 
 CPU = torch.device("cpu")
@@ -20,12 +20,12 @@ def draw(count: int, seed: int = 0, *, jitter: float = 1.0, bend: float = 0.4) -
 
 def test_neutral_numbers_change_no_colour() -> None:
     images = torch.rand(3, 3, 7, 9)
-    torch.testing.assert_close(recolour(images, unchanged(3)), images, atol=2e-6, rtol=0)
+    torch.testing.assert_close(recolour(images, unchanged(3), yiq_matrices()), images, atol=2e-6, rtol=0)
 
 
 def test_dark_pictures_stay_in_range_and_do_not_turn_black() -> None:
     images = 0.3 * torch.rand(40, 3, 8, 8)
-    out = recolour(images, draw(40))
+    out = recolour(images, draw(40), yiq_matrices())
     assert out.min() >= 0
     assert out.max() <= 1
     assert (out.flatten(1).mean(1) > 0.02).all()
@@ -35,7 +35,7 @@ def test_every_change_does_what_it_says() -> None:
     images = torch.rand(1, 3, 8, 8)
     one = torch.ones(1)
     changed = {
-        name: recolour(images, Augmentation(**{**vars(unchanged(1)), name: value}))
+        name: recolour(images, Augmentation(**{**vars(unchanged(1)), name: value}), yiq_matrices())
         for name, value in {
             "brightness": 0.5 * one, "contrast": 0 * one, "saturation": 0 * one, "hue": one, "blur": one,
             "solarise": 0.5 * one,
@@ -60,7 +60,7 @@ def test_the_draw_is_of_its_generator_alone_and_without_strength_does_nothing() 
     assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(draw(4)).values(), strict=True))
     none = draw(4, jitter=0, bend=0)
     images = torch.rand(4, 3, 6, 6)
-    torch.testing.assert_close(recolour(images, none), images, atol=2e-6, rtol=0)
+    torch.testing.assert_close(recolour(images, none, yiq_matrices()), images, atol=2e-6, rtol=0)
     assert not none.bend.any()
 
 

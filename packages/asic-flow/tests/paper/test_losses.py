@@ -74,15 +74,15 @@ def test_total_variation_is_of_slopes_at_any_resolution() -> None:
 def test_equivariance_is_zero_for_a_map_that_moves_with_its_photo() -> None:
     warp = 0.8 * flow(side=9)
     mask = torch.ones(1, 9, 9)
-    own = 0.5 * flow(side=9)
-    assert losses.equivariance(0.5 * warp, own, warp, mask).item() == pytest.approx(0.0, abs=1e-6)
-    assert losses.equivariance(0.5 * warp + 0.1, own, warp, mask).item() == pytest.approx(0.2, abs=1e-5)
+    own, of_warped = (0.5 * field.permute(0, 3, 1, 2) for field in (flow(side=9), warp))
+    assert losses.equivariance(of_warped, own, warp, mask).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.equivariance(of_warped + 0.1, own, warp, mask).item() == pytest.approx(0.2, abs=1e-5)
     outside = torch.cat((warp[:, :5], warp[:, 5:] + 3), 1)
-    assert losses.equivariance(0.5 * warp, own, outside, mask).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.equivariance(of_warped, own, outside, mask).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_both_sides_of_equivariance_have_gradients() -> None:
-    moved, own = (flow(side=5).requires_grad_() for _ in range(2))
+    moved, own = (flow(side=5).permute(0, 3, 1, 2).clone().requires_grad_() for _ in range(2))
     losses.equivariance(moved * 0.9, own, 0.7 * flow(side=5), torch.ones(1, 5, 5)).backward()
     assert moved.grad.abs().sum() > 0
     assert own.grad.abs().sum() > 0

@@ -203,17 +203,31 @@ def test_a_gradient_that_is_not_finite_is_named(drawn: DrawnCollection) -> None:
         made.run()
 
 
+def test_room_for_more_matches_changes_no_loss(drawn: DrawnCollection) -> None:
+    """A recorded step has room for the most matches of any batch."""
+    made = training(drawn, photos_per_step=6, weights=LossWeights(cycle=1.0, match_distance=1.0))
+    batch = draw_batch(made.data, made.config, torch.Generator().manual_seed(0))
+    assert batch.valid.shape[1] <= made.data.most_matches(made.config) <= made.config.matches_per_pair
+    wide = batch.padded(64)
+    assert [value.shape[1] for value in (wide.points_a, wide.points_b, wide.valid)] == [64] * 3
+    expected, found = (made.model.losses(made.data, one) for one in (batch, wide))
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-5), name
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("changes", [{}, {"all_pairs": True, "start": "coarse"}, {"canonical": "network"}])
-def test_a_gpu_takes_the_step_that_the_processor_takes(drawn: DrawnCollection, changes: dict[str, Any]) -> None:
+def test_a_gpu_takes_the_step_that_the_processor_takes(
+    drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     config = dataclasses.replace(TINY, **changes)
     here, there = (
         Training(drawn.collection, drawn.matches, config, device=device, half=False) for device in ("cpu", "cuda")
     )
-    for made in (here, there):
-        torch.nn.init.normal_(made.model.network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(here.model.network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     there.model.load_state_dict(here.model.state_dict())
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     expected, found = here.advance(), there.advance()
     for name, value in expected.items():
         assert found[name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5), name
@@ -236,8 +250,9 @@ def test_a_gpu_trains_in_half_precision_and_names_what_is_not_finite(drawn: Draw
     wrong = Training(drawn.collection, drawn.matches, TINY, device="cuda")
     wrong.path = tmp_path / CHECKPOINT_FILE
     wrong.advance()
-    wrong.model.network.head.bias.register_hook(lambda gradient: gradient * torch.nan)
-    with pytest.raises(DivergedError, match=r"step 1: gradient of network.head.bias is not finite"):
+    with torch.no_grad():
+        wrong.model.canonical[0] = torch.nan
+    with pytest.raises(DivergedError, match="step 1: reconstruction is not finite"):
         wrong.run(save_seconds=0)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == stored
 
@@ -364,17 +379,17 @@ def test_half_precision_is_of_the_network_alone(drawn: DrawnCollection) -> None:
 def test_a_compiled_network_trains_alike_and_keeps_its_names(
     drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile_with, modes = torch.compile, []
+    compile_with, traced = torch.compile, []
 
-    def trace_only(network: torch.nn.Module, mode: str) -> Any:
+    def trace_only(function: Callable[..., Any]) -> Any:
         """Generating code takes minutes; what can go wrong here is the tracing."""
-        modes.append(mode)
-        return compile_with(network, backend="aot_eager")
+        traced.append(function.__name__)
+        return compile_with(function, backend="aot_eager", fullgraph=True)
 
     monkeypatch.setattr(torch, "compile", trace_only)
     plain, compiled = (Training(drawn.collection, drawn.matches, TINY, compiled=made) for made in (False, True))
     expected, found = plain.advance(), compiled.advance()
-    assert modes == ["default"]
+    assert traced == ["forward_network", "recolour"]
     assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
     for name in found:
         assert found[name].item() == pytest.approx(expected[name].item(), rel=1e-3, abs=1e-5), name

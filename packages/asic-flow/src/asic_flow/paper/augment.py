@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from asic_flow.paper.device import sent
 from asic_flow.paper.network import identity_grid
 
 _CONTROL_POINTS = 4  # along one axis
-_LUMA = (0.299, 0.587, 0.114)
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
@@ -67,15 +65,21 @@ class Augmentation:
         return Augmentation(**sent(vars(self), device))
 
 
-def recolour(images: Tensor, drawn: Augmentation) -> Tensor:
-    """Changes the colours of (B, 3, H, W) images in [0, 1]; the result is in [0, 1]."""
+def recolour(images: Tensor, drawn: Augmentation, yiq: Tensor) -> Tensor:
+    """Changes the colours of (B, 3, H, W) images in [0, 1]; the result is in [0, 1].
+
+    Args:
+        images: What is changed.
+        drawn: How, photo by photo.
+        yiq: `yiq_matrices()` on the images' device.
+    """
 
     def per_photo(values: Tensor) -> Tensor:
         return values[:, None, None, None]
 
-    luma, chroma, back = _colour_matrices(images.device)
+    chroma, back = yiq
     out = (images * per_photo(drawn.brightness)).clamp(0, 1)
-    grey = (out * luma[:, None, None]).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    grey = (out * chroma[0, :, None, None]).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     out = (grey + (out - grey) * per_photo(drawn.contrast)).clamp(0, 1)
     y, i, q = torch.einsum("kc,bchw->kbhw", chroma, out)
     cosine, sine = ((turn * drawn.saturation)[:, None, None] for turn in (drawn.hue.cos(), drawn.hue.sin()))
@@ -85,12 +89,10 @@ def recolour(images: Tensor, drawn: Augmentation) -> Tensor:
     return torch.where(out >= per_photo(drawn.solarise), 1 - out, out)
 
 
-@cache
-def _colour_matrices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Luma, RGB to YIQ and YIQ to RGB on a device, which would wait for them in every step."""
-    chroma = torch.tensor(_TO_YIQ)
-    luma, forth, back = (matrix.to(device) for matrix in (torch.tensor(_LUMA), chroma, torch.linalg.inv(chroma)))
-    return luma, forth, back
+def yiq_matrices() -> Tensor:
+    """(2, 3, 3): from RGB to luma and chroma, and back."""
+    forth = torch.tensor(_TO_YIQ)
+    return torch.stack((forth, torch.linalg.inv(forth)))
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:

@@ -91,6 +91,10 @@ class TrainingData:
             **_filed(matches, placement),
         )
 
+    def most_matches(self, config: PaperConfig) -> int:
+        """The most matches of a pair that a step can draw."""
+        return min(config.matches_per_pair, max((stop - start for start, stop in self.rows.values()), default=1))
+
     def with_matches(self, matches: NormalisedMatches) -> TrainingData:
         """The same photos with other matches."""
         return replace(self, **_filed(matches, self.placement))
@@ -117,6 +121,19 @@ class Batch:
     valid: Tensor
     augmentation: Augmentation
     pair_scale: float = 1.0
+
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors, in one order."""
+        both = (*vars(self).values(), *vars(self.augmentation).values())
+        return [value for value in both if isinstance(value, Tensor)]
+
+    def padded(self, count: int) -> Batch:
+        """The batch with room for so many matches a pair."""
+        filled = {
+            name: torch.nn.functional.pad(value, [0, 0] * (value.ndim - 2) + [0, count - value.shape[1]])
+            for name, value in (("points_a", self.points_a), ("points_b", self.points_b), ("valid", self.valid))
+        }
+        return replace(self, **filled)  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""

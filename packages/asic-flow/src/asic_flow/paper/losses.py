@@ -99,14 +99,14 @@ def equivariance(flow_of_warped: Tensor, flow: Tensor, warp: Tensor, mask: Tenso
     Both sides have gradients, which is what comparing each with the other held fixed amounts to.
 
     Args:
-        flow_of_warped: (B, h, w, 2), F'.
-        flow: (B, h, w, 2), F of the photo itself.
+        flow_of_warped: (B, 2, h, w), F'.
+        flow: (B, 2, h, w), F of the photo itself.
         warp: (B, h, w, 2), T: where each pixel of the warped photo shows the photo.
         mask: (B, h, w), the object in the frame of the warped photo.
     """
-    carried = warp_bilinear(flow.permute(0, 3, 1, 2).contiguous(), warp).permute(0, 2, 3, 1)
+    carried = warp_bilinear(flow, warp)
     inside = (warp.abs().amax(-1) <= 1).to(mask.dtype)
-    return _masked_mean((flow_of_warped - carried).abs().sum(-1), mask * inside)
+    return _masked_mean((flow_of_warped - carried).abs().sum(1), mask * inside)
 
 
 def mask(painted: Tensor, target: Tensor) -> Tensor:

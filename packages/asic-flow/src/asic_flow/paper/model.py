@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from asic_flow.kernels import warp_bilinear
 from asic_flow.paper import losses
-from asic_flow.paper.augment import bend_points, recolour, spline_basis
+from asic_flow.paper.augment import bend_points, recolour, spline_basis, yiq_matrices
 from asic_flow.paper.config import PaperConfig
 from asic_flow.paper.coordinates import CoordinateNetwork
 from asic_flow.paper.data import Batch, TrainingData
@@ -66,17 +66,24 @@ class PaperModel(nn.Module):
         self.register_buffer("centroids", torch.zeros(num_parts, 2))
         self.register_buffer("centroid_weight", torch.zeros(num_parts, 1))
         self.register_buffer("basis", spline_basis(self.field_size, torch.device("cpu")), persistent=False)
+        self.yiq: Tensor
+        self.register_buffer("yiq", yiq_matrices(), persistent=False)
+        self._recolour = recolour
 
-    def forward_network(self, images: Tensor) -> Tensor:
-        """The flow network; `compile_network` puts its compiled form here."""
-        displacement: Tensor = self.network(images)
-        return displacement
+    def forward_network(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `displace` says, by a network that sees the photos; `compile_network` puts its compiled form here."""
+        images = self.seen(images).contiguous(
+            memory_format=torch.channels_last if self.reduced else torch.contiguous_format
+        )
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.reduced):
+            displacement: Tensor = self.network(images)
+        displacement = displacement.float().contiguous()
+        return displacement, flow_of(displacement)
 
     def compile_network(self) -> None:
-        """Has torch compile the network, with CUDA graphs on a GPU; its weights and their names stay."""
-        mode = "reduce-overhead" if next(self.parameters()).device.type == "cuda" else "default"
-        compiled = torch.compile(self.network, mode=mode)
-        object.__setattr__(self, "forward_network", compiled)
+        """Has torch compile the network and the recolouring; weights and their names stay."""
+        object.__setattr__(self, "forward_network", torch.compile(self.forward_network))
+        self._recolour = torch.compile(recolour)
 
     @property
     def field_size(self) -> tuple[int, int]:
@@ -87,8 +94,8 @@ class PaperModel(nn.Module):
         """(B, C, S, S) as `TrainingData.images` holds it to what the network takes: RGB in [-1, 1], or components."""
         return images if self.config.network == "components" else images * 2 - 1
 
-    def displace(self, images: Tensor, photos: Tensor) -> Tensor:
-        """(B, 2, h, w) float32 displacements.
+    def displace(self, images: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2, h, w) float32 displacements of a field's pixels, and the (B, h, w, 2) canonical xy they take them to.
 
         Args:
             images: (B, C, S, S) as `TrainingData.images` holds them.
@@ -98,14 +105,9 @@ class PaperModel(nn.Module):
             size = self.field_size
             grid = identity_grid(size, images.device).expand(len(photos), -1, -1, -1)
             code = self.codes[photos][:, None, None].expand(-1, *size, -1)
-            moved: Tensor = self.network(grid, code)
-            return moved.permute(0, 3, 1, 2)
-        images = self.seen(images).contiguous(
-            memory_format=torch.channels_last if self.reduced else torch.contiguous_format
-        )
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.reduced):
-            displacement: Tensor = self.forward_network(images)
-        return displacement.float()
+            displacement: Tensor = self.network(grid, code).permute(0, 3, 1, 2)
+            return displacement, flow_of(displacement)
+        return self.forward_network(images)
 
     def losses(self, data: TrainingData, batch: Batch) -> dict[str, Tensor]:
         """The losses whose weight is not 0, by name, not weighted yet.
@@ -123,12 +125,13 @@ class PaperModel(nn.Module):
             at_pixels = _spread(bent, side)
             copies = warp_bilinear(images, at_pixels)
             coloured = self.config.network == "rgb"
-            images = torch.cat((images, recolour(copies, batch.augmentation) if coloured else copies))
-        displacement = self.displace(images, photos)
+            images = torch.cat((images, self._recolour(copies, batch.augmentation, self.yiq) if coloured else copies))
+        displacement, flow = self.displace(images, photos)
         if displacement.device.type == "cpu" and not bool(torch.isfinite(displacement).all()):
             raise FloatingPointError("the network's displacement")
-        flow = flow_of(displacement)
         own = flow[:count]
+        # The same with xy as channels, as samples are taken of it.
+        channels = displacement + identity_grid(self.field_size, displacement.device).permute(2, 0, 1).contiguous()
         small = _shrunk(masks, self.field_size)
         found: dict[str, Tensor] = {}
         if weights.reconstruction:
@@ -140,9 +143,9 @@ class PaperModel(nn.Module):
                 features = [block[photos] for block in data.perceptual_targets]
                 found["reconstruction"] = losses.perceptual(painted[:, :3], mask, features, data.perceptual)
         if weights.matches or weights.match_distance or weights.cycle:
-            every = gather(own).permute(0, 3, 1, 2)
+            every = gather(channels[:count])
             ends_a, ends_b = (
-                warp_bilinear(every[rows].contiguous(), points).transpose(1, 2).contiguous()
+                warp_bilinear(every[rows], points).transpose(1, 2).contiguous()
                 for rows, points in zip(batch.pairs.unbind(1), (batch.points_a, batch.points_b), strict=True)
             )
             of_pairs: dict[str, Tensor] = {}
@@ -166,7 +169,7 @@ class PaperModel(nn.Module):
         if warped_too:
             warped_mask = (warp_bilinear(masks[:, None], bent)[:, 0] >= 0.5).float()
             if weights.equivariance:
-                found["equivariance"] = losses.equivariance(flow[count:], own, bent, warped_mask)
+                found["equivariance"] = losses.equivariance(channels[count:], channels[:count], bent, warped_mask)
             inside = torch.cat((small, warped_mask))
         if weights.mask:
             logits = self._paint(flow, self.field_size, slice(-1, None))[:, 0]
@@ -185,7 +188,7 @@ class PaperModel(nn.Module):
         was_training = self.training
         self.eval()
         chunks = torch.split(torch.arange(len(images), device=images.device), _PHOTOS_AT_ONCE)
-        moved = torch.cat([self.displace(images[chunk], chunk).cpu() for chunk in chunks])
+        moved = torch.cat([self.displace(images[chunk], chunk)[0].cpu() for chunk in chunks])
         self.train(was_training)
         places = placement.places_of_pixels(size_hw)
         return places + warp_bilinear(moved, places).permute(0, 2, 3, 1)

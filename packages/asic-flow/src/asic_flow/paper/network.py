@@ -57,7 +57,8 @@ class FlowNetwork(nn.Module):
 def flow_of(displacement: Tensor) -> Tensor:
     """(B, h, w, 2) canonical xy of the pixels of a field: the identity in [-1, 1] plus (B, 2, h, w) displacements."""
     height, width = displacement.shape[-2:]
-    return identity_grid((height, width), displacement.device) + displacement.permute(0, 2, 3, 1).float()
+    moved = displacement.permute(0, 2, 3, 1).float()
+    return (identity_grid((height, width), displacement.device) + moved).contiguous()
 
 
 def identity_grid(size_hw: tuple[int, int], device: torch.device) -> Tensor:

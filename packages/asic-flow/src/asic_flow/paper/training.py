@@ -18,9 +18,10 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.held_out import WITHIN, agreeing_share, match_distances
 from asic_flow.matches import MatchSet
+from asic_flow.paper.captured import CapturedStep
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
 from asic_flow.paper.config import LossWeights, PaperConfig
-from asic_flow.paper.data import TrainingData, draw_batch
+from asic_flow.paper.data import Batch, TrainingData, draw_batch
 from asic_flow.paper.device import FiniteCheck
 from asic_flow.paper.model import PaperModel, total_loss
 from asic_flow.paper.perceptual import PerceptualDistance
@@ -35,6 +36,8 @@ Log = Callable[[dict[str, Any]], None]
 _ALIGNMENT = AlignmentConfig()
 _SAVE_SECONDS = 30.0
 _LOG_EVERY = 10
+# On a GPU, room for matches comes in multiples of this: another shape is another recording of the step.
+_MATCHES_MULTIPLE = 64
 
 
 class DivergedError(AlignmentError):
@@ -120,7 +123,7 @@ class Training:
             seed: Of weights and draws; nothing else touches either.
             device: A torch device.
             half: Whether the network computes in bfloat16, channels last; None: on a GPU.
-            compiled: Whether torch compiles the network, with CUDA graphs on a GPU.
+            compiled: Whether torch compiles the network.
             folder: Where the checkpoint is kept; None keeps none.
             identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
 
@@ -165,6 +168,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self._asked: FiniteCheck | None = None
+        self._captured: CapturedStep | None = None
         self.best: dict[str, Tensor] = {}
         self.best_score, self.stale = -1.0, 0
         self.path = None if folder is None else folder / CHECKPOINT_FILE
@@ -260,15 +264,12 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate_at(self.step)
         try:
-            losses = self.model.losses(self.data, batch.to(self.device))
+            losses = self._replay(batch) if self._captures else self._differentiate(batch.to(self.device))
         except FloatingPointError as error:
             raise self._divergence(self.step, str(error)) from error
-        total = total_loss(losses, self.config)
-        self.optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.model.parameters())
         gradients = {f"gradient of {name}": p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-        asked = FiniteCheck.of(self.step, {**losses, **gradients, "the total": total})
+        asked = FiniteCheck.of(self.step, {**losses, **gradients})
         # A GPU has answered the last step's question by now, and waiting for this one's would leave it idle.
         self._require_finite()
         self._asked = asked
@@ -277,7 +278,27 @@ class Training:
         self.optimiser.step()
         self.step += 1
         self._average()
-        return {name: average(value.detach()) for name, value in losses.items()}
+        return {name: average(value) for name, value in losses.items()}
+
+    @property
+    def _captures(self) -> bool:
+        """Whether steps are replayed as a CUDA graph; several processes meet within a step, which is not recorded."""
+        return self.device.type == "cuda" and world_size() == 1
+
+    def _differentiate(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch's losses; leaves their weighted sum's gradients with the parameters."""
+        self.optimiser.zero_grad()
+        losses = self.model.losses(self.data, batch)
+        total_loss(losses, self.config).backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _replay(self, batch: Batch) -> dict[str, Tensor]:
+        """The same by a CUDA graph."""
+        room = -(-self.data.most_matches(self.config) // _MATCHES_MULTIPLE) * _MATCHES_MULTIPLE
+        batch = batch.padded(room)
+        if self._captured is None or not self._captured.fits(batch):
+            self._captured = CapturedStep(self._differentiate, batch.to(self.device), self.model)
+        return self._captured(batch)
 
     def save(self) -> None:
         """Writes the checkpoint, by the first process."""

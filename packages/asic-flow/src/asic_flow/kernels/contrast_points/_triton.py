@@ -57,15 +57,16 @@ def contrast_kernel(
         across = x[:, None] - fixed_x[None, :]
         down = y[:, None] - fixed_y[None, :]
         squared = across * across + down * down
-        distance = tl.sqrt(squared)
-        logits = tl.where(m_columns[None, :], distance * -inverse_temperature, float("-inf"))
+        # One root for the distance and for what divides by it, 0 where that is undefined.
+        inverse = tl.where(squared > 0, tl.rsqrt(tl.where(squared > 0, squared, 1.0)), 0.0)
+        logits = tl.where(m_columns[None, :], squared * inverse * -inverse_temperature, float("-inf"))
         higher = tl.maximum(highest, tl.max(logits, 1))
         # While a row has met no candidate its maximum is -inf, which must not be subtracted from itself.
         shift = tl.where(higher == float("-inf"), 0.0, higher)
         fade = tl.exp(highest - shift)
         weight = tl.exp(logits - shift[:, None])
         total = total * fade + tl.sum(weight, 1)
-        pull = tl.where(squared > 0, weight, 0.0) / tl.where(squared > 0, distance, 1.0)
+        pull = weight * inverse
         pull_x = pull_x * fade + tl.sum(pull * across, 1)
         pull_y = pull_y * fade + tl.sum(pull * down, 1)
         highest = higher

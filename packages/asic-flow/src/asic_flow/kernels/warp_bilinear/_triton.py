@@ -186,6 +186,19 @@ def warp_kernel(
 
 
 @triton.jit
+def _power(exponent):
+    """Two to the power of a whole number from -126 to 127, exactly."""
+    return ((exponent + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _unit_exponent(peak, BITS: tl.constexpr):
+    """Exponent of the power of two that brings a largest size to 2^BITS at most; one that is not finite has any."""
+    limited = tl.minimum(tl.maximum(peak, 2.0**-80), 2.0**126)
+    return BITS - ((limited.to(tl.int32, bitcast=True) >> 23) - 126)
+
+
+@triton.jit
 def _accumulate(p_gradient, value, mask, unit, FIXED: tl.constexpr):
     """Add to the image's gradient, as whole multiples of `1 / unit` or as they are."""
     if FIXED:
@@ -199,7 +212,8 @@ def warp_backward_kernel(
     p_grad_image,
     p_grad_points,
     p_grad,
-    p_exponent,
+    p_peak,
+    p_scale,
     p_image,
     p_points,
     p_affine,
@@ -217,11 +231,16 @@ def warp_backward_kernel(
     AFFINE: tl.constexpr,
     MASK: tl.constexpr,
     FIXED: tl.constexpr,
+    BITS: tl.constexpr,
     GRAD_IMAGE: tl.constexpr,
     GRAD_POINTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Gradients of the image (summed in place) and of the placed points for a block of one sample's points."""
+    """Gradients of the image (summed in place) and of the placed points for a block of one sample's points.
+
+    In fixed point the image's gradient is in whole multiples of `p_scale`, which is told, and NaN where the largest
+    size `p_peak` is not finite.
+    """
     num_points = height_out * width_out
     i_sample = tl.program_id(1).to(tl.int64)
     sizes = (height, width, height_in, width_in, height_out, width_out)
@@ -237,7 +256,11 @@ def warp_backward_kernel(
     o_corner = top * width + left
     unit = 1.0
     if FIXED:
-        unit = tl.exp2(tl.load(p_exponent))
+        peak = tl.load(p_peak)
+        exponent = _unit_exponent(peak, BITS)
+        unit = _power(exponent)
+        if (tl.program_id(0) == 0) & (i_sample == 0):
+            tl.store(p_scale, tl.where(peak < float("inf"), _power(-exponent), float("nan")).to(tl.float64))
     pull_x = tl.zeros([BLOCK], tl.float32)
     pull_y = tl.zeros([BLOCK], tl.float32)
     for i_channel in range(num_channels):
@@ -317,18 +340,25 @@ class _Warp(torch.autograd.Function):
         *_, height_out, width_out = ctx.sizes
         num_points = height_out * width_out
         grad = grad.contiguous()
-        fixed, wants_image = ctx.deterministic, ctx.needs_input_grad[0]
-        wants_points = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        grad_image = torch.zeros(image.shape, dtype=torch.int64 if fixed else image.dtype, device=image.device)
-        grad_points = image.new_zeros(len(points), height_out, width_out, 2)
-        peak, exponent = _fixed_point(grad, num_points * len(points)) if fixed and grad.numel() else (None, None)
+        wants_image, wants_points = ctx.needs_input_grad[0], ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        fixed = ctx.deterministic and wants_image and grad.numel() > 0
+        grad_image = grad_points = peak = scale = None
+        if wants_image:
+            grad_image = torch.zeros(image.shape, dtype=torch.int64 if fixed else image.dtype, device=image.device)
+        if wants_points:
+            grad_points = image.new_empty(len(points), height_out, width_out, 2)
+            # Without channels nothing pulls at the points.
+            grad_points = grad_points if grad.numel() else grad_points.zero_()
+        if fixed:
+            peak, scale = torch.linalg.vector_norm(grad, torch.inf), image.new_empty(1, dtype=torch.float64)
         if grad.numel() and (wants_image or wants_points):
             grid = (triton.cdiv(num_points, BLOCK), len(points))
             warp_backward_kernel[grid](
                 grad_image,
                 grad_points,
                 grad,
-                exponent,
+                peak,
+                scale,
                 image,
                 points,
                 affine,
@@ -336,29 +366,22 @@ class _Warp(torch.autograd.Function):
                 *ctx.sizes,
                 **ctx.flags,
                 FIXED=fixed,
+                BITS=_fixed_point_bits(num_points * len(points)) if fixed else 0,
                 GRAD_IMAGE=wants_image,
                 GRAD_POINTS=wants_points,
                 BLOCK=BLOCK,
                 num_warps=WARPS,
                 enable_fp_fusion=True,
             )
-        if fixed and peak is not None and exponent is not None:
-            # A gradient that is not finite has no whole-number form: its peak less itself spreads the NaN.
-            grad_image = (grad_image.double() * torch.exp2(-exponent.double())).to(image.dtype) + (peak - peak)
-        grad_image = grad_image.to(image.dtype)
-        grad_field, grad_affine = _unplace(grad_points, points, affine, ctx)
-        return grad_image if wants_image else None, grad_field, grad_affine, None, None, None, None
+        if grad_image is not None and scale is not None:
+            grad_image = (grad_image * scale).to(image.dtype)
+        grad_field, grad_affine = (None, None) if grad_points is None else _unplace(grad_points, points, affine, ctx)
+        return grad_image, grad_field, grad_affine, None, None, None, None
 
 
-def _fixed_point(grad: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
-    """Return the largest size in the gradient, and the power of two that makes it at most 2^40 without overflow.
-
-    A cell receives at most the largest size once a point. Both stay on the device.
-    """
-    peak = grad.abs().amax()
-    bits = min(40, 61 - math.ceil(math.log2(num_points + 1)))
-    exponent = torch.frexp(peak.clamp(2.0**-80, 2.0**126)).exponent
-    return peak, (bits - exponent).to(torch.float32)
+def _fixed_point_bits(num_points: int) -> int:
+    """Return how many bits the largest size may have: 40, or as many as 63 hold that sum, one size a point."""
+    return min(40, 61 - math.ceil(math.log2(num_points + 1)))
 
 
 def _unplace(grad: Tensor, points: Tensor, affine: Tensor | None, ctx: Any) -> tuple[Tensor | None, Tensor | None]:
