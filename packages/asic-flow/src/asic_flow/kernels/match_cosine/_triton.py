@@ -157,7 +157,8 @@ def match_kernel(
     """
     i_part = tl.program_id(0) % parts
     i_pair = tl.program_id(0) // (parts * column_blocks)
-    first_column = (tl.program_id(0) // parts) % column_blocks * BLOCK_N
+    i_column_block = (tl.program_id(0) // parts) % column_blocks
+    first_column = i_column_block * BLOCK_N
     i_a = tl.load(p_pairs + 2 * i_pair)
     i_b = tl.load(p_pairs + 2 * i_pair + 1)
     start_a = tl.load(p_starts + i_a)
@@ -195,6 +196,8 @@ def match_kernel(
             tl.atomic_min(p_column_key + first_column + o_n, key, mask=first_column + o_n < num_columns, sem="relaxed")
         else:
             scale = tl.load(p_scale)
+            # Column blocks begin at different tiles, or all of them would meet at the same rows' keys at once.
+            turn = i_column_block * tiles // column_blocks
             # of shape [BLOCK_M, BLOCK_N] every lane keeps its own best, so that columns are reduced once.
             best = tl.full([BLOCK_M, BLOCK_N], 0x7FFFFFFF, tl.int32)
             if WAY == "resident":
@@ -202,7 +205,8 @@ def match_kernel(
                 for i_depth in tl.static_range(WIDTH // BLOCK_D):
                     values = tl.load(p_columns + o_columns[None, :] * WIDTH + (i_depth * BLOCK_D + o_d)[:, None])
                     columns = columns + (values,)  # type: ignore[assignment]  # noqa: RUF005 - no unpacking in Triton
-                for i_tile in tl.range(0, tiles, num_stages=STAGES):
+                for step in tl.range(0, tiles, num_stages=STAGES):
+                    i_tile = (step + turn) % tiles
                     tile_row = first_row + i_tile * BLOCK_M
                     o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
                     score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
@@ -218,7 +222,7 @@ def match_kernel(
                 score = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
                 # One loop over tiles and depth, so that loads run ahead across tiles.
                 for step in range(tiles * depth):
-                    i_tile = step // depth
+                    i_tile = (step // depth + turn) % tiles
                     i_depth = step % depth
                     tile_row = first_row + i_tile * BLOCK_M
                     o_rows = start_a + tl.minimum(tile_row + o_m, num_rows - 1)
