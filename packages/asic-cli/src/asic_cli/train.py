@@ -94,8 +94,13 @@ def train(
     device: Device = "auto",
     seed: Seed = 0,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Have torch compile paper's network: minutes first, faster steps then.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Have torch compile paper's network: about a minute first, faster steps then [default: on a GPU].",
+            show_default=False,
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write log and pictures for TensorBoard, into the run folder.")
     ] = False,
@@ -161,7 +166,7 @@ def align(
     fresh: bool,
     choices: NetworkChoices = PRESETS_OWN,
     device: str = "auto",
-    compiled: bool = False,
+    compiled: bool | None = None,
     tensorboard: bool = False,
     wandb: bool = False,
 ) -> Trained:
@@ -175,7 +180,7 @@ def align(
         fresh: Make it again whatever is there.
         choices: What replaces settings of the presets that train a network.
         device: As given with `--device`; the preset fast runs on the CPU.
-        compiled: Whether torch compiles the network that is trained.
+        compiled: Whether torch compiles the network that is trained; None: on a GPU.
         tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
         wandb: Whether to write for Weights & Biases as well.
 
@@ -216,7 +221,7 @@ def align(
                 fresh=fresh,
                 seed=seed,
                 device=mine,
-                compiled=compiled,
+                compiled=mine.startswith("cuda") if compiled is None else compiled,
                 identity=made_of,
                 progress=stages,
                 tracker=tracker,

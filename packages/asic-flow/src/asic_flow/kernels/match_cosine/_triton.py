@@ -21,10 +21,11 @@ from asic_flow.kernels.match_cosine.operands import Guide
 
 # Half precision: a packed score has a 7-bit lane or tile number, hence 128 of each at most; lanes (of a row's columns,
 # of a column's rows) are dealt to SLOTS classes by turns, neighbours to different ones, and each has a candidate.
-# The block of columns stays in shared memory where it fits beside two tiles of rows (Hopper: 227 KB), for then a tile
-# costs its rows alone; from 128 columns and rows that are read again, the second-level cache could not keep up.
+# The block of columns stays in shared memory where it fits (Hopper: 227 KB), for then a tile costs its rows alone; from
+# 128 columns and rows that are read again, the second-level cache could not keep up. One stage leaves room for two
+# programs a multiprocessor up to width 384.
 WAYS: dict[str, dict[str, int]] = {
-    "resident": {"BLOCK_M": 64, "BLOCK_N": 128, "SLOTS": 4, "num_warps": 4, "num_stages": 2},
+    "resident": {"BLOCK_M": 64, "BLOCK_N": 128, "SLOTS": 4, "num_warps": 4, "num_stages": 1},
     "packed": {"BLOCK_M": 128, "BLOCK_N": 128, "SLOTS": 4, "num_warps": 8, "num_stages": 3},
     "exact": {"BLOCK_M": 64, "BLOCK_N": 128, "SLOTS": 1, "num_warps": 8, "num_stages": 2},
 }
