@@ -50,7 +50,7 @@ def test_nothing_about_the_others_changes(known: Alignment, extended: Alignment)
     tokens = len(known.token)
     for name in ("maps", "confidence", "foreground", "mirrored", "support"):
         assert torch.equal(getattr(extended, name)[:4], getattr(known, name))
-    for name in ("token_image", "token", "descriptors"):
+    for name in ("token_image", "token", "descriptors", "places"):
         assert torch.equal(getattr(extended, name)[:tokens], getattr(known, name))
     assert torch.unique(extended.token_image[tokens:]).tolist() == [4, 5]
 

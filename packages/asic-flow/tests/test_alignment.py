@@ -306,6 +306,7 @@ def test_what_cannot_be_aligned_says_why(drawn: DrawnCollection) -> None:
     ("setting", "message"),
     [
         ({"rounds": 0}, "rounds"),
+        ({"votes": 0}, "votes"),
         ({"stiffness": 0.0}, "stiffness"),
         ({"guide": -1.0}, "guide"),
         ({"coarse_scales": ()}, "coarse_scales"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asic_flow.collection import TokenGrid
 from asic_flow.config import AlignmentConfig
-from asic_flow.consensus import ConsensusTokens, agree
+from asic_flow.consensus import ConsensusTokens, agree, half_of_all, most_of_all
 
 CONFIG = AlignmentConfig()
 GRID = TokenGrid(5, 5, 8.0, 3.5)
@@ -125,6 +125,25 @@ def test_a_few_photos_that_err_do_not_move_it() -> None:
     places[[37, 62]] += 5.0  # the same token of photos 1 and 2
     away = corrected(dataclasses.replace(tokens, places=places), 12) - tokens.places[12]
     assert away.norm(dim=1).max() < 0.05
+
+
+def test_a_vote_does_not_go_to_a_hub() -> None:
+    score = torch.tensor([[0.9, 0.8], [0.9, 0.1]])  # the first of the target's tokens is near to everything
+    assert (score - half_of_all(score)).argmax(1).tolist() == [0, 0]
+    assert (score - most_of_all(score)).argmax(1).tolist() == [1, 0]
+
+
+def test_a_second_vote_brings_places_nearer_to_each_other() -> None:
+    tokens = draw(6)
+    places = tokens.places + 0.04 * torch.randn(tokens.places.shape, generator=torch.Generator().manual_seed(1))
+    tokens = dataclasses.replace(tokens, places=places)
+    pairs = torch.combinations(torch.arange(6))
+
+    def apart(votes: int) -> Tensor:
+        voted = agree(tokens, tokens.descriptors, pairs, dataclasses.replace(CONFIG, votes=votes))[1]
+        return voted.reshape(6, 25, 2, 2).std(0).mean()
+
+    assert apart(2) < 0.6 * apart(1)
 
 
 def test_descriptors_of_a_pattern_grow_more_alike() -> None:

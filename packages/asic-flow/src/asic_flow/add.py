@@ -201,7 +201,8 @@ def _voted(alignment: Alignment, mine: ConsensusTokens, raw: Tensor) -> tuple[Te
         torch.cat((there.trust, mine.trust)),
     )
     pairs = torch.stack((torch.arange(count), torch.full((count,), count)), 1)
-    voted = agree(everything, torch.cat((there.descriptors, raw)), pairs, alignment.config)
+    once = dataclasses.replace(alignment.config, votes=1)  # the others have agreed already, and stay where they are
+    voted = agree(everything, torch.cat((there.descriptors, raw)), pairs, once)
     descriptors, places = (values[len(there.image) :] for values in voted)
     return descriptors, places
 

@@ -23,9 +23,10 @@ class AlignmentConfig:
         guide: weight of the squared canonical distance against cosine similarity in re-matching.
         agreement_power: a match counts in proportion to its similarity raised to this power.
         consensus_power: a partner's descriptor joins a token's with its similarity raised to this power.
-        propose: weight of the log distance between places on maps against cosine similarity, where photos agree on
-            consensus places.
-        combine: weight of the log distance between consensus places against cosine similarity in the combined answer.
+        votes: how often photos vote on what tokens show and where they lie.
+        propose: weight of the log distance between places on maps against cosine similarity in the first vote.
+        combine: weight of the log distance between consensus places against cosine similarity in further votes and in
+            the combined answer.
         combine_scale: canonical distance squared at which both these penalties turn from square to log.
     """
 
@@ -38,12 +39,13 @@ class AlignmentConfig:
     guide: float = 1.4
     agreement_power: float = 2.0
     consensus_power: float = 3.0
+    votes: int = 2
     propose: float = 5.0
     combine: float = 20.0
     combine_scale: float = 0.05
 
     def __post_init__(self) -> None:
-        for field in ("tokens_per_image", "rounds", "cells"):
+        for field in ("tokens_per_image", "rounds", "cells", "votes"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         for field in ("residual_scale", "stiffness", "combine_scale"):

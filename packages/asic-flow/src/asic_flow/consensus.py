@@ -13,11 +13,19 @@ takes from a token half of what it has for all of photo i: hubs, which are near 
 other half is the same for all q, the way back sees the same scores (as in cross-domain similarity local scaling:
 Conneau et al., "Word translation without parallel data", 2018). Answers lie between tokens: around the best one, its
 neighbours count by the softmax of their scores.
+
+Photos vote on what a token shows and where it lies, first by their maps, then by what they agreed on. For that most of
+it is taken, at the temperature t of that softmax:
+
+    h_i(q) = 0.85 t log sum_{p in i} exp(s'(p, q) / t)
+
+With all of it, exp((s' - h) / t) is p's share of q among all of photo i: a token answers those that have most of it and
+the others find another one, so more votes lead back. What is left out keeps what a photo hides off what it shows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -36,6 +44,8 @@ _HUBS_KEPT = 4096  # pairs of photos, a few megabytes
 _NEIGHBOUR_TEMPERATURE = 0.05
 # Flags that count less than this beside the other one are left out.
 _LEAST_FLAG_WEIGHT = 0.05
+# Of what a token has for all of a photo, how much is taken off where photos vote.
+_VOTE_HUB_SHARE = 0.85
 # A vote counts by how near, in tokens, it leads back to where it came from.
 _RETURN_REACH = 1.5
 # Canonical distances at which votes are doubted, falling, in residual scales.
@@ -159,15 +169,20 @@ class ConsensusTokens:
     def around_best(self, score: Tensor, target: int) -> tuple[Tensor, Tensor]:
         """(M, 9) rows of tokens, the best of (M, T) scores and its neighbours, and their shares, 1 in all."""
         there = self.rows(target)
-        best = there.start + score.argmax(1)
-        width = self.grid.cols + 2
-        upper_left = self.token[best] // self.grid.cols * width + self.token[best] % self.grid.cols
-        around = torch.cartesian_prod(torch.arange(3) * width, torch.arange(3)).sum(1)
-        near = self.row_of[target].flatten()[upper_left[:, None] + around]
+        best = there.start + score.max(1).indices  # faster than argmax
+        near = self._near[best]
         shown = near >= 0
         rows = torch.where(shown, near, best[:, None])
         value = torch.where(shown, score.gather(1, rows - there.start), -torch.inf)
         return rows, torch.softmax(value / _NEIGHBOUR_TEMPERATURE, 1)
+
+    @cached_property
+    def _near(self) -> Tensor:
+        """(F, 9) int64: rows of every token and its neighbours; -1 for background."""
+        width = self.grid.cols + 2
+        upper_left = self.token // self.grid.cols * width + self.token % self.grid.cols
+        around = torch.cartesian_prod(torch.arange(3) * width, torch.arange(3)).sum(1)
+        return self.row_of.flatten(1)[self.image[:, None], upper_left[:, None] + around]
 
     def answer(self, points_px: Tensor, source: Tensor, target: Tensor, config: AlignmentConfig) -> Tensor:
         """Where points of photos lie in others.
@@ -226,6 +241,11 @@ def half_of_all(score: Tensor) -> Tensor:
     return 0.5 * _HUB_TEMPERATURE * torch.logsumexp(score / _HUB_TEMPERATURE, 0)
 
 
+def most_of_all(score: Tensor) -> Tensor:
+    """(T,): h of (M, T) scores where photos vote, see above."""
+    return _VOTE_HUB_SHARE * _NEIGHBOUR_TEMPERATURE * torch.logsumexp(score / _NEIGHBOUR_TEMPERATURE, 0)
+
+
 def averaged(field: Tensor, rows: Tensor, share: Tensor) -> Tensor:
     """(M, ...): (F, ...) values at (M, K) rows in these shares."""
     total: Tensor = embedding_bag(rows, field.flatten(1), mode="sum", per_sample_weights=share)
@@ -237,7 +257,7 @@ def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: Alignment
 
     A vote counts by how near it leads back, how similar the two tokens are, and how far the answer's place is trusted.
     Voted descriptors are averages; of voted places, robust averages, so that a few photos that take one leg for another
-    do not move it in between.
+    do not move it in between. The next vote is asked by what the last one said.
 
     Args:
         tokens: The tokens on their photos' maps.
@@ -248,6 +268,17 @@ def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: Alignment
     Returns:
         (F, D) float32 descriptors of unit length, and (F, 2, 2) places.
     """
+    descriptors, places = _vote(tokens, raw, pairs, config, config.propose)
+    for _ in range(config.votes - 1):
+        tokens = replace(tokens, descriptors=descriptors, places=places)
+        descriptors, places = _vote(tokens, raw, pairs, config, config.combine)
+    return descriptors, places
+
+
+def _vote(
+    tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: AlignmentConfig, weight: float
+) -> tuple[Tensor, Tensor]:
+    """One vote, see `agree`, in which distance counts with this weight."""
     joined = raw.clone()
     nothing = torch.zeros(0)
     voter, weights, votes = [nothing.long()], [nothing.reshape(0, 2)], [nothing.reshape(0, 2, 2)]
@@ -255,11 +286,9 @@ def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: Alignment
         a, b = tokens.rows(first), tokens.rows(second)
         if a.start == a.stop or b.start == b.stop:
             continue
-        score = tokens.scores(
-            tokens.descriptors[a], tokens.places[a], first, second, config.propose, config.combine_scale
-        )
-        there = tokens.around_best(score - half_of_all(score), second)
-        back = tokens.around_best(score.T - half_of_all(score.T), first)
+        score = tokens.scores(tokens.descriptors[a], tokens.places[a], first, second, weight, config.combine_scale)
+        there = tokens.around_best(score - most_of_all(score), second)
+        back = tokens.around_best(score.T - most_of_all(score.T), first)
         for asking, answers, asked, returns, photo in ((a, there, b, back, second), (b, back, a, there, first)):
             returned = averaged(averaged(tokens.centres_px, *returns), answers[0] - asked.start, answers[1])
             missed = torch.linalg.vector_norm(returned - tokens.centres_px[asking], dim=1)
@@ -271,10 +300,10 @@ def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: Alignment
             voter.append(torch.arange(asking.start, asking.stop))
             weights.append((kept * similarity**config.agreement_power)[:, None] * tokens.trust[photo])
             votes.append(averaged(tokens.places, *answers))
-    row, weight, vote = torch.cat(voter), torch.cat(weights), torch.cat(votes)
+    row, counts, vote = torch.cat(voter), torch.cat(weights), torch.cat(votes)
     places = tokens.places
     for scale in _VOTE_SCALES:
-        trusted = weight * geman_mcclure((vote - places[row]).square().sum(2), scale * config.residual_scale)
+        trusted = counts * geman_mcclure((vote - places[row]).square().sum(2), scale * config.residual_scale)
         total = torch.full(tokens.places.shape[:2], _OWN_VOTE).index_add_(0, row, trusted)
         summed = (_OWN_VOTE * tokens.places).index_add_(0, row, trusted[..., None] * vote)
         places = summed / total[..., None]
