@@ -180,7 +180,7 @@ def align(
         fresh: Make it again whatever is there.
         choices: What replaces settings of the presets that train a network.
         device: As given with `--device`; the preset fast runs on the CPU.
-        compiled: Whether torch compiles the network that is trained; None: on a GPU.
+        compiled: Whether torch compiles the network that is trained; None: where one process trains it on a GPU.
         tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
         wandb: Whether to write for Weights & Biases as well.
 
@@ -221,7 +221,7 @@ def align(
                 fresh=fresh,
                 seed=seed,
                 device=mine,
-                compiled=mine.startswith("cuda") if compiled is None else compiled,
+                compiled=mine.startswith("cuda") and world_size() == 1 if compiled is None else compiled,
                 identity=made_of,
                 progress=stages,
                 tracker=tracker,
