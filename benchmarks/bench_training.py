@@ -46,7 +46,7 @@ def step(device: torch.device) -> Case:
     images = made[False].data.images[photos]
 
     def network_alone(training: Training) -> None:
-        training.model.displace(images, photos).square().sum().backward()  # type: ignore[no-untyped-call]
+        training.model.displace(images, photos)[0].square().sum().backward()  # type: ignore[no-untyped-call]
 
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         network = FlowNetwork(config.width, quarter=config.head == "quarter")
