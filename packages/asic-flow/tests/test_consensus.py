@@ -133,6 +133,18 @@ def test_a_vote_does_not_go_to_a_hub() -> None:
     assert (score - most_of_all(score)).argmax(1).tolist() == [1, 0]
 
 
+def test_photos_vote_by_most_of_a_hub_and_answer_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, pairs = draw(6), torch.combinations(torch.arange(6))
+    most = agree(tokens, tokens.descriptors, pairs, CONFIG)[1]
+    monkeypatch.setattr("asic_flow.consensus.most_of_all", half_of_all)
+    assert not torch.equal(agree(tokens, tokens.descriptors, pairs, CONFIG)[1], most)
+    asked, source, target = tokens.centres_px[:25], torch.zeros(25).long(), torch.ones(25).long()
+    half = tokens.answer(asked, source, target, CONFIG)
+    monkeypatch.setattr("asic_flow.consensus.half_of_all", most_of_all)
+    fresh = dataclasses.replace(tokens)  # without the hubs that are known
+    assert not torch.equal(fresh.answer(asked, source, target, CONFIG), half)
+
+
 def test_a_second_vote_brings_places_nearer_to_each_other() -> None:
     tokens = draw(6)
     places = tokens.places + 0.04 * torch.randn(tokens.places.shape, generator=torch.Generator().manual_seed(1))
