@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
-from harness import Case, Provider, measure, record, require_green
+from harness import Case, Provider, main
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,8 +32,8 @@ def drawn_photos() -> tuple[ImageCollection, MatchSet]:
         return extract_collection(list_photos(Path(folder)), FeatureConfig(size=256))
 
 
-def step(device: torch.device) -> Case:
-    """A step of 20 photos (CPU: 10) and their augmented copies, beside the network alone."""
+def cases(device: torch.device) -> list[Case]:
+    """Return a step of 20 photos (CPU: 10) and their augmented copies, beside the network alone."""
     on_gpu = device.type == "cuda"
     config = PaperConfig() if on_gpu else PAPER_SMALL
     collection, matches = drawn_photos()
@@ -53,9 +52,7 @@ def step(device: torch.device) -> Case:
         network(torch.zeros(len(photos), 3, config.side, config.side)).sum().backward()
     names = {False: "", True: ", compiled"}
     providers = [
-        Provider(
-            f"floor: the network alone, both ways{names[compiled]}", lambda training=training: network_alone(training)
-        )
+        Provider(f"floor: the network alone, both ways{names[compiled]}", partial(network_alone, training))
         for compiled, training in made.items()
     ]
     providers += [
@@ -63,20 +60,8 @@ def step(device: torch.device) -> Case:
     ]
     # FLOP of the network's convolutions, forward and backward, counted by torch.
     name = f"a step of {len(photos)} x {config.side} x {config.side}, {len(photos) // 2} of them augmented copies"
-    return Case(name, float(counter.get_total_flops()), "FLOP/s", providers[0].name, providers, repeats=9)
-
-
-def main() -> None:
-    """Run the recipe's tests, then the case, and write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    require_green("packages/asic-flow/tests/paper")
-    torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    record("training", "asic-flow", device, arguments.threads, [measure(step(device), device)])
+    return [Case(name, float(counter.get_total_flops()), "FLOP/s", providers[0].name, providers)]
 
 
 if __name__ == "__main__":
-    main()
+    main("training", cases, tests="packages/asic-flow/tests/paper")

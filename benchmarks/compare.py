@@ -65,7 +65,7 @@ def table(version: str, results: Path = RESULTS) -> str:
                         f"{case['name']} ({device})",
                         way,
                         times,
-                        _time(measured["graph_s"]) if measured.get("graph_s") else "",
+                        "" if measured["graph_s"] is None else _time(measured["graph_s"]),
                         f"{measured['ratio_to_floor']:.3g}",
                         f"{measured['median_s'] / floor[0]:.3g}" if floor else "",
                         f"{measured['peak_extra_mb']:.0f} MB",

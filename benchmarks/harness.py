@@ -278,14 +278,14 @@ def record(operation: str, package: str, device: torch.device, threads: int, cas
             )
 
 
-def main(operation: str, make_cases: Callable[[torch.device], list[Case]]) -> None:
-    """Run the tests, then the cases on the device asked for, and write the result file."""
+def main(operation: str, make_cases: Callable[[torch.device], list[Case]], tests: str | None = None) -> None:
+    """Run the tests, a kernel's own where none are named, then the cases on the device asked for; write the result."""
     parser = argparse.ArgumentParser(description=f"Benchmark {operation} against its peers.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    require_green(f"packages/asic-flow/tests/kernels/test_{operation}.py")
+    require_green(tests or f"packages/asic-flow/tests/kernels/test_{operation}.py")
     torch.set_num_threads(arguments.threads)
     cases = [measure(case, device) for case in make_cases(device)]
     record(operation, "asic-flow", device, arguments.threads, cases)

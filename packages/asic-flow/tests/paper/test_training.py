@@ -203,6 +203,15 @@ def test_a_gradient_that_is_not_finite_is_named(drawn: DrawnCollection) -> None:
         made.run()
 
 
+def test_a_total_that_is_not_finite_is_named_where_all_else_is(
+    drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overflown = lambda losses, config: total_loss(losses, config) + torch.inf  # noqa: E731 - its gradients are finite
+    monkeypatch.setattr("asic_flow.paper.training.total_loss", overflown)
+    with pytest.raises(DivergedError, match=r"step 0: the total is not finite\. Lower"):
+        training(drawn).run()
+
+
 def test_room_for_more_matches_changes_no_loss(drawn: DrawnCollection) -> None:
     """A recorded step has room for the most matches of any batch."""
     made = training(drawn, photos_per_step=6, weights=LossWeights(cycle=1.0, match_distance=1.0))

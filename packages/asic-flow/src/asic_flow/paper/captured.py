@@ -22,7 +22,7 @@ class CapturedStep:
         """Records a step; the model's buffers are then what they were before.
 
         Args:
-            step: From a batch to its losses, having set the gradients of the model's parameters; waits for nothing.
+            step: From a batch to its losses, having set the model's gradients anew; waits for nothing.
             first: On the GPU; its tensors are where every later batch is put.
             model: What `step` reads and moves.
         """
@@ -41,7 +41,6 @@ class CapturedStep:
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UPS):
-                model.zero_grad()
                 step(self._batch)
         torch.cuda.current_stream().wait_stream(aside)
         model.zero_grad()

@@ -269,7 +269,8 @@ class Training:
             raise self._divergence(self.step, str(error)) from error
         average_gradients(self.model.parameters())
         gradients = {f"gradient of {name}": p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-        asked = FiniteCheck.of(self.step, {**losses, **gradients})
+        total = {"the total": total_loss(losses, self.config)}
+        asked = FiniteCheck.of(self.step, {**losses, **gradients, **total})
         # A GPU has answered the last step's question by now, and waiting for this one's would leave it idle.
         self._require_finite()
         self._asked = asked
