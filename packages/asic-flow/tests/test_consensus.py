@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asic_flow.collection import TokenGrid
 from asic_flow.config import AlignmentConfig
-from asic_flow.consensus import ConsensusTokens, agree, half_of_all, most_of_all
+from asic_flow.consensus import ConsensusTokens, agree, all_of_all, half_of_all
 
 CONFIG = AlignmentConfig()
 GRID = TokenGrid(5, 5, 8.0, 3.5)
@@ -130,19 +130,67 @@ def test_a_few_photos_that_err_do_not_move_it() -> None:
 def test_a_vote_does_not_go_to_a_hub() -> None:
     score = torch.tensor([[0.9, 0.8], [0.9, 0.1]])  # the first of the target's tokens is near to everything
     assert (score - half_of_all(score)).argmax(1).tolist() == [0, 0]
-    assert (score - most_of_all(score)).argmax(1).tolist() == [1, 0]
+    assert (score - all_of_all(score)[1]).argmax(1).tolist() == [1, 0]
 
 
-def test_photos_vote_by_most_of_a_hub_and_answer_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hubs_of_both_ways_are_log_sums() -> None:
+    score = torch.randn(20, 30, generator=torch.Generator().manual_seed(0))
+    rows, columns = all_of_all(score)
+    torch.testing.assert_close(rows, 0.05 * torch.logsumexp(score / 0.05, 1))
+    torch.testing.assert_close(columns, 0.05 * torch.logsumexp(score / 0.05, 0))
+    score[3] = -100.0  # nothing like it
+    assert all(hubs.isfinite().all() for hubs in all_of_all(score))
+
+
+def test_photos_vote_by_all_of_a_hub_and_answer_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, pairs = draw(6), torch.combinations(torch.arange(6))
-    most = agree(tokens, tokens.descriptors, pairs, CONFIG)[1]
-    monkeypatch.setattr("asic_flow.consensus.most_of_all", half_of_all)
-    assert not torch.equal(agree(tokens, tokens.descriptors, pairs, CONFIG)[1], most)
+    voted = agree(tokens, tokens.descriptors, pairs, CONFIG)[1]
+    monkeypatch.setattr("asic_flow.consensus.all_of_all", lambda score: (half_of_all(score.T), half_of_all(score)))
+    assert not torch.equal(agree(tokens, tokens.descriptors, pairs, CONFIG)[1], voted)
     asked, source, target = tokens.centres_px[:25], torch.zeros(25).long(), torch.ones(25).long()
     half = tokens.answer(asked, source, target, CONFIG)
-    monkeypatch.setattr("asic_flow.consensus.half_of_all", most_of_all)
+    monkeypatch.setattr("asic_flow.consensus.half_of_all", lambda score: all_of_all(score)[1])
     fresh = dataclasses.replace(tokens)  # without the hubs that are known
     assert not torch.equal(fresh.answer(asked, source, target, CONFIG), half)
+
+
+def fronts() -> ConsensusTokens:
+    """Photos 0 to 3 show one side, with no map of the other flag; 4 and 5 both sides, what they show of it twice.
+
+    On maps that are not mirrored, the left two columns of the fronts lie where nobody else shows anything.
+    """
+    tokens = draw(6, trust=0.01)
+    trust = tokens.trust.clone()
+    trust[4:] = 1.0
+    column = tokens.token % GRID.cols
+    hidden = (tokens.image >= 4) & (column < 2)
+    places, descriptors = tokens.places.clone(), tokens.descriptors.clone()
+    places[hidden, 0] -= torch.tensor([1.0, 0.0])
+    descriptors[hidden] = descriptors[torch.nonzero(hidden)[:, 0] + 4 - 2 * column[hidden]]  # as seen in a mirror
+    return dataclasses.replace(tokens, places=places, descriptors=descriptors, trust=trust)
+
+
+def test_what_a_photo_hides_stays_off_what_it_shows() -> None:
+    tokens = fronts()
+    pairs = torch.combinations(torch.arange(6))
+    places = agree(tokens, tokens.descriptors, pairs, CONFIG)[1]
+    column = tokens.token % GRID.cols
+    apart = (places[:, 0] - tokens.places[:, 0]).norm(dim=1)
+    assert apart[(tokens.image >= 4) & (column < 2)].max() < 0.05
+    # Nor does what looks alike go there, in fronts or in photos from the side.
+    assert apart[column > 2].max() < 0.05
+
+
+def test_a_photo_is_not_asked_about_the_flag_that_it_has_no_map_of() -> None:
+    tokens = draw(6, trust=0.4)
+    places = tokens.places.clone()
+    places[tokens.image == 5, 1] += 0.2  # carried there, and wrong
+    pairs = torch.combinations(torch.arange(6))
+    told, wrong = (
+        agree(dataclasses.replace(tokens, places=field), tokens.descriptors, pairs, CONFIG)[1]
+        for field in (tokens.places, places)
+    )
+    torch.testing.assert_close(told[:125, 1], wrong[:125, 1], atol=0.02, rtol=0)
 
 
 def test_a_second_vote_brings_places_nearer_to_each_other() -> None:

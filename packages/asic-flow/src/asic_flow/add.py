@@ -14,7 +14,7 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree
 from asic_flow.dense import fit_photo, render_maps
-from asic_flow.sides import SecondMaps, carried_symmetry
+from asic_flow.sides import CARRY_SCALES, SecondMaps, carried_symmetry
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 from asic_flow.train import AlignmentError, FittedMaps
@@ -172,7 +172,7 @@ def _place(
     second = SecondMaps.none(one.size_hw)
     if len(alignment.second.photo):
         carried = coefficients
-        for scale in (3 * config.residual_scale, config.residual_scale):
+        for scale in CARRY_SCALES:
             carried = fit_photo(
                 carried,
                 coefficients,
@@ -180,7 +180,7 @@ def _place(
                 places[:, 1 - int(coarse.mirrored[0])],
                 torch.ones(len(places)),
                 grid,
-                scale,
+                scale * config.residual_scale,
                 config.stiffness,
             )
         second_map = render_maps(grid, carried[None], one.size_hw)

@@ -39,7 +39,7 @@ class AlignmentConfig:
     guide: float = 1.4
     agreement_power: float = 2.0
     consensus_power: float = 3.0
-    votes: int = 2
+    votes: int = 5
     propose: float = 5.0
     combine: float = 20.0
     combine_scale: float = 0.05

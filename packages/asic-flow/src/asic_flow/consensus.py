@@ -14,13 +14,10 @@ other half is the same for all q, the way back sees the same scores (as in cross
 Conneau et al., "Word translation without parallel data", 2018). Answers lie between tokens: around the best one, its
 neighbours count by the softmax of their scores.
 
-Photos vote on what a token shows and where it lies, first by their maps, then by what they agreed on. For that most of
-it is taken, at the temperature t of that softmax:
-
-    h_i(q) = 0.85 t log sum_{p in i} exp(s'(p, q) / t)
-
-With all of it, exp((s' - h) / t) is p's share of q among all of photo i: a token answers those that have most of it and
-the others find another one, so more votes lead back. What is left out keeps what a photo hides off what it shows.
+Photos vote on what a token shows and where it lies, first by their maps, then by what they agreed on. For that all of
+it is taken, at the temperature t of that softmax: exp((s' - h) / t) is then p's share of q among all of photo i, so a
+token answers those that have most of it and the others find another one, and more votes lead back. What a photo hides
+would find one too, so it takes no part: see `_standing`.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ from torch.nn.functional import embedding_bag, normalize
 from asic_flow.coarse import geman_mcclure
 from asic_flow.collection import ImageCollection, TokenGrid
 from asic_flow.config import AlignmentConfig
-from asic_flow.sides import SecondMaps
+from asic_flow.sides import LEAST_SYMMETRY, SecondMaps
 from asic_flow.tokens import ForegroundTokens, at_tokens
 
 _HUB_TEMPERATURE = 0.1
@@ -44,14 +41,20 @@ _HUBS_KEPT = 4096  # pairs of photos, a few megabytes
 _NEIGHBOUR_TEMPERATURE = 0.05
 # Flags that count less than this beside the other one are left out.
 _LEAST_FLAG_WEIGHT = 0.05
-# Of what a token has for all of a photo, how much is taken off where photos vote.
-_VOTE_HUB_SHARE = 0.85
+# Of what a token has for all of a photo, how much is taken off on the way back to where a vote came from.
+_RETURN_HUB_SHARE = 0.85
 # A vote counts by how near, in tokens, it leads back to where it came from.
 _RETURN_REACH = 1.5
 # Canonical distances at which votes are doubted, falling, in residual scales.
 _VOTE_SCALES = (12.0, 6.0, 3.0)
 # What the place on a token's own map counts, in votes of one.
-_OWN_VOTE = 0.3
+_OWN_VOTE = 0.1
+# Of what a vote misses on its way back, how much is taken for an error of the vote.
+_ROUND_TRIP = 0.5
+# A token is confirmed by answers within this canonical distance, in residual scales, ...
+_CONFIRMED_WITHIN = 2.0
+# ... and fully, once it is this share of what is usual on maps that need no confirmation.
+_CONFIRMED_SHARE = 0.25
 _QUERIES_AT_ONCE = 2048
 
 
@@ -93,6 +96,11 @@ class ConsensusTokens:
         flipped = mirrored[tokens.image]
         places[flipped] = places[flipped].flip(1)
         return cls(collection.grid, tokens.image, tokens.token, descriptors, places, second.trust(mirrored))
+
+    @cached_property
+    def two_sided(self) -> Tensor:
+        """(N,) bool: photos with maps of both flags that were fitted to them; see `asic_flow.sides`."""
+        return (self.trust >= LEAST_SYMMETRY).all(1)
 
     @cached_property
     def offsets(self) -> list[int]:
@@ -154,8 +162,8 @@ class ConsensusTokens:
         score = descriptors @ self.descriptors[there].T
         for flag, counts in enumerate(self.flag_weights[source, target].tolist()):
             if counts > 0:
-                squared = squared_distances(places[:, flag], self.places[there, flag])
-                score.sub_(squared.div_(scale).log1p_().mul_(weight * scale * counts))
+                mine, theirs = (field[:, flag] / scale**0.5 for field in (places, self.places[there]))
+                score.sub_(squared_distances(mine, theirs).log1p_(), alpha=weight * scale * counts)
         return score
 
     @cached_property
@@ -241,9 +249,15 @@ def half_of_all(score: Tensor) -> Tensor:
     return 0.5 * _HUB_TEMPERATURE * torch.logsumexp(score / _HUB_TEMPERATURE, 0)
 
 
-def most_of_all(score: Tensor) -> Tensor:
-    """(T,): h of (M, T) scores where photos vote, see above."""
-    return _VOTE_HUB_SHARE * _NEIGHBOUR_TEMPERATURE * torch.logsumexp(score / _NEIGHBOUR_TEMPERATURE, 0)
+def all_of_all(score: Tensor) -> tuple[Tensor, Tensor]:
+    """(M,) and (T,): h of (M, T) scores' rows and columns where photos vote, see above.
+
+    Both from one exponential, so of rows and columns that are 4 below the best score no more than that is told.
+    """
+    top = score.max()
+    shared = torch.exp((score - top) / _NEIGHBOUR_TEMPERATURE)
+    rows, columns = (shared.sum(dim).clamp_min(1e-35).log() * _NEIGHBOUR_TEMPERATURE + top for dim in (1, 0))
+    return rows, columns
 
 
 def averaged(field: Tensor, rows: Tensor, share: Tensor) -> Tensor:
@@ -255,9 +269,10 @@ def averaged(field: Tensor, rows: Tensor, share: Tensor) -> Tensor:
 def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: AlignmentConfig) -> tuple[Tensor, Tensor]:
     """What the photos say of each other's tokens: every answer votes for the asking token's descriptor and places.
 
-    A vote counts by how near it leads back, how similar the two tokens are, and how far the answer's place is trusted.
-    Voted descriptors are averages; of voted places, robust averages, so that a few photos that take one leg for another
-    do not move it in between. The next vote is asked by what the last one said.
+    A vote counts by how near it leads back, how similar the two tokens are, and how far both places stand, see
+    `_standing`. Voted descriptors are averages, over votes too; voted places are robust averages around those on the
+    maps, so that a few photos that take one leg for another do not move them in between. The next vote is asked by what
+    the last one said.
 
     Args:
         tokens: The tokens on their photos' maps.
@@ -268,43 +283,102 @@ def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: Alignment
     Returns:
         (F, D) float32 descriptors of unit length, and (F, 2, 2) places.
     """
-    descriptors, places = _vote(tokens, raw, pairs, config, config.propose)
+    ballots, descriptors = _ask(tokens, raw, pairs, config, config.propose)
+    standing = _standing(tokens, ballots, config)
+    places = _tally(tokens, ballots, standing, config)
     for _ in range(config.votes - 1):
-        tokens = replace(tokens, descriptors=descriptors, places=places)
-        descriptors, places = _vote(tokens, raw, pairs, config, config.combine)
+        told = replace(tokens, descriptors=descriptors, places=places)
+        ballots, described = _ask(told, raw, pairs, config, config.combine)
+        descriptors = normalize(descriptors + described, dim=1)
+        places = _tally(tokens, ballots, standing, config)
     return descriptors, places
 
 
-def _vote(
+@dataclass(frozen=True, eq=False)
+class _Ballots:
+    """Votes, one for every token and every photo that its photo is compared with.
+
+    Attributes:
+        row: (B,) int64, the token that asked.
+        answer: (B,) int64, the token that answered, the best one of those that share in it.
+        weight: (B,) float32, 0 to 1, by how near it leads back and how similar it is.
+        places: (B, 2, 2) float32, where it says the asking token lies.
+    """
+
+    row: Tensor
+    answer: Tensor
+    weight: Tensor
+    places: Tensor
+
+
+def _ask(
     tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: AlignmentConfig, weight: float
-) -> tuple[Tensor, Tensor]:
-    """One vote, see `agree`, in which distance counts with this weight."""
+) -> tuple[_Ballots, Tensor]:
+    """The votes, distance counting with this weight, and each token's descriptor by them, (F, D)."""
     joined = raw.clone()
-    nothing = torch.zeros(0)
-    voter, weights, votes = [nothing.long()], [nothing.reshape(0, 2)], [nothing.reshape(0, 2, 2)]
+    nothing = torch.zeros(0, dtype=torch.int64)
+    rows, best, weights, votes = [nothing], [nothing], [torch.zeros(0)], [torch.zeros(0, 2, 2)]
     for first, second in pairs.tolist():
         a, b = tokens.rows(first), tokens.rows(second)
         if a.start == a.stop or b.start == b.stop:
             continue
         score = tokens.scores(tokens.descriptors[a], tokens.places[a], first, second, weight, config.combine_scale)
-        there = tokens.around_best(score - most_of_all(score), second)
-        back = tokens.around_best(score.T - most_of_all(score.T), first)
-        for asking, answers, asked, returns, photo in ((a, there, b, back, second), (b, back, a, there, first)):
-            returned = averaged(averaged(tokens.centres_px, *returns), answers[0] - asked.start, answers[1])
-            missed = torch.linalg.vector_norm(returned - tokens.centres_px[asking], dim=1)
-            kept = torch.exp(missed / (-_RETURN_REACH * tokens.grid.stride))
-            shown = averaged(raw, *answers)
-            similarity = (raw[asking] * shown).sum(1).clamp_min(0)
-            joined[asking] += (kept * similarity**config.consensus_power)[:, None] * shown
-            similarity = (tokens.descriptors[asking] * averaged(tokens.descriptors, *answers)).sum(1).clamp_min(0)
-            voter.append(torch.arange(asking.start, asking.stop))
-            weights.append((kept * similarity**config.agreement_power)[:, None] * tokens.trust[photo])
-            votes.append(averaged(tokens.places, *answers))
-    row, counts, vote = torch.cat(voter), torch.cat(weights), torch.cat(votes)
+        ways = tuple(zip((score, score.T), reversed(all_of_all(score)), (second, first), strict=True))
+        there, back = (tokens.around_best(asked - hubs, photo) for asked, hubs, photo in ways)
+        in_return = [tokens.around_best(asked - _RETURN_HUB_SHARE * hubs, photo) for asked, hubs, photo in ways]
+        # The tokens of a, then those of b; what is asked on the way back, those of b, then those of a.
+        asking = torch.cat((torch.arange(a.start, a.stop), torch.arange(b.start, b.stop)))
+        answers = torch.cat((there[0], back[0])), torch.cat((there[1], back[1]))
+        returns = torch.cat((in_return[1][0], in_return[0][0])), torch.cat((in_return[1][1], in_return[0][1]))
+        answering = torch.cat((there[0] - b.start, back[0] + (b.stop - b.start - a.start)))
+        missed_px, missed = (
+            averaged(averaged(field, *returns), answering, answers[1]) - field[asking]
+            for field in (tokens.centres_px, tokens.places)
+        )
+        kept = torch.exp(torch.linalg.vector_norm(missed_px, dim=1) / (-_RETURN_REACH * tokens.grid.stride))
+        shown = averaged(raw, *answers)
+        similarity = (raw[asking] * shown).sum(1).clamp_min(0)
+        joined.index_add_(0, asking, (kept * similarity**config.consensus_power)[:, None] * shown)
+        similarity = (tokens.descriptors[asking] * averaged(tokens.descriptors, *answers)).sum(1).clamp_min(0)
+        rows.append(asking)
+        best.append(answers[0].gather(1, answers[1].max(1, keepdim=True).indices)[:, 0])
+        weights.append(kept * similarity**config.agreement_power)
+        votes.append(averaged(tokens.places, *answers) - _ROUND_TRIP * missed)
+    return _Ballots(*(torch.cat(parts) for parts in (rows, best, weights, votes))), normalize(joined, dim=1)
+
+
+def _standing(tokens: ConsensusTokens, ballots: _Ballots, config: AlignmentConfig) -> Tensor:
+    """(F, 2), 0 to 1: how far a token's place on maps of either flag takes part in votes on it, its own and others'.
+
+    On its own map a photo shows one side, and all of it stands. A photo that shows both sides has maps of both flags,
+    but on each of them half of it lies where photos from the one side show nothing: what looks like it belongs to the
+    other half. So such a place stands as far as photos from the one side confirm it, where there are any. Where photos
+    have no map of their own, they ask but are not asked, unless nobody has one.
+    """
+    one_sided = (tokens.trust == 1) & ~tokens.two_sided[:, None]
+    nobody = ~(one_sided | tokens.two_sided[:, None]).any(0)
+    stands = (one_sided | nobody).float()[tokens.image]
+    by_one_sided = stands[ballots.answer]
+    near = geman_mcclure(
+        (ballots.places - tokens.places[ballots.row]).square().sum(2), _CONFIRMED_WITHIN * config.residual_scale
+    )
+    asked = torch.zeros_like(stands).index_add_(0, ballots.row, by_one_sided)
+    confirmed = torch.zeros_like(stands).index_add_(0, ballots.row, ballots.weight[:, None] * near * by_one_sided)
+    confirmed = torch.where(asked > 0, confirmed / asked, 1.0)
+    usual = confirmed[(stands > 0) & (asked > 0)]
+    enough = (_CONFIRMED_SHARE * usual.median()).clamp_min(1e-6) if len(usual) else torch.ones(())
+    return torch.where(tokens.two_sided[tokens.image, None], (confirmed / enough).clamp_max(1), stands)
+
+
+def _tally(tokens: ConsensusTokens, ballots: _Ballots, standing: Tensor, config: AlignmentConfig) -> Tensor:
+    """(F, 2, 2): where the votes say that tokens lie, as robust averages around their places on the maps."""
+    hears = torch.where(tokens.two_sided[tokens.image, None], standing, 1.0)
+    weight = ballots.weight[:, None] * standing[ballots.answer] * hears[ballots.row]
     places = tokens.places
     for scale in _VOTE_SCALES:
-        trusted = counts * geman_mcclure((vote - places[row]).square().sum(2), scale * config.residual_scale)
-        total = torch.full(tokens.places.shape[:2], _OWN_VOTE).index_add_(0, row, trusted)
-        summed = (_OWN_VOTE * tokens.places).index_add_(0, row, trusted[..., None] * vote)
+        squared = (ballots.places - places[ballots.row]).square().sum(2)
+        counts = weight * geman_mcclure(squared, scale * config.residual_scale)
+        total = torch.full(places.shape[:2], _OWN_VOTE).index_add_(0, ballots.row, counts)
+        summed = (_OWN_VOTE * tokens.places).index_add_(0, ballots.row, counts[..., None] * ballots.places)
         places = summed / total[..., None]
-    return normalize(joined, dim=1), places
+    return places

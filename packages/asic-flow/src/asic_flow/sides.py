@@ -8,8 +8,9 @@ of the other flag.
 - A photo that shows both sides at once, a face from the front, say, fits the collection both ways: its second map is
   fitted to the others as its own was.
 - To any other photo those bridge. A point of it lies on a bridge's map of the photo's own flag, and the bridge's other
-  map says where the same point lies on the other flag's maps. Where bridges are few or disagree, the photo's second
-  map stays its own map.
+  map says where the same point lies on the other flag's maps. It is heard as far as photos of that flag show the same
+  there: legs are seen from either side, but a flank's place on the maps that show the other flank is nobody's. Where
+  bridges are few, or not confirmed, the photo's second map stays its own map.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from asic_flow.run_folder import choose_maps
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens
 
-_LEAST_SYMMETRY = 0.8
+# How well a photo fits the other way, as a share of how well it fits its own way, at least, to show both sides.
+LEAST_SYMMETRY = 0.8
+# Canonical distances, falling, at which places that come over bridges are doubted, in residual scales.
+CARRY_SCALES = (6.0, 3.0, 1.0)
 # A photo that fits badly either way shows nothing of sides; share of the median photo's score.
 _LEAST_SCORE = 0.5
 # What a photo says for its points staying where they are, counted in bridges that say otherwise.
@@ -129,7 +133,7 @@ class PlacedTokens:
 
 def carried_symmetry(support: Tensor) -> Tensor:
     """The symmetry of second maps that came over bridges, of photos of such support; see `SecondMaps`."""
-    return _LEAST_SYMMETRY * support.float()
+    return LEAST_SYMMETRY * support.float()
 
 
 def fit_second_maps(
@@ -161,7 +165,7 @@ def fit_second_maps(
     own = placed.mirrored.long()[:, None]
     own_score, other_score = score.gather(1, own)[:, 0], score.gather(1, 1 - own)[:, 0]
     symmetry = (other_score / own_score.clamp_min(1e-9)).float()
-    shows_both = (symmetry >= _LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median())
+    shows_both = (symmetry >= LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median())
     reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
     fitted = {
         image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
@@ -208,6 +212,7 @@ def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Te
         on_flag[int(not placed.mirrored[bridge])][mine] = there
     is_bridge = torch.zeros(len(placed.coefficients), dtype=torch.bool)
     is_bridge[list(fitted)] = True
+    confirmed = [_confirmed(placed, places, is_bridge, bool(flag)) for flag, places in enumerate(on_flag)]
     carried = {}
     for image in torch.nonzero(~is_bridge)[:, 0].tolist():
         over = placed.pairs[(placed.pairs == image).any(1) & is_bridge[placed.pairs].any(1)]
@@ -219,9 +224,10 @@ def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Te
         weight = weight * geman_mcclure((here[row] - here[partner]).square().sum(1), config.residual_scale)
         mine = torch.nonzero(placed.tokens.image == image)[:, 0]
         own_word = _OWN_WORD * weight.sum() / (len(over) * max(1, len(mine)))
+        weight = weight * confirmed[1 - flag][partner]
         reference = placed.coefficients[image]
         coefficients = reference
-        for scale in (3 * config.residual_scale, config.residual_scale):
+        for scale in CARRY_SCALES:
             coefficients = fit_photo(
                 coefficients,
                 reference,
@@ -229,8 +235,26 @@ def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Te
                 torch.cat((there[partner], own[mine])),
                 torch.cat((weight, own_word.expand(len(mine)))),
                 grid,
-                scale,
+                scale * config.residual_scale,
                 config.stiffness,
             )
         carried[image] = coefficients
     return carried
+
+
+def _confirmed(placed: PlacedTokens, places: Tensor, is_bridge: Tensor, mirrored: bool) -> Tensor:
+    """(F,), 0 to 1: how far photos of a flag that show one side confirm the places of bridges' tokens on this flag.
+
+    The mean, over such photos, of the weight of a mutual match there, guided by the places. 1 where there are no such
+    photos, so that nobody could confirm.
+    """
+    first, second = placed.pairs.unbind(1)
+    shows_one = ~is_bridge & (placed.mirrored == mirrored)
+    across = placed.pairs[(is_bridge[first] & shows_one[second]) | (shows_one[first] & is_bridge[second])]
+    found = find_partners(placed.descriptors, places, placed.tokens, across, placed.config.guide)
+    ends, weight = mutual_matches(placed.descriptors, found, placed.config.agreement_power)
+    apart = (places[ends[:, 0]] - places[ends[:, 1]]).square().sum(1)
+    weight = weight * geman_mcclure(apart, placed.config.residual_scale)
+    total = torch.zeros(len(places)).index_add_(0, ends.flatten(), weight.repeat_interleave(2))
+    asked = torch.bincount(across.flatten(), minlength=len(placed.mirrored))[placed.tokens.image]
+    return torch.where(asked > 0, total / asked, 1.0)
