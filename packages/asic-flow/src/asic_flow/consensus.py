@@ -100,7 +100,7 @@ class ConsensusTokens:
     @cached_property
     def two_sided(self) -> Tensor:
         """(N,) bool: photos with maps of both flags that were fitted to them; see `asic_flow.sides`."""
-        return (self.trust >= LEAST_SYMMETRY).all(1)
+        return (self.trust > LEAST_SYMMETRY).all(1)
 
     @cached_property
     def offsets(self) -> list[int]:
