@@ -20,9 +20,9 @@ Pattern = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """From a photo's number and the x and y of its tokens, -1 to 1, to the (T, 2) places of a random pattern they show."""
 
 
-def draw(shown: Pattern, count: int) -> ImageCollection:
+def draw(shown: Pattern, count: int, seed: int = 0) -> ImageCollection:
     """Discs whose tokens show a random smooth pattern, with a third of noise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     grid = TokenGrid(SIZE // STRIDE, SIZE // STRIDE, float(STRIDE), (STRIDE - 1) / 2)
     place = (grid.centres_px() - (SIZE - 1) / 2) / 36
     inside = np.linalg.norm(place, axis=1) <= 1
@@ -57,8 +57,7 @@ def heads(match_all: Callable[[ImageCollection], MatchSet]) -> tuple[ImageCollec
     return collection, match_all(collection)
 
 
-@pytest.fixture(scope="module")
-def walkers(match_all: Callable[[ImageCollection], MatchSet]) -> tuple[ImageCollection, MatchSet]:
+def draw_walkers(seed: int) -> ImageCollection:
     """Bodies on two legs that look alike: 0 to 2 from one side, 3 to 5 from the other, the other six from the front.
 
     Above, a side shows the body, a front twice half of it; below, all show the legs, one left and one right.
@@ -68,7 +67,12 @@ def walkers(match_all: Callable[[ImageCollection], MatchSet]) -> tuple[ImageColl
         body = x * (-1 if 3 <= index < 6 else 1) if index < 6 else 1.4 * np.abs(x) - 0.7
         return np.stack((np.where(y > 0.1, 3 + 2.5 * np.abs(x), body), y), 1)
 
-    collection = draw(shown, 12)
+    return draw(shown, 12, seed)
+
+
+@pytest.fixture(scope="module")
+def walkers(match_all: Callable[[ImageCollection], MatchSet]) -> tuple[ImageCollection, MatchSet]:
+    collection = draw_walkers(0)
     return collection, match_all(collection)
 
 
@@ -99,6 +103,30 @@ def test_between_opposite_sides_points_of_legs_travel_over_bridges(walkers: tupl
             assert np.abs(aligned.transfer(leg, source, target).points_image - leg).max() < 6
         mirrored = np.array([[SIZE - 1, 0.0]]) + body * [-1, 1]
         assert np.abs(aligned.transfer(body, source, target).points_image - mirrored).max() < 6
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_left_stays_left_and_bodies_stay_mirrored_however_they_are_drawn(
+    seed: int, match_all: Callable[[ImageCollection], MatchSet]
+) -> None:
+    collection = draw_walkers(seed)
+    aligned = Alignment.fit(collection, match_all(collection))
+    middle = (SIZE - 1) / 2
+    legs = np.array([[x, y] for x in (-24, -18, -12, -6, 6, 12, 18, 24) for y in (12, 18)], float) + middle
+    body = np.array([[x, y] for x in range(-18, 19, 6) for y in (-18, -12, -6)], float) + middle
+    front = np.array([[x, y] for x in (8, 14, 20) for y in (-18, -12, -6)], float)
+    on_side = np.stack((1.4 * front[:, 0] - 0.7 * 36, front[:, 1]), 1) + middle
+
+    def reached(points: np.ndarray, expected: np.ndarray, sources: range, targets: range) -> float:
+        found = [aligned.transfer(points, source, target).points_image for source in sources for target in targets]
+        return float(np.mean([np.linalg.norm(there - expected, axis=1) < 6 for there in found]))
+
+    mirrored = body * [-1, 1] + [SIZE - 1, 0]
+    one, other, fronts = range(3), range(3, 6), range(6, 12)
+    assert min(reached(legs, legs, *ways) for ways in ((one, other), (other, one))) > 0.97
+    assert min(reached(body, mirrored, *ways) for ways in ((one, other), (other, one))) > 0.9
+    assert reached(front + middle, on_side, fronts, one) > 0.9
+    assert reached(on_side, front + middle, one, fronts) > 0.8
 
 
 def test_a_photo_is_carried_no_further_than_bridges_agree(
