@@ -32,7 +32,7 @@ from torch.nn.functional import embedding_bag, normalize
 from asic_flow.coarse import geman_mcclure
 from asic_flow.collection import ImageCollection, TokenGrid
 from asic_flow.config import AlignmentConfig
-from asic_flow.sides import LEAST_SYMMETRY, SecondMaps
+from asic_flow.sides import LEAST_SYMMETRY, SecondMaps, in_proportion
 from asic_flow.tokens import ForegroundTokens, at_tokens
 
 _HUB_TEMPERATURE = 0.1
@@ -51,10 +51,8 @@ _VOTE_SCALES = (12.0, 6.0, 3.0)
 _OWN_VOTE = 0.1
 # Of what a vote misses on its way back, how much is taken for an error of the vote.
 _ROUND_TRIP = 0.5
-# A token is confirmed by answers within this canonical distance, in residual scales, ...
+# A token is confirmed by answers within this canonical distance, in residual scales.
 _CONFIRMED_WITHIN = 2.0
-# ... and fully, once it is this share of what is usual on maps that need no confirmation.
-_CONFIRMED_SHARE = 0.25
 _QUERIES_AT_ONCE = 2048
 
 
@@ -365,9 +363,8 @@ def _standing(tokens: ConsensusTokens, ballots: _Ballots, config: AlignmentConfi
     asked = torch.zeros_like(stands).index_add_(0, ballots.row, by_one_sided)
     confirmed = torch.zeros_like(stands).index_add_(0, ballots.row, ballots.weight[:, None] * near * by_one_sided)
     confirmed = torch.where(asked > 0, confirmed / asked, 1.0)
-    usual = confirmed[(stands > 0) & (asked > 0)]
-    enough = (_CONFIRMED_SHARE * usual.median()).clamp_min(1e-6) if len(usual) else torch.ones(())
-    return torch.where(tokens.two_sided[tokens.image, None], (confirmed / enough).clamp_max(1), stands)
+    confirmed = in_proportion(confirmed, (stands > 0) & (asked > 0))
+    return torch.where(tokens.two_sided[tokens.image, None], confirmed, stands)
 
 
 def _tally(tokens: ConsensusTokens, ballots: _Ballots, standing: Tensor, config: AlignmentConfig) -> Tensor:

@@ -32,9 +32,11 @@ from asic_flow.tokens import ForegroundTokens
 # How well a photo fits the other way, as a share of how well it fits its own way, at least, to show both sides.
 LEAST_SYMMETRY = 0.8
 # Canonical distances, falling, at which places that come over bridges are doubted, in residual scales.
-CARRY_SCALES = (6.0, 3.0, 1.0)
+CARRY_SCALES = (4.0, 2.0, 1.0)
 # A photo that fits badly either way shows nothing of sides; share of the median photo's score.
 _LEAST_SCORE = 0.5
+# Of what usually confirms a place, the share that is enough.
+_ENOUGH = 0.25
 # What a photo says for its points staying where they are, counted in bridges that say otherwise.
 _OWN_WORD = 2.0
 # Trust in the place of a photo on maps that it has none of.
@@ -134,6 +136,20 @@ class PlacedTokens:
 def carried_symmetry(support: Tensor) -> Tensor:
     """The symmetry of second maps that came over bridges, of photos of such support; see `SecondMaps`."""
     return LEAST_SYMMETRY * support.float()
+
+
+def in_proportion(confirmed: Tensor, usual: Tensor) -> Tensor:
+    """How far places are confirmed, in proportion to what is usual.
+
+    Args:
+        confirmed: (...,), 0 or more.
+        usual: (...,) bool, the places whose median is what is usual; a quarter of it is enough.
+
+    Returns:
+        (...,), 0 to 1.
+    """
+    enough = _ENOUGH * confirmed[usual].median() if usual.any() else confirmed.new_ones(())
+    return (confirmed / enough.clamp_min(1e-6)).clamp_max(1)
 
 
 def fit_second_maps(
@@ -245,8 +261,8 @@ def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Te
 def _confirmed(placed: PlacedTokens, places: Tensor, is_bridge: Tensor, mirrored: bool) -> Tensor:
     """(F,), 0 to 1: how far photos of a flag that show one side confirm the places of bridges' tokens on this flag.
 
-    The mean, over such photos, of the weight of a mutual match there, guided by the places. 1 where there are no such
-    photos, so that nobody could confirm.
+    By the mean, over such photos, of the weight of a mutual match there, guided by the places, in proportion to what it
+    is for tokens of such photos. 1 where there are none, so that nobody could confirm.
     """
     first, second = placed.pairs.unbind(1)
     shows_one = ~is_bridge & (placed.mirrored == mirrored)
@@ -257,4 +273,5 @@ def _confirmed(placed: PlacedTokens, places: Tensor, is_bridge: Tensor, mirrored
     weight = weight * geman_mcclure(apart, placed.config.residual_scale)
     total = torch.zeros(len(places)).index_add_(0, ends.flatten(), weight.repeat_interleave(2))
     asked = torch.bincount(across.flatten(), minlength=len(placed.mirrored))[placed.tokens.image]
-    return torch.where(asked > 0, total / asked, 1.0)
+    confirmed = torch.where(asked > 0, total / asked, 1.0)
+    return in_proportion(confirmed, shows_one[placed.tokens.image] & (asked > 0))
