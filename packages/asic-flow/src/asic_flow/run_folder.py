@@ -28,7 +28,7 @@ DEFAULT_METHOD: TransferMethod = "combined"
 
 VISIBLE_DISTANCE = 0.1
 """Canonical distance up to which a photo counts as showing a point."""
-CALIBRATION = (4.02, -0.72)
+CALIBRATION = (4.12, -0.74)
 """Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py."""
 
 _MAPS_FILE = "canonical_maps.safetensors"
