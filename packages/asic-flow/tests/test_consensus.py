@@ -9,7 +9,8 @@ from torch import Tensor
 
 from asic_flow.collection import TokenGrid
 from asic_flow.config import AlignmentConfig
-from asic_flow.consensus import ConsensusTokens, agree, all_of_all, half_of_all
+from asic_flow.consensus import ConsensusTokens, agree, all_of_all, half_of_all, standing
+from asic_flow.sides import carried_symmetry
 
 CONFIG = AlignmentConfig()
 GRID = TokenGrid(5, 5, 8.0, 3.5)
@@ -183,14 +184,34 @@ def test_what_a_photo_hides_stays_off_what_it_shows() -> None:
 
 def test_a_photo_is_not_asked_about_the_flag_that_it_has_no_map_of() -> None:
     tokens = draw(6, trust=0.4)
+    trust = tokens.trust.clone()
+    trust[:2] = torch.tensor([0.4, 1.0])  # their own maps are of the other flag
+    tokens = dataclasses.replace(tokens, trust=trust)
     places = tokens.places.clone()
-    places[tokens.image == 5, 1] += 0.2  # carried there, and wrong
+    places[tokens.image >= 2, 1] += 0.2  # carried there, and wrong
     pairs = torch.combinations(torch.arange(6))
     told, wrong = (
         agree(dataclasses.replace(tokens, places=field), tokens.descriptors, pairs, CONFIG)[1]
         for field in (tokens.places, places)
     )
-    torch.testing.assert_close(told[:125, 1], wrong[:125, 1], atol=0.02, rtol=0)
+    torch.testing.assert_close(told[:50, 1], wrong[:50, 1], atol=0.02, rtol=0)
+
+
+def test_a_photo_that_everyone_supports_shows_no_second_side_for_that() -> None:
+    carried = float(carried_symmetry(torch.ones(1)))
+    assert draw(trust=carried + 0.01).two_sided.all()
+    assert not draw(trust=carried).two_sided.any()
+
+
+def test_a_place_stands_as_far_as_photos_from_one_side_confirm_it() -> None:
+    tokens = fronts()
+    stands = standing(tokens, CONFIG)
+    column = tokens.token % GRID.cols
+    front = tokens.image >= 4
+    assert (stands[~front] == torch.tensor([1.0, 0.0])).all()
+    assert stands[front & (column < 2), 0].max() < 0.1
+    assert stands[front & (column > 2), 0].min() > 0.5
+    assert (stands[front, 1] == 1).all()  # nobody is there to confirm
 
 
 def test_a_second_vote_brings_places_nearer_to_each_other() -> None:

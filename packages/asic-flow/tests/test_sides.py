@@ -129,7 +129,27 @@ def test_left_stays_left_and_bodies_stay_mirrored_however_they_are_drawn(
     assert reached(on_side, front + middle, one, fronts) > 0.8
 
 
-def test_a_photo_is_carried_no_further_than_bridges_agree(
+def test_an_added_photo_reaches_the_other_side(match_all: Callable[[ImageCollection], MatchSet]) -> None:
+    collection = draw_walkers(1)
+    order = [0, 1, 2, 3, 4, *range(6, 12), 5]
+    collection = dataclasses.replace(
+        collection,
+        photos=tuple(collection.photos[index] for index in order),
+        **{field: getattr(collection, field)[order] for field in ("images", "masks", "descriptors", "saliency")},
+    )
+    known = take_photos(collection, slice(0, 11))
+    aligned = Alignment.fit(known, match_all(known)).add_images(known, take_photos(collection, slice(11, 12)))
+    middle = (SIZE - 1) / 2
+    legs = np.array([[x, y] for x in (-24, -18, -12, -6, 6, 12, 18, 24) for y in (12, 18)], float) + middle
+    body = np.array([[x, y] for x in range(-18, 19, 6) for y in (-18, -12, -6)], float) + middle
+    for points, expected, share in ((legs, legs, 0.97), (body, body * [-1, 1] + [SIZE - 1, 0], 0.75)):
+        there = [aligned.transfer(points, 11, target).points_image - expected for target in range(3)]
+        back = [aligned.transfer(expected, source, 11).points_image - points for source in range(3)]
+        assert (np.linalg.norm(there, axis=2) < 6).mean() > share
+        assert (np.linalg.norm(back, axis=2) < 6).mean() > share
+
+
+def test_a_photo_is_carried_no_further_than_bridges_outweigh_it(
     walkers: tuple[ImageCollection, MatchSet], match_all: Callable[[ImageCollection], MatchSet]
 ) -> None:
     collection = take_photos(walkers[0], slice(0, 8))

@@ -12,7 +12,7 @@ from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
-from asic_flow.consensus import ConsensusTokens, agree
+from asic_flow.consensus import ConsensusTokens, agree, standing
 from asic_flow.dense import fit_photo, render_maps
 from asic_flow.sides import CARRY_SCALES, SecondMaps, carried_symmetry
 from asic_flow.spline import SplineGrid
@@ -104,11 +104,13 @@ class _KnownTokens:
         descriptors: (F, D) float32 consensus descriptors.
         canonical: (F, 2).
         photos: the rows of each photo that has any.
+        stands: (G, 2), of all tokens of the alignment, how far their places are asked; see `consensus.standing`.
     """
 
     descriptors: Tensor
     canonical: Tensor
     photos: list[Tensor]
+    stands: Tensor
 
     @classmethod
     def of(cls, alignment: Alignment, joined: ImageCollection) -> _KnownTokens:
@@ -125,7 +127,9 @@ class _KnownTokens:
         photos = [torch.nonzero(image == photo)[:, 0] for photo in range(count)]
         if not len(rows):
             raise AlignmentError("no photo of the alignment has foreground; there is nothing to place others by")
-        return cls(alignment.descriptors[rows].float(), canonical, [mine for mine in photos if len(mine)])
+        shown = [mine for mine in photos if len(mine)]
+        stands = standing(alignment.tokens, alignment.config)
+        return cls(alignment.descriptors[rows].float(), canonical, shown, stands)
 
 
 def _place(
@@ -167,7 +171,7 @@ def _place(
     raw = described[foreground.token]
     joined, confidence = _joined_by_partners(raw, placed, known, config)
     mine = ConsensusTokens.on_maps(one, foreground, joined, placed, SecondMaps.none(one.size_hw), coarse.mirrored)
-    descriptors, places = _voted(alignment, mine, raw)
+    descriptors, places = _voted(alignment, known, mine, raw)
     maps = render_maps(grid, coefficients[None], one.size_hw)
     second = SecondMaps.none(one.size_hw)
     if len(alignment.second.photo):
@@ -189,7 +193,7 @@ def _place(
     return Alignment.of(one, fitted, config)
 
 
-def _voted(alignment: Alignment, mine: ConsensusTokens, raw: Tensor) -> tuple[Tensor, Tensor]:
+def _voted(alignment: Alignment, known: _KnownTokens, mine: ConsensusTokens, raw: Tensor) -> tuple[Tensor, Tensor]:
     """The new photo's consensus descriptors and places, by the votes of all that are there."""
     there, count = alignment.tokens, len(alignment)
     everything = ConsensusTokens(
@@ -202,7 +206,8 @@ def _voted(alignment: Alignment, mine: ConsensusTokens, raw: Tensor) -> tuple[Te
     )
     pairs = torch.stack((torch.arange(count), torch.full((count,), count)), 1)
     once = dataclasses.replace(alignment.config, votes=1)  # the others have agreed already, and stay where they are
-    voted = agree(everything, torch.cat((there.descriptors, raw)), pairs, once)
+    stands = torch.cat((known.stands, (mine.trust == 1).float()[mine.image]))
+    voted = agree(everything, torch.cat((there.descriptors, raw)), pairs, once, stands)
     descriptors, places = (values[len(there.image) :] for values in voted)
     return descriptors, places
 

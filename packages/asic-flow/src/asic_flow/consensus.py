@@ -15,9 +15,14 @@ Conneau et al., "Word translation without parallel data", 2018). Answers lie bet
 neighbours count by the softmax of their scores.
 
 Photos vote on what a token shows and where it lies, first by their maps, then by what they agreed on. For that all of
-it is taken, at the temperature t of that softmax: exp((s' - h) / t) is then p's share of q among all of photo i, so a
-token answers those that have most of it and the others find another one, and more votes lead back. What a photo hides
-would find one too, so it takes no part: see `_standing`.
+it is taken, at the temperature u of that softmax:
+
+    h_i(q) = u log sum_{p in i} exp(s'(p, q) / u)
+
+exp((s' - h) / u) is then p's share of q among all of photo i, so a token answers those that have most of it and the
+others find another one, and more votes lead back, on which way a little less is taken. Half of what the way there and
+back misses is taken off a vote. What a photo hides would find an answer too, so its place takes no part, see
+`standing`.
 """
 
 from __future__ import annotations
@@ -51,8 +56,10 @@ _VOTE_SCALES = (12.0, 6.0, 3.0)
 _OWN_VOTE = 0.1
 # Of what a vote misses on its way back, how much is taken for an error of the vote.
 _ROUND_TRIP = 0.5
-# A token is confirmed by answers within this canonical distance, in residual scales.
+# Geman-McClure scale of the canonical distance of answers that confirm a token, in residual scales.
 _CONFIRMED_WITHIN = 2.0
+# Photos of either flag that confirm places, at most, where no votes are at hand.
+_CONFIRMING = 4
 _QUERIES_AT_ONCE = 2048
 
 
@@ -264,32 +271,54 @@ def averaged(field: Tensor, rows: Tensor, share: Tensor) -> Tensor:
     return total.reshape(len(rows), *field.shape[1:])
 
 
-def agree(tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: AlignmentConfig) -> tuple[Tensor, Tensor]:
+def agree(
+    tokens: ConsensusTokens, raw: Tensor, pairs: Tensor, config: AlignmentConfig, stands: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """What the photos say of each other's tokens: every answer votes for the asking token's descriptor and places.
 
-    A vote counts by how near it leads back, how similar the two tokens are, and how far both places stand, see
-    `_standing`. Voted descriptors are averages, over votes too; voted places are robust averages around those on the
-    maps, so that a few photos that take one leg for another do not move them in between. The next vote is asked by what
-    the last one said.
+    A vote counts by how near it leads back and how similar the two tokens are, one for a place by how far that stands
+    too, see `standing`. Voted descriptors are averages, over votes too, later ones counting more; voted places are
+    robust averages around those on the maps, so that a few photos that take one leg for another do not move them in
+    between. The next vote is asked by what the last one said.
 
     Args:
         tokens: The tokens on their photos' maps.
         raw: (F, D) float32, unit length: the tokens' descriptors before any averaging.
         pairs: (P, 2) int64, the pairs of photos that are compared.
         config: Settings.
+        stands: (F, 2), how far places stand, where that is known; by the first vote if not.
 
     Returns:
         (F, D) float32 descriptors of unit length, and (F, 2, 2) places.
     """
     ballots, descriptors = _ask(tokens, raw, pairs, config, config.propose)
-    standing = _standing(tokens, ballots, config)
-    places = _tally(tokens, ballots, standing, config)
+    if stands is None:
+        stands = _standing(tokens, ballots, config)
+    places = _tally(tokens, ballots, stands, config)
     for _ in range(config.votes - 1):
         told = replace(tokens, descriptors=descriptors, places=places)
         ballots, described = _ask(told, raw, pairs, config, config.combine)
         descriptors = normalize(descriptors + described, dim=1)
-        places = _tally(tokens, ballots, standing, config)
+        places = _tally(tokens, ballots, stands, config)
     return descriptors, places
+
+
+def standing(tokens: ConsensusTokens, config: AlignmentConfig) -> Tensor:
+    """(F, 2), 0 to 1: how far a token's place on maps of either flag is asked where photos vote.
+
+    On its own map a photo shows one side, and all of it stands. A photo that shows both sides has maps of both flags,
+    but on each of them half of it lies where photos from the one side show nothing: what looks like it belongs to the
+    other half. So such a place stands as far as photos from the one side confirm it, where there are any, and is itself
+    moved as far as it stands. Where photos have no map of their own, they ask but are not asked, unless nobody has one.
+
+    Asks only the pairs of photos that this takes, with a few photos of either flag to confirm.
+    """
+    photos = torch.arange(len(tokens.trust))
+    own = [photos[~tokens.two_sided & (tokens.trust[:, flag] == 1)] for flag in (0, 1)]
+    confirming = torch.cat([mine[:: -(-len(mine) // _CONFIRMING) or 1] for mine in own])
+    pairs = torch.cartesian_prod(photos[tokens.two_sided], confirming)
+    ballots, _ = _ask(tokens, tokens.descriptors, pairs, config, config.combine)
+    return _standing(tokens, ballots, config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,15 +375,10 @@ def _ask(
 
 
 def _standing(tokens: ConsensusTokens, ballots: _Ballots, config: AlignmentConfig) -> Tensor:
-    """(F, 2), 0 to 1: how far a token's place on maps of either flag takes part in votes on it, its own and others'.
-
-    On its own map a photo shows one side, and all of it stands. A photo that shows both sides has maps of both flags,
-    but on each of them half of it lies where photos from the one side show nothing: what looks like it belongs to the
-    other half. So such a place stands as far as photos from the one side confirm it, where there are any. Where photos
-    have no map of their own, they ask but are not asked, unless nobody has one.
-    """
+    """(F, 2): `standing`, by these votes."""
     one_sided = (tokens.trust == 1) & ~tokens.two_sided[:, None]
-    nobody = ~(one_sided | tokens.two_sided[:, None]).any(0)
+    shows = torch.tensor(tokens.offsets).diff()[:, None] > 0
+    nobody = ~((one_sided | tokens.two_sided[:, None]) & shows).any(0)
     stands = (one_sided | nobody).float()[tokens.image]
     by_one_sided = stands[ballots.answer]
     near = geman_mcclure(
@@ -363,14 +387,15 @@ def _standing(tokens: ConsensusTokens, ballots: _Ballots, config: AlignmentConfi
     asked = torch.zeros_like(stands).index_add_(0, ballots.row, by_one_sided)
     confirmed = torch.zeros_like(stands).index_add_(0, ballots.row, ballots.weight[:, None] * near * by_one_sided)
     confirmed = torch.where(asked > 0, confirmed / asked, 1.0)
-    confirmed = in_proportion(confirmed, (stands > 0) & (asked > 0))
+    usual = (stands > 0) & (asked > 0)
+    confirmed = in_proportion(confirmed, usual if usual.any() else asked > 0)
     return torch.where(tokens.two_sided[tokens.image, None], confirmed, stands)
 
 
-def _tally(tokens: ConsensusTokens, ballots: _Ballots, standing: Tensor, config: AlignmentConfig) -> Tensor:
+def _tally(tokens: ConsensusTokens, ballots: _Ballots, stands: Tensor, config: AlignmentConfig) -> Tensor:
     """(F, 2, 2): where the votes say that tokens lie, as robust averages around their places on the maps."""
-    hears = torch.where(tokens.two_sided[tokens.image, None], standing, 1.0)
-    weight = ballots.weight[:, None] * standing[ballots.answer] * hears[ballots.row]
+    hears = torch.where(tokens.two_sided[tokens.image, None], stands, 1.0)
+    weight = ballots.weight[:, None] * stands[ballots.answer] * hears[ballots.row]
     places = tokens.places
     for scale in _VOTE_SCALES:
         squared = (ballots.places - places[ballots.row]).square().sum(2)
