@@ -14,6 +14,11 @@ from asic_flow.matches import MatchSet
 from asic_flow.sides import SecondMaps
 
 SIZE, STRIDE = 96, 4
+MIDDLE = (SIZE - 1) / 2
+# Points of drawn walkers: on either leg, and on the body.
+LEGS = np.array([[x, y] for x in (-24, -18, -12, -6, 6, 12, 18, 24) for y in (12, 18)], float) + MIDDLE
+BODY = np.array([[x, y] for x in range(-18, 19, 6) for y in (-18, -12, -6)], float) + MIDDLE
+MIRRORED_BODY = BODY * [-1, 1] + [SIZE - 1, 0]
 
 
 Pattern = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
@@ -111,22 +116,18 @@ def test_left_stays_left_and_bodies_stay_mirrored_however_they_are_drawn(
 ) -> None:
     collection = draw_walkers(seed)
     aligned = Alignment.fit(collection, match_all(collection))
-    middle = (SIZE - 1) / 2
-    legs = np.array([[x, y] for x in (-24, -18, -12, -6, 6, 12, 18, 24) for y in (12, 18)], float) + middle
-    body = np.array([[x, y] for x in range(-18, 19, 6) for y in (-18, -12, -6)], float) + middle
     front = np.array([[x, y] for x in (8, 14, 20) for y in (-18, -12, -6)], float)
-    on_side = np.stack((1.4 * front[:, 0] - 0.7 * 36, front[:, 1]), 1) + middle
+    on_side = np.stack((1.4 * front[:, 0] - 0.7 * 36, front[:, 1]), 1) + MIDDLE
 
     def reached(points: np.ndarray, expected: np.ndarray, sources: range, targets: range) -> float:
         found = [aligned.transfer(points, source, target).points_image for source in sources for target in targets]
         return float(np.mean([np.linalg.norm(there - expected, axis=1) < 6 for there in found]))
 
-    mirrored = body * [-1, 1] + [SIZE - 1, 0]
     one, other, fronts = range(3), range(3, 6), range(6, 12)
-    assert min(reached(legs, legs, *ways) for ways in ((one, other), (other, one))) > 0.97
-    assert min(reached(body, mirrored, *ways) for ways in ((one, other), (other, one))) > 0.9
-    assert reached(front + middle, on_side, fronts, one) > 0.9
-    assert reached(on_side, front + middle, one, fronts) > 0.8
+    assert min(reached(LEGS, LEGS, *ways) for ways in ((one, other), (other, one))) > 0.97
+    assert min(reached(BODY, MIRRORED_BODY, *ways) for ways in ((one, other), (other, one))) > 0.9
+    assert reached(front + MIDDLE, on_side, fronts, one) > 0.9
+    assert reached(on_side, front + MIDDLE, one, fronts) > 0.8
 
 
 def test_an_added_photo_reaches_the_other_side(match_all: Callable[[ImageCollection], MatchSet]) -> None:
@@ -139,10 +140,7 @@ def test_an_added_photo_reaches_the_other_side(match_all: Callable[[ImageCollect
     )
     known = take_photos(collection, slice(0, 11))
     aligned = Alignment.fit(known, match_all(known)).add_images(known, take_photos(collection, slice(11, 12)))
-    middle = (SIZE - 1) / 2
-    legs = np.array([[x, y] for x in (-24, -18, -12, -6, 6, 12, 18, 24) for y in (12, 18)], float) + middle
-    body = np.array([[x, y] for x in range(-18, 19, 6) for y in (-18, -12, -6)], float) + middle
-    for points, expected, share in ((legs, legs, 0.97), (body, body * [-1, 1] + [SIZE - 1, 0], 0.75)):
+    for points, expected, share in ((LEGS, LEGS, 0.97), (BODY, MIRRORED_BODY, 0.75)):
         there = [aligned.transfer(points, 11, target).points_image - expected for target in range(3)]
         back = [aligned.transfer(expected, source, 11).points_image - points for source in range(3)]
         assert (np.linalg.norm(there, axis=2) < 6).mean() > share

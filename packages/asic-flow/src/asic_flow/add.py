@@ -14,7 +14,7 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree, standing
 from asic_flow.dense import fit_photo, render_maps
-from asic_flow.sides import CARRY_SCALES, SecondMaps, carried_symmetry
+from asic_flow.sides import SecondMaps, carried_symmetry, carry
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 from asic_flow.train import AlignmentError, FittedMaps
@@ -175,18 +175,8 @@ def _place(
     maps = render_maps(grid, coefficients[None], one.size_hw)
     second = SecondMaps.none(one.size_hw)
     if len(alignment.second.photo):
-        carried = coefficients
-        for scale in CARRY_SCALES:
-            carried = fit_photo(
-                carried,
-                coefficients,
-                foreground.points_norm,
-                places[:, 1 - int(coarse.mirrored[0])],
-                torch.ones(len(places)),
-                grid,
-                scale * config.residual_scale,
-                config.stiffness,
-            )
+        there = places[:, 1 - int(coarse.mirrored[0])]
+        carried = carry(coefficients, foreground.points_norm, there, torch.ones(len(there)), grid, config)
         second_map = render_maps(grid, carried[None], one.size_hw)
         second = SecondMaps(torch.tensor([0]), second_map, carried_symmetry(coarse.support))
     fitted = FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, descriptors, places, confidence)

@@ -32,7 +32,7 @@ from asic_flow.tokens import ForegroundTokens
 # How well a photo fits the other way, as a share of how well it fits its own way, at least, to show both sides.
 LEAST_SYMMETRY = 0.8
 # Canonical distances, falling, at which places that come over bridges are doubted, in residual scales.
-CARRY_SCALES = (4.0, 2.0, 1.0)
+_CARRY_SCALES = (4.0, 2.0, 1.0)
 # A photo that fits badly either way shows nothing of sides; share of the median photo's score.
 _LEAST_SCORE = 0.5
 # Of what usually confirms a place, the share that is enough.
@@ -241,20 +241,30 @@ def _carry_over(fitted: dict[int, Tensor], placed: PlacedTokens) -> dict[int, Te
         mine = torch.nonzero(placed.tokens.image == image)[:, 0]
         own_word = _OWN_WORD * weight.sum() / (len(over) * max(1, len(mine)))
         weight = weight * confirmed[1 - flag][partner]
-        reference = placed.coefficients[image]
-        coefficients = reference
-        for scale in CARRY_SCALES:
-            coefficients = fit_photo(
-                coefficients,
-                reference,
-                placed.tokens.points_norm[torch.cat((row, mine))],
-                torch.cat((there[partner], own[mine])),
-                torch.cat((weight, own_word.expand(len(mine)))),
-                grid,
-                scale * config.residual_scale,
-                config.stiffness,
-            )
-        carried[image] = coefficients
+        points = placed.tokens.points_norm[torch.cat((row, mine))]
+        canonical = torch.cat((there[partner], own[mine]))
+        weight = torch.cat((weight, own_word.expand(len(mine))))
+        carried[image] = carry(placed.coefficients[image], points, canonical, weight, grid, config)
+    return carried
+
+
+def carry(
+    own: Tensor, points_norm: Tensor, canonical: Tensor, weight: Tensor, grid: SplineGrid, config: AlignmentConfig
+) -> Tensor:
+    """(K, 2): a second map, fitted to where points should lie on it, the farther ones doubted more and more.
+
+    Args:
+        own: (K, 2), the photo's own map, from which it starts.
+        points_norm: (M, 2).
+        canonical: (M, 2), where they should lie.
+        weight: (M,).
+        grid: The spline grid.
+        config: Settings.
+    """
+    carried = own
+    for scale in _CARRY_SCALES:
+        doubt = scale * config.residual_scale
+        carried = fit_photo(carried, own, points_norm, canonical, weight, grid, doubt, config.stiffness)
     return carried
 
 
