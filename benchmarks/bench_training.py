@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,26 +36,19 @@ def cases(device: torch.device) -> list[Case]:
     on_gpu = device.type == "cuda"
     config = PaperConfig() if on_gpu else PAPER_SMALL
     collection, matches = drawn_photos()
-    made = {
-        compiled: Training(collection, matches, config, device=str(device), compiled=compiled)
-        for compiled in ([False, True] if on_gpu else [False])
-    }
+    training = Training(collection, matches, config, device=str(device))
     photos = torch.arange(min(PHOTOS, config.photos_per_step), device=device).repeat(2)
-    images = made[False].data.images[photos]
+    images = training.data.images[photos]
 
-    def network_alone(training: Training) -> None:
+    def network_alone() -> None:
         training.model.displace(images, photos)[0].square().sum().backward()  # type: ignore[no-untyped-call]
 
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         network = FlowNetwork(config.width, quarter=config.head == "quarter")
         network(torch.zeros(len(photos), 3, config.side, config.side)).sum().backward()
-    names = {False: "", True: ", compiled"}
     providers = [
-        Provider(f"floor: the network alone, both ways{names[compiled]}", partial(network_alone, training))
-        for compiled, training in made.items()
-    ]
-    providers += [
-        Provider(f"Training.advance{names[compiled]}", training.advance, True) for compiled, training in made.items()
+        Provider("floor: the network alone, both ways", network_alone),
+        Provider("Training.advance", training.advance, True),
     ]
     # FLOP of the network's convolutions, forward and backward, counted by torch.
     name = f"a step of {len(photos)} x {config.side} x {config.side}, {len(photos) // 2} of them augmented copies"

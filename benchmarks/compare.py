@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OPERATIONS = ("match_cosine", "warp_bilinear", "nearest_canonical", "contrast_points", "splat_points", "training")
+OPERATIONS = (
+    "match_cosine",
+    "warp_bilinear",
+    "nearest_canonical",
+    "contrast_points",
+    "splat_points",
+    "batch_norm_relu",
+    "upconv_concat",
+    "thin_conv",
+    "training",
+)
 
 
 def load(version: str, results: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:

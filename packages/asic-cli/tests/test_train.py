@@ -210,21 +210,6 @@ def test_networks_are_chosen(asic, collection, tmp_path) -> None:
     assert (refused.code, "--canonical: the preset fast trains no network" in refused.err) == (2, True)
 
 
-def test_the_network_is_compiled_when_asked_for_and_on_a_gpu(asic, collection, monkeypatch) -> None:
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function.__name__) or function)
-    assert asic("train", collection, "--out", "x", *PAPER).code == 0
-    assert compiled == []
-    assert asic("train", collection, "--out", "y", *PAPER, "--compile").code == 0
-    assert compiled == ["forward_network", "recolour"]
-    asked = []
-    monkeypatch.setattr("asic_cli.train.make_alignment", lambda *_, compiled, **__: asked.append(compiled))
-    monkeypatch.setattr("asic_cli.train.choose_device", lambda _: "cuda")
-    for flags in ((), ("--no-compile",)):
-        asic("train", collection, "--out", "z", *PAPER, *flags)
-    assert asked == [True, False]
-
-
 def test_weights_of_a_vgg16_are_read_from_the_files_that_are_named(asic, collection, tmp_path) -> None:
     convolutions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     state = {f"features.{number}.weight": torch.rand(2, 2 if number else 3, 3, 3) for number in convolutions}

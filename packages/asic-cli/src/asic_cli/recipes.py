@@ -131,7 +131,6 @@ def make_alignment(
     fresh: bool,
     seed: int,
     device: str,
-    compiled: bool = False,
     identity: Mapping[str, Any],
     progress: Callable[[str, int, int], None],
     tracker: Tracker | None = None,
@@ -149,7 +148,6 @@ def make_alignment(
         fresh: Start over what is there.
         seed: Of whatever is drawn at random.
         device: A torch device; only networks are trained elsewhere than on the CPU.
-        compiled: Whether torch compiles the network.
         identity: What names collection and version, JSON values.
         progress: Told of every stage and step.
         tracker: Told what the log is told, and shown the canonical image of the presets that have one.
@@ -203,7 +201,6 @@ def make_alignment(
             perceptual=recipe.perceptual,
             seed=seed,
             device=device,
-            compiled=compiled,
             folder=folder,
             identity=identity,
         )

@@ -93,14 +93,6 @@ def train(
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Have torch compile paper's network: about a minute first, faster steps then [default: on a GPU].",
-            show_default=False,
-        ),
-    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write log and pictures for TensorBoard, into the run folder.")
     ] = False,
@@ -143,7 +135,6 @@ def train(
         fresh=fresh,
         choices=choices,
         device=device,
-        compiled=compiled,
         tensorboard=tensorboard,
         wandb=wandb,
     )
@@ -166,7 +157,6 @@ def align(
     fresh: bool,
     choices: NetworkChoices = PRESETS_OWN,
     device: str = "auto",
-    compiled: bool | None = None,
     tensorboard: bool = False,
     wandb: bool = False,
 ) -> Trained:
@@ -180,7 +170,6 @@ def align(
         fresh: Make it again whatever is there.
         choices: What replaces settings of the presets that train a network.
         device: As given with `--device`; the preset fast runs on the CPU.
-        compiled: Whether torch compiles the network that is trained; None: where one process trains it on a GPU.
         tensorboard: Whether to write for TensorBoard as well; see `Tracker`.
         wandb: Whether to write for Weights & Biases as well.
 
@@ -221,7 +210,6 @@ def align(
                 fresh=fresh,
                 seed=seed,
                 device=mine,
-                compiled=mine.startswith("cuda") and world_size() == 1 if compiled is None else compiled,
                 identity=made_of,
                 progress=stages,
                 tracker=tracker,

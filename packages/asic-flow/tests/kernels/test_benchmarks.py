@@ -14,7 +14,17 @@ BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
 if not BENCHMARKS.is_dir():
     pytest.skip("the package is tested outside its repository", allow_module_level=True)
 FILES = sorted((BENCHMARKS / "results").glob("*/*.json"))
-OPERATIONS = {"contrast_points", "match_cosine", "nearest_canonical", "splat_points", "training", "warp_bilinear"}
+OPERATIONS = {
+    "batch_norm_relu",
+    "contrast_points",
+    "match_cosine",
+    "nearest_canonical",
+    "splat_points",
+    "thin_conv",
+    "training",
+    "upconv_concat",
+    "warp_bilinear",
+}
 # Every field and its type; a list's type is that of its items.
 RESULT = {
     "operation": str,
@@ -174,17 +184,17 @@ def test_tables_hold_every_measurement_and_no_gpu_is_made_up(tmp_path):
         (folder / "splat_points--some-cpu.json").write_text(json.dumps(result))
     assert compare.newest(tmp_path) == "0.0.10"
     assert compare.newest(tmp_path / "absent") == "none"
-    assert compare.table("none", tmp_path).count("not measured") == 12
+    assert compare.table("none", tmp_path).count("not measured") == 18
     table = compare.table("0.0.10", tmp_path)
     row = "| `splat_points` | one (Some CPU, 2 threads) | **ours** | 500 ms (1.00 s to 1.00 s) |  | 0.5 | 0.25 | 1 MB |"
     assert row in table
-    assert table.count("not measured") == 11
+    assert table.count("not measured") == 17
     on_gpu = {**example(), "device": "NVIDIA H200"}
     on_gpu["cases"][0]["measurements"][1]["graph_s"] = 0.25
     (tmp_path / "0.0.10" / "splat_points--nvidia-h200.json").write_text(json.dumps(on_gpu))
     both = compare.table("0.0.10", tmp_path)
     assert "| `splat_points` | one (NVIDIA H200) | **ours** | 1.00 s (1.00 s to 1.00 s) | 250 ms |" in both
-    assert both.count("not measured") == 10
+    assert both.count("not measured") == 16
     changed = compare.change("0.0.9", "0.0.10", tmp_path)
     assert "| `splat_points` | one (Some CPU) | ours | 1.00 s | 500 ms | 0.50 |" in changed
     assert "peer" not in changed

@@ -43,7 +43,7 @@ POINTERS = {
     },
     "contrast_points": {"p_valid": "*u8"},
 }
-FLOATS = ("sigma", "radius", "inverse_temperature", "weight")
+FLOATS = ("sigma", "radius", "inverse_temperature", "weight", "momentum", "eps")
 
 
 class Variant(NamedTuple):
@@ -138,6 +138,69 @@ def _looking_up() -> list[Variant]:
     return variants
 
 
+def _normalising() -> list[Variant]:
+    module = _module("batch_norm_relu")
+    signals = ("p_signal", "p_out", "p_pooled", "p_grad", "p_grad_pooled", "p_grad_signal")
+    options = {"num_warps": module.WARPS}
+    variants = []
+    for pool in (False, True):
+        for kind in ("*bf16", "*fp32"):
+            types = tuple((name, kind) for name in signals)
+            blocks = {**module.tile(64, pool=pool), "POOL": pool}
+            for kernel, pooled, registers in (
+                ("apply_kernel", "p_pooled", 96),
+                ("slopes_kernel", "p_grad_pooled", 168),
+                ("spread_kernel", "p_grad_pooled", 168),
+            ):
+                absent = () if pool else (pooled,)
+                variants.append(Variant("batch_norm_relu", kernel, registers, blocks, options, types, absent))
+    blocks = module.tile(64, pool=False)
+    types = tuple((name, "*bf16") for name in signals)
+    variants.append(Variant("batch_norm_relu", "moments_kernel", 128, blocks, options, types))
+    variants += [
+        Variant("batch_norm_relu", kernel, 128, module.SETTLE, options, types)
+        for kernel in ("settle_kernel", "settle_slopes_kernel")
+    ]
+    return variants
+
+
+def _joining() -> list[Variant]:
+    module = _module("upconv_concat")
+    variants = []
+    blocks, options = module.tile(64), {"num_warps": module.WARPS}
+    for kind in ("*bf16", "*fp32"):
+        types = tuple((name, kind) for name in ("p_joined", "p_signal", "p_grad_made", "p_grad"))
+        for made in (False, True):
+            constants = {**blocks, "MADE": made}
+            absent = () if made else ("p_bias",)
+            variants.append(Variant("upconv_concat", "place_kernel", 96, constants, options, types, absent))
+        variants.append(Variant("upconv_concat", "collect_kernel", 112, blocks, options, types))
+    return variants
+
+
+def _convolving() -> list[Variant]:
+    module = _module("thin_conv")
+    options = {"num_warps": module.WARPS}
+    variants = []
+    for kind, size in (("*bf16", 2), ("*fp32", 4)):
+        types = tuple((name, kind) for name in ("p_out", "p_grad", "p_signal", "p_grad_signal"))
+        blocks = module.stem_tile(3, 32, module.STEM_BYTES // size)
+        variants.append(Variant("thin_conv", "stem_kernel", 128, blocks, options, types))
+        bytes_of, warps = module.STEM_SUMS[size]
+        blocks = module.stem_tile(3, 32, bytes_of // size)
+        variants.append(Variant("thin_conv", "stem_backward_kernel", 255, blocks, {"num_warps": warps}, types))
+        field = (*types[:1], *types[2:])
+        blocks = module.head_tile(32)
+        variants.append(Variant("thin_conv", "head_kernel", 128, {**blocks, "OUTS": 2}, options, field))
+        variants.append(Variant("thin_conv", "head_backward_kernel", 168, {**blocks, "BLOCK_OUT": 2}, options, field))
+    blocks = module.thin_tile(32, 32)
+    types = (("p_signal", "*bf16"), ("p_grad", "*bf16"))
+    variants.append(
+        Variant("thin_conv", "thin_backward_kernel", 192, blocks, {"num_warps": module.THIN_WARPS}, types, wgmma=True)
+    )
+    return variants
+
+
 def _others() -> list[Variant]:
     module = _module("contrast_points")
     blocks = {"BLOCK_ROWS": module.BLOCK_ROWS, "BLOCK_COLUMNS": module.BLOCK_COLUMNS}
@@ -151,7 +214,7 @@ def _others() -> list[Variant]:
 
 @cache
 def variants() -> tuple[Variant, ...]:
-    return (*_matching(), *_warping(), *_looking_up(), *_others())
+    return (*_matching(), *_warping(), *_looking_up(), *_normalising(), *_joining(), *_convolving(), *_others())
 
 
 def compile_variant(variant: Variant, capability: int):
@@ -205,7 +268,7 @@ def test_every_kernel_is_compiled():
     for operation in sorted({operation for operation, _ in compiled}):
         defined = {name for name in vars(_module(operation)) if name.endswith("_kernel")}
         assert defined == {kernel for owner, kernel in compiled if owner == operation}
-    assert len({operation for operation, _ in compiled}) == 5
+    assert len({operation for operation, _ in compiled}) == 8
 
 
 def test_a_spill_would_show(tmp_path):

@@ -10,7 +10,16 @@ import torch
 
 from asic_flow.kernels.dispatch import load_implementation
 
-OPERATIONS = ("contrast_points", "match_cosine", "nearest_canonical", "splat_points", "warp_bilinear")
+OPERATIONS = (
+    "batch_norm_relu",
+    "contrast_points",
+    "match_cosine",
+    "nearest_canonical",
+    "splat_points",
+    "thin_conv",
+    "upconv_concat",
+    "warp_bilinear",
+)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

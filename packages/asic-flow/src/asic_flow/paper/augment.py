@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from asic_flow.paper.device import sent
 from asic_flow.paper.network import identity_grid
@@ -79,12 +80,12 @@ def recolour(images: Tensor, drawn: Augmentation, yiq: Tensor) -> Tensor:
 
     chroma, back = yiq
     out = (images * per_photo(drawn.brightness)).clamp(0, 1)
-    grey = (out * chroma[0, :, None, None]).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    out = (grey + (out - grey) * per_photo(drawn.contrast)).clamp(0, 1)
-    y, i, q = torch.einsum("kc,bchw->kbhw", chroma, out)
-    cosine, sine = ((turn * drawn.saturation)[:, None, None] for turn in (drawn.hue.cos(), drawn.hue.sin()))
-    turned = torch.stack((y, cosine * i - sine * q, sine * i + cosine * q))
-    out = torch.einsum("ck,kbhw->bchw", back, turned).clamp(0, 1)
+    grey = out.mean((2, 3)) @ chroma[0]
+    out = torch.addcmul(per_photo(grey * (1 - drawn.contrast)), out, per_photo(drawn.contrast)).clamp(0, 1)
+    cosine, sine = drawn.hue.cos() * drawn.saturation, drawn.hue.sin() * drawn.saturation
+    zero, one = torch.zeros_like(cosine), torch.ones_like(cosine)
+    turned = torch.stack((one, zero, zero, zero, cosine, -sine, zero, sine, cosine), -1).view(-1, 3, 3)
+    out = torch.einsum("bck,bkhw->bchw", back @ turned @ chroma, out).clamp(0, 1)
     out = _blurred(out, drawn.blur)
     return torch.where(out >= per_photo(drawn.solarise), 1 - out, out)
 
@@ -96,19 +97,13 @@ def yiq_matrices() -> Tensor:
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
-    """A separable 3 x 3 Gaussian, one standard deviation a photo."""
-    side = torch.exp(-0.5 / sigma.clamp_min(1e-3).square())[:, None, None, None]
-    for axis in (2, 3):
-        ahead, behind = (torch.cat(ends, axis) for ends in _neighbours(images, axis))
-        images = (images + side * (ahead + behind)) / (1 + 2 * side)
-    return images
-
-
-def _neighbours(images: Tensor, axis: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    length = images.shape[axis]
-    rest_ahead, last = images.narrow(axis, 1, length - 1), images.narrow(axis, length - 1, 1)
-    rest_behind, first = images.narrow(axis, 0, length - 1), images.narrow(axis, 0, 1)
-    return (rest_ahead, last), (first, rest_behind)
+    """A 3 x 3 Gaussian, one standard deviation a photo; the border is repeated."""
+    count, channels, height, width = images.shape
+    side = torch.exp(-0.5 / sigma.clamp_min(1e-3).square())
+    line = torch.stack((side, torch.ones_like(side), side), 1) / (1 + 2 * side[:, None])
+    weight = (line[:, :, None] * line[:, None]).repeat_interleave(channels, 0)[:, None]
+    padded = pad(images, (1, 1, 1, 1), mode="replicate").view(1, -1, height + 2, width + 2)
+    return conv2d(padded, weight, groups=count * channels).view_as(images)
 
 
 def spline_basis(size_hw: tuple[int, int], device: torch.device) -> Tensor:
@@ -130,7 +125,8 @@ def spline_basis(size_hw: tuple[int, int], device: torch.device) -> Tensor:
 
 def bend_points(basis: Tensor, bend: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """(B, h, w, 2): where each pixel of a bent photo shows the photo, in [-1, 1] and a little beyond."""
-    return identity_grid(size_hw, basis.device) + (basis @ bend).reshape(len(bend), *size_hw, 2)
+    moved = (basis @ bend.transpose(0, 1).flatten(1)).view(*size_hw, len(bend), 2)
+    return identity_grid(size_hw, basis.device) + moved.permute(2, 0, 1, 3).contiguous()
 
 
 def _radial(points: Tensor, control: Tensor) -> Tensor:

@@ -68,22 +68,6 @@ class PaperModel(nn.Module):
         self.register_buffer("basis", spline_basis(self.field_size, torch.device("cpu")), persistent=False)
         self.yiq: Tensor
         self.register_buffer("yiq", yiq_matrices(), persistent=False)
-        self._recolour = recolour
-
-    def forward_network(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What `displace` says, by a network that sees the photos; `compile_network` puts its compiled form here."""
-        images = self.seen(images).contiguous(
-            memory_format=torch.channels_last if self.reduced else torch.contiguous_format
-        )
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.reduced):
-            displacement: Tensor = self.network(images)
-        displacement = displacement.float().contiguous()
-        return displacement, flow_of(displacement)
-
-    def compile_network(self) -> None:
-        """Has torch compile the network and the recolouring; weights and their names stay."""
-        object.__setattr__(self, "forward_network", torch.compile(self.forward_network))
-        self._recolour = torch.compile(recolour)
 
     @property
     def field_size(self) -> tuple[int, int]:
@@ -107,7 +91,10 @@ class PaperModel(nn.Module):
             code = self.codes[photos][:, None, None].expand(-1, *size, -1)
             displacement: Tensor = self.network(grid, code).permute(0, 3, 1, 2)
             return displacement, flow_of(displacement)
-        return self.forward_network(images)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.reduced):
+            displacement = self.network(self.seen(images))
+        displacement = displacement.float().contiguous()
+        return displacement, flow_of(displacement)
 
     def losses(self, data: TrainingData, batch: Batch) -> dict[str, Tensor]:
         """The losses whose weight is not 0, by name, not weighted yet.
@@ -125,13 +112,15 @@ class PaperModel(nn.Module):
             at_pixels = _spread(bent, side)
             copies = warp_bilinear(images, at_pixels)
             coloured = self.config.network == "rgb"
-            images = torch.cat((images, self._recolour(copies, batch.augmentation, self.yiq) if coloured else copies))
+            images = torch.cat((images, recolour(copies, batch.augmentation, self.yiq) if coloured else copies))
         displacement, flow = self.displace(images, photos)
         if displacement.device.type == "cpu" and not bool(torch.isfinite(displacement).all()):
             raise FloatingPointError("the network's displacement")
         own = flow[:count]
-        # The same with xy as channels, as samples are taken of it.
-        channels = displacement + identity_grid(self.field_size, displacement.device).permute(2, 0, 1).contiguous()
+        # The same with xy as channels, as samples are taken of it, of the photos and of their copies.
+        grid = identity_grid(self.field_size, displacement.device).permute(2, 0, 1).contiguous()
+        moved = torch.split(displacement, count)
+        channels = [half + grid for half in moved]
         small = _shrunk(masks, self.field_size)
         found: dict[str, Tensor] = {}
         if weights.reconstruction:
@@ -143,7 +132,7 @@ class PaperModel(nn.Module):
                 features = [block[photos] for block in data.perceptual_targets]
                 found["reconstruction"] = losses.perceptual(painted[:, :3], mask, features, data.perceptual)
         if weights.matches or weights.match_distance or weights.cycle:
-            every = gather(channels[:count])
+            every = gather(channels[0])
             ends_a, ends_b = (
                 warp_bilinear(every[rows], points).transpose(1, 2).contiguous()
                 for rows, points in zip(batch.pairs.unbind(1), (batch.points_a, batch.points_b), strict=True)
@@ -162,14 +151,14 @@ class PaperModel(nn.Module):
             self._move_centroids(own.detach(), labels)
             found["parts"] = losses.parts(own, labels, self.centroids)
         if weights.total_variation:
-            found["total_variation"] = losses.total_variation(displacement[:count])
+            found["total_variation"] = losses.total_variation(moved[0])
         if weights.folds:
             found["folds"] = losses.folds(own, small)
         inside = small
         if warped_too:
             warped_mask = (warp_bilinear(masks[:, None], bent)[:, 0] >= 0.5).float()
             if weights.equivariance:
-                found["equivariance"] = losses.equivariance(channels[count:], channels[:count], bent, warped_mask)
+                found["equivariance"] = losses.equivariance(channels[1], channels[0], bent, warped_mask)
             inside = torch.cat((small, warped_mask))
         if weights.mask:
             logits = self._paint(flow, self.field_size, slice(-1, None))[:, 0]

@@ -10,6 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn.functional import max_pool2d, relu
+
+from asic_flow.kernels import batch_norm_relu, batch_norm_relu_pool
+
+_MOMENTUM = 0.1  # of running statistics, torch's own choice
 
 
 def processes_started() -> int:
@@ -54,32 +59,46 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation by the statistics of all processes' photos, on any device.
+class BatchNormRelu(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of all processes' photos, and ReLU, on any device.
 
-    With one process it is torch's own. All processes must hold equally many photos. Torch's synchronised version runs
-    on GPUs only, so it could not be tested against one process on a CPU.
+    All processes must hold equally many photos. Torch's synchronised version runs on GPUs only, so it could not be
+    tested against one process on a CPU.
     """
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Normalises (B, C, H, W)."""
+        """Normalises (B, C, H, W) and cuts it off at zero."""
+        if not self.training:
+            return relu(super().forward(signal))
+        if world_size() > 1:
+            return relu(self._by_all(signal))
+        return batch_norm_relu(signal, *self._held(), momentum=_MOMENTUM, eps=self.eps)
+
+    def pooled(self, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the same, and the largest of every 2 x 2 pixels of it."""
+        if self.training and world_size() == 1:
+            return batch_norm_relu_pool(signal, *self._held(), momentum=_MOMENTUM, eps=self.eps)
+        out = self(signal)
+        return out, max_pool2d(out, 2)
+
+    def _held(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.weight, self.bias, self.running_mean, self.running_var
+
+    def _by_all(self, signal: Tensor) -> Tensor:
         world = world_size()
-        if not self.training or world == 1:
-            return super().forward(signal)
         values = signal.float()
         moments = torch.stack((values.mean((0, 2, 3)), values.square().mean((0, 2, 3))))
         mean, square = (_Total.apply(moments) / world).unbind()
         variance = (square - mean.square()).clamp_min(0)
         count = world * signal.numel() // signal.shape[1]
+        weight, bias, running_mean, running_var = self._held()
         with torch.no_grad():
-            momentum = self.momentum or 0.0
-            for buffer, now in ((self.running_mean, mean), (self.running_var, variance * count / max(1, count - 1))):
-                if buffer is not None:
-                    buffer.lerp_(now, momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked += 1
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        out: Tensor = values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+            running_mean.lerp_(mean, _MOMENTUM)
+            running_var.lerp_(variance * count / max(1, count - 1), _MOMENTUM)
+        scale = weight * torch.rsqrt(variance + self.eps)
+        out: Tensor = values * scale[:, None, None] + (bias - mean * scale)[:, None, None]
         return out.to(signal.dtype)
 
 

@@ -108,7 +108,6 @@ class Training:
         seed: int = 0,
         device: str = "cpu",
         half: bool | None = None,
-        compiled: bool = False,
         folder: Path | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
@@ -123,7 +122,6 @@ class Training:
             seed: Of weights and draws; nothing else touches either.
             device: A torch device.
             half: Whether the network computes in bfloat16, channels last; None: on a GPU.
-            compiled: Whether torch compiles the network.
             folder: Where the checkpoint is kept; None keeps none.
             identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
 
@@ -160,8 +158,6 @@ class Training:
         if self.model.reduced:
             self.model.network.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        if compiled:
-            self.model.compile_network()
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, fused=self.device.type == "cuda"
         )
@@ -179,7 +175,6 @@ class Training:
             "seed": seed,
             "device": self.device.type,
             "half": self.model.reduced,
-            "compiled": compiled,
             "world": world_size(),
         }
         self.settings = as_json({**settings, **(identity or {})})
