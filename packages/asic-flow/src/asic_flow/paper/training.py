@@ -18,6 +18,7 @@ from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.held_out import WITHIN, agreeing_share, match_distances
 from asic_flow.matches import MatchSet
+from asic_flow.paper.adam import Adam
 from asic_flow.paper.captured import CapturedStep
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
 from asic_flow.paper.config import LossWeights, PaperConfig
@@ -35,6 +36,7 @@ Log = Callable[[dict[str, Any]], None]
 
 _ALIGNMENT = AlignmentConfig()
 _SAVE_SECONDS = 30.0
+_SAVE_SHARE = 0.01  # of the time, at most: a full-size checkpoint is 171 MB
 _LOG_EVERY = 10
 # On a GPU, room for matches comes in multiples of this: another shape is another recording of the step.
 _MATCHES_MULTIPLE = 64
@@ -158,9 +160,7 @@ class Training:
         if self.model.reduced:
             self.model.network.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, fused=self.device.type == "cuda"
-        )
+        self.optimiser = Adam(self.model.parameters())
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self._asked: FiniteCheck | None = None
@@ -228,12 +228,12 @@ class Training:
         Args:
             progress: Told of every step.
             log: Given losses every tenth step and scores where they are taken.
-            save_seconds: Least time between two checkpoints.
+            save_seconds: Least time between two checkpoints, more where writing one takes long; 0 writes every step.
 
         Raises:
             DivergedError: A loss or gradient that is not finite; the last checkpoint stays.
         """
-        saved = time.monotonic()
+        saved, wait = time.monotonic(), save_seconds
         while not self.ended:
             progress("steps", self.step, self.config.steps)
             if self._rematches_now():
@@ -245,9 +245,10 @@ class Training:
                 record["held_out"] = self._score()
             if log is not None and (scored or self.step % _LOG_EVERY == 0):
                 log({**record, "losses": {name: float(value) for name, value in losses.items()}})
-            if time.monotonic() - saved >= save_seconds or self.ended:
+            if (now := time.monotonic()) - saved >= wait or self.ended:
                 self.save()
                 saved = time.monotonic()
+                wait = max(save_seconds, (saved - now) / _SAVE_SHARE) if save_seconds else 0
         progress("steps", self.config.steps, self.config.steps)
         return self.result()
 
@@ -256,8 +257,6 @@ class Training:
         batch = draw_batch(self.data, self.config, self.generator)
         if world_size() > 1:
             batch = batch.share(rank(), world_size())
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate_at(self.step)
         try:
             losses = self._replay(batch) if self._captures else self._differentiate(batch.to(self.device))
         except FloatingPointError as error:
@@ -271,7 +270,7 @@ class Training:
         self._asked = asked
         if self.device.type != "cuda":
             self._require_finite()
-        self.optimiser.step()
+        self.optimiser.step(self.config.learning_rate_at(self.step))
         self.step += 1
         self._average()
         return {name: average(value) for name, value in losses.items()}
@@ -283,7 +282,7 @@ class Training:
 
     def _differentiate(self, batch: Batch) -> dict[str, Tensor]:
         """A batch's losses; leaves their weighted sum's gradients with the parameters."""
-        self.optimiser.zero_grad()
+        self.model.zero_grad()
         losses = self.model.losses(self.data, batch)
         total_loss(losses, self.config).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}
@@ -301,11 +300,6 @@ class Training:
         if self.path is None or rank():
             return
         self._require_finite()
-        moments = {
-            f"{index}.{name}": value
-            for index, state in self.optimiser.state_dict()["state"].items()
-            for name, value in state.items()
-        }
         rematched = {} if self.rematched is None else vars(self.rematched)
         Checkpoint(
             self.step,
@@ -315,7 +309,7 @@ class Training:
                 **pack("model", self.model.state_dict()),
                 **pack("averaged", self.averaged.state_dict()),
                 **pack("best", self.best),
-                **pack("adam", moments),
+                **pack("adam", self.optimiser.state()),
                 **pack("rematched", rematched),
                 "generator": self.generator.get_state(),
             },
@@ -385,12 +379,7 @@ class Training:
         try:
             self.model.load_state_dict(unpack("model", stored.tensors))
             self.averaged.load_state_dict(unpack("averaged", stored.tensors))
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in unpack("adam", stored.tensors).items():
-                index, _, moment = name.partition(".")
-                moments.setdefault(int(index), {})[moment] = value
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            self.optimiser.load(unpack("adam", stored.tensors))
             self.generator.set_state(stored.tensors["generator"])
             if rematched := unpack("rematched", stored.tensors):
                 self._take_matches(NormalisedMatches(**rematched))
