@@ -37,7 +37,7 @@ def upconv_concat(skip: Tensor, low: Tensor, weight: Tensor, bias: Tensor, *, im
     >>> upconv_concat(torch.zeros(1, 1, 2, 2), low, weight, torch.ones(1)).tolist()
     [[[[0.0, 0.0], [0.0, 0.0]], [[2.0, 3.0], [4.0, 5.0]]]]
     """
-    if skip.ndim != 4 or low.ndim != 4 or skip.shape[::2] != (len(low), 2 * low.shape[2]) or not skip.numel():
+    if skip.ndim != 4 or low.ndim != 4 or skip.shape[::2] != (low.shape[0], 2 * low.shape[2]) or not skip.numel():
         raise ValueError(
             f"skip must be (B, S, 2 h, 2 w) and low (B, I, h, w), got {tuple(skip.shape)} and {tuple(low.shape)}"
         )
