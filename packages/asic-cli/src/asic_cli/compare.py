@@ -37,12 +37,12 @@ def compare(
 
 
 def _page(first: Run, second: Run, names: tuple[str, str]) -> bytes:
-    from asic_cli.cores import all_cores
     from asic_cli.difference import compare_answers, in_frame_of
     from asic_cli.viewer import comparison
     from asic_cli.viewer.page import assemble
     from asic_cli.viewer.scores import comparison_table
     from asic_cli.viewer.sections import text
+    from asic_flow.cores import all_cores
 
     shown = (text(names[0]), text(names[1]))
     summaries = read_summary(first), read_summary(second)

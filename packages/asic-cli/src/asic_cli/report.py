@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asic_cli.breakdown import Breakdown, break_down, threshold_lengths
-from asic_cli.cores import all_cores
 from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
 from asic_cli.viewer.details import NOT_BROKEN_DOWN, breakdown_tables, truth_data
@@ -19,6 +18,7 @@ from asic_cli.viewer.textures import viewer_data
 from asic_eval import KeypointBenchmark
 from asic_flow import atomic
 from asic_flow.collection_folder import CollectionArrays
+from asic_flow.cores import all_cores
 from asic_flow.matches import MatchSet
 from asic_flow.overlap import mean_pairwise_iou
 from asic_flow.run_folder import AlignmentArrays

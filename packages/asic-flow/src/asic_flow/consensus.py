@@ -28,7 +28,7 @@ back misses is taken off a vote. What a photo hides would find an answer too, so
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from torch.nn.functional import embedding_bag, normalize
 from asic_flow.coarse import geman_mcclure
 from asic_flow.collection import ImageCollection, TokenGrid
 from asic_flow.config import AlignmentConfig
+from asic_flow.cores import all_cores
 from asic_flow.sides import LEAST_SYMMETRY, SecondMaps, in_proportion
 from asic_flow.tokens import ForegroundTokens, at_tokens
 
@@ -344,34 +345,44 @@ def _ask(
     """The votes, distance counting with this weight, and each token's descriptor by them, (F, D)."""
     joined = raw.clone()
     nothing = torch.zeros(0, dtype=torch.int64)
-    rows, best, weights, votes = [nothing], [nothing], [torch.zeros(0)], [torch.zeros(0, 2, 2)]
-    for first, second in pairs.tolist():
-        a, b = tokens.rows(first), tokens.rows(second)
-        if a.start == a.stop or b.start == b.stop:
-            continue
-        score = tokens.scores(tokens.descriptors[a], tokens.places[a], first, second, weight, config.combine_scale)
-        ways = tuple(zip((score, score.T), reversed(all_of_all(score)), (second, first), strict=True))
-        there, back = (tokens.around_best(asked - hubs, photo) for asked, hubs, photo in ways)
-        in_return = [tokens.around_best(asked - _RETURN_HUB_SHARE * hubs, photo) for asked, hubs, photo in ways]
-        # The tokens of a, then those of b; what is asked on the way back, those of b, then those of a.
-        asking = torch.cat((torch.arange(a.start, a.stop), torch.arange(b.start, b.stop)))
-        answers = torch.cat((there[0], back[0])), torch.cat((there[1], back[1]))
-        returns = torch.cat((in_return[1][0], in_return[0][0])), torch.cat((in_return[1][1], in_return[0][1]))
-        answering = torch.cat((there[0] - b.start, back[0] + (b.stop - b.start - a.start)))
-        missed_px, missed = (
-            averaged(averaged(field, *returns), answering, answers[1]) - field[asking]
-            for field in (tokens.centres_px, tokens.places)
-        )
-        kept = torch.exp(torch.linalg.vector_norm(missed_px, dim=1) / (-_RETURN_REACH * tokens.grid.stride))
-        shown = averaged(raw, *answers)
-        similarity = (raw[asking] * shown).sum(1).clamp_min(0)
-        joined.index_add_(0, asking, (kept * similarity**config.consensus_power)[:, None] * shown)
-        similarity = (tokens.descriptors[asking] * averaged(tokens.descriptors, *answers)).sum(1).clamp_min(0)
-        rows.append(asking)
-        best.append(answers[0].gather(1, answers[1].max(1, keepdim=True).indices)[:, 0])
-        weights.append(kept * similarity**config.agreement_power)
-        votes.append(averaged(tokens.places, *answers) - _ROUND_TRIP * missed)
-    return _Ballots(*(torch.cat(parts) for parts in (rows, best, weights, votes))), normalize(joined, dim=1)
+    parts = [(nothing, nothing, torch.zeros(0), torch.zeros(0, 2, 2))]
+    with all_cores() as cores:
+        answers = cores.map(partial(_ask_each_other, tokens, raw, config, weight), pairs.tolist())
+        for asking, heard, best, counts, places in filter(None, answers):
+            joined.index_add_(0, asking, heard)
+            parts.append((asking, best, counts, places))
+    return _Ballots(*(torch.cat(part) for part in zip(*parts, strict=True))), normalize(joined, dim=1)
+
+
+def _ask_each_other(
+    tokens: ConsensusTokens, raw: Tensor, config: AlignmentConfig, weight: float, pair: list[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+    """Of the tokens of two photos: their rows, (M, D) what they hear, answers, weights and places; see `_Ballots`."""
+    first, second = pair
+    a, b = tokens.rows(first), tokens.rows(second)
+    if a.start == a.stop or b.start == b.stop:
+        return None
+    score = tokens.scores(tokens.descriptors[a], tokens.places[a], first, second, weight, config.combine_scale)
+    ways = tuple(zip((score, score.T), reversed(all_of_all(score)), (second, first), strict=True))
+    there, back = (tokens.around_best(asked - hubs, photo) for asked, hubs, photo in ways)
+    in_return = [tokens.around_best(asked - _RETURN_HUB_SHARE * hubs, photo) for asked, hubs, photo in ways]
+    # The tokens of a, then those of b; what is asked on the way back, those of b, then those of a.
+    asking = torch.cat((torch.arange(a.start, a.stop), torch.arange(b.start, b.stop)))
+    answers = torch.cat((there[0], back[0])), torch.cat((there[1], back[1]))
+    returns = torch.cat((in_return[1][0], in_return[0][0])), torch.cat((in_return[1][1], in_return[0][1]))
+    answering = torch.cat((there[0] - b.start, back[0] + (b.stop - b.start - a.start)))
+    missed_px, missed = (
+        averaged(averaged(field, *returns), answering, answers[1]) - field[asking]
+        for field in (tokens.centres_px, tokens.places)
+    )
+    kept = torch.exp(torch.linalg.vector_norm(missed_px, dim=1) / (-_RETURN_REACH * tokens.grid.stride))
+    shown = averaged(raw, *answers)
+    similarity = (raw[asking] * shown).sum(1).clamp_min(0)
+    heard = (kept * similarity**config.consensus_power)[:, None] * shown
+    similarity = (tokens.descriptors[asking] * averaged(tokens.descriptors, *answers)).sum(1).clamp_min(0)
+    best = answers[0].gather(1, answers[1].max(1, keepdim=True).indices)[:, 0]
+    places = averaged(tokens.places, *answers) - _ROUND_TRIP * missed
+    return asking, heard, best, kept * similarity**config.agreement_power, places
 
 
 def _standing(tokens: ConsensusTokens, ballots: _Ballots, config: AlignmentConfig) -> Tensor:

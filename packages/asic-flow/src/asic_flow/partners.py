@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asic_flow.coarse import NormalisedMatches
+from asic_flow.cores import all_cores
 from asic_flow.kernels.match_cosine.operands import Guide
 from asic_flow.tokens import ForegroundTokens
 
@@ -35,7 +36,6 @@ def find_partners(
     guided = Guide(canonical, guide)
     biases = guided.as_rows(), guided.as_columns()
     nothing = torch.zeros(0, dtype=torch.int64)
-    rows, partners, mutual = [nothing], [nothing], [nothing.bool()]
     offsets = tokens.offsets.tolist()
 
     @cache
@@ -43,17 +43,19 @@ def find_partners(
         mine = slice(offsets[image], offsets[image + 1])
         return torch.cat((descriptors[mine], biases[side][mine]), 1)
 
-    for first, second in pairs.tolist():
-        a, b = (slice(offsets[image], offsets[image + 1]) for image in (first, second))
+    def compare(pair: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        a, b = (slice(offsets[image], offsets[image + 1]) for image in pair)
         if a.start == a.stop or b.start == b.stop:
-            continue
-        score = operand(first, 0) @ operand(second, 1).T
+            return nothing, nothing, nothing.bool()
+        score = operand(pair[0], 0) @ operand(pair[1], 1).T
         best_b, best_a = score.max(1).indices, score.max(0).indices  # faster than argmax
         row_a, row_b = torch.arange(a.start, a.stop), torch.arange(b.start, b.stop)
-        rows += [row_a, row_b]
-        partners += [best_b + b.start, best_a + a.start]
-        mutual += [best_a[best_b] + a.start == row_a, torch.zeros(len(row_b), dtype=torch.bool)]
-    return Partners(torch.cat(rows), torch.cat(partners), torch.cat(mutual))
+        mutual = torch.cat((best_a[best_b] + a.start == row_a, torch.zeros(len(row_b), dtype=torch.bool)))
+        return torch.cat((row_a, row_b)), torch.cat((best_b + b.start, best_a + a.start)), mutual
+
+    with all_cores() as cores:
+        compared = [(nothing, nothing, nothing.bool()), *cores.map(compare, pairs.tolist())]
+    return Partners(*(torch.cat(parts) for parts in zip(*compared, strict=True)))
 
 
 def mutual_matches(descriptors: Tensor, found: Partners, power: float) -> tuple[Tensor, Tensor]:

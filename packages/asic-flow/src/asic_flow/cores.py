@@ -11,11 +11,17 @@ from contextlib import contextmanager, nullcontext
 
 @contextmanager
 def all_cores() -> Iterator[Executor]:
-    """As many threads as torch may use, in each of which torch computes alone; torch is not imported for that."""
+    """As many threads as torch may use, in each of which torch computes alone; torch is not imported for that.
+
+    Whoever leaves before the end does not wait for work that has not begun.
+    """
     torch = sys.modules.get("torch")
     threads = _threads() if torch is None else torch.get_num_threads()
     with nullcontext() if torch is None else _torch_alone(), ThreadPoolExecutor(threads) as pool:
-        yield pool
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

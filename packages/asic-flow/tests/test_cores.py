@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from asic_cli.cores import all_cores
+from asic_flow.cores import all_cores
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_torch_has_its_threads_back_afterwards_whatever_happened() -> None:
 def test_without_torch_there_are_as_many_threads_as_it_would_take(asked: str, threads: int | None) -> None:
     script = (
         "import os, sys\n"
-        "from asic_cli.cores import all_cores\n"
+        "from asic_flow.cores import all_cores\n"
         "with all_cores() as cores: print(cores._max_workers)\n"
         "assert 'torch' not in sys.modules\n"
     )
