@@ -5,12 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from asic_flow.config import AlignmentConfig
+from asic_flow.consensus import ConsensusTokens, agree
 from asic_flow.cores import all_cores
+from asic_flow.partners import find_partners
+from asic_flow.sides import SecondMaps
+from asic_flow.tokens import ForegroundTokens
+from asic_flow.train import centred_descriptors
+
+if TYPE_CHECKING:
+    from conftest import DrawnCollection
 
 
 @pytest.fixture
@@ -45,3 +56,40 @@ def test_without_torch_there_are_as_many_threads_as_it_would_take(asked: str, th
     environment = {**os.environ, "OMP_NUM_THREADS": asked}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert int(done.stdout) == (threads or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_whoever_leaves_does_not_wait_for_work_that_has_not_begun() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05)
+
+    def leave() -> None:
+        with all_cores() as cores:
+            cores.map(work, range(1000))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert len(begun) <= 4
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_comparing_on_several_cores_says_the_same(drawn: DrawnCollection) -> None:
+    collection, pairs = drawn.collection, torch.from_numpy(drawn.matches.pairs).long()
+    foreground = ForegroundTokens.of(collection)
+    descriptors = centred_descriptors(collection, foreground)
+    canonical = foreground.points_norm
+
+    def compared(threads: int) -> tuple[torch.Tensor, ...]:
+        torch.set_num_threads(threads)
+        found = find_partners(descriptors, canonical, foreground, pairs, 1.4)
+        second = SecondMaps.none(collection.size_hw)
+        mirrored = torch.zeros(len(collection), dtype=torch.bool)
+        tokens = ConsensusTokens.on_maps(collection, foreground, descriptors, canonical, second, mirrored)
+        return found.row, found.partner, found.mutual, *agree(tokens, descriptors, pairs, AlignmentConfig())
+
+    for alone, together in zip(compared(1), compared(2), strict=True):
+        assert torch.equal(alone, together)

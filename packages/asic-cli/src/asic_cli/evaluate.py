@@ -18,6 +18,7 @@ from asic_cli.photo_sets import PROTOCOLS
 from asic_cli.runs import REPORT_FILE, SUMMARY_FILE, load_run
 from asic_cli.truth import read_truth
 from asic_flow import atomic
+from asic_flow.cores import all_cores
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,11 +96,12 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
         scorer = _scorer(subject, truth, seed)
         methods = _methods(subject)
         scores, seconds = {}, {"loading": round(time.monotonic() - started, 3)}
-        for done, (name, transfer) in enumerate(methods.items()):
-            stages("scores", done, len(methods))
-            since = time.monotonic()
-            scores[name] = scorer.score(transfer)
-            seconds[name] = round(time.monotonic() - since, 3)
+        with all_cores() as cores:
+            # The last ones take longest, so they are begun first.
+            begun = {name: cores.submit(_score, scorer, methods[name]) for name in reversed(methods)}
+            for done, name in enumerate(methods):
+                stages("scores", done, len(methods))
+                scores[name], seconds[name] = begun[name].result()
         summary = {
             "format": "asic-summary",
             "version": 1,
@@ -124,6 +126,12 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
         if subject.alignment is not None:
             _write_report(folder / REPORT_FILE, subject, subject.alignment, truth, breakdown, summary)
     return summary
+
+
+def _score(scorer: KeypointScorer | FolderScorer, transfer: Transfer) -> tuple[dict[str, Any], float]:
+    """A method's scores, and the seconds they took."""
+    since = time.monotonic()
+    return scorer.score(transfer), round(time.monotonic() - since, 3)
 
 
 def _load_collection(folder: Path) -> _Subject:
