@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,13 +96,16 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
         truth = read_truth(subject.collection_folder, subject.collection.settings)
         scorer = _scorer(subject, truth, seed)
         methods = _methods(subject)
-        scores, seconds = {}, {"loading": round(time.monotonic() - started, 3)}
+        seconds = {"loading": round(time.monotonic() - started, 3)}
+        since = time.monotonic()
+        stages("scores", 0, len(methods))
         with all_cores() as cores:
             # The last ones take longest, so they are begun first.
-            begun = {name: cores.submit(_score, scorer, methods[name]) for name in reversed(methods)}
-            for done, name in enumerate(methods):
+            begun = {name: cores.submit(scorer.score, methods[name]) for name in reversed(methods)}
+            for done, _ in enumerate(as_completed(begun.values()), 1):
                 stages("scores", done, len(methods))
-                scores[name], seconds[name] = begun[name].result()
+        scores = {name: begun[name].result() for name in methods}
+        seconds["scores"] = round(time.monotonic() - since, 3)
         summary = {
             "format": "asic-summary",
             "version": 1,
@@ -126,12 +130,6 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
         if subject.alignment is not None:
             _write_report(folder / REPORT_FILE, subject, subject.alignment, truth, breakdown, summary)
     return summary
-
-
-def _score(scorer: KeypointScorer | FolderScorer, transfer: Transfer) -> tuple[dict[str, Any], float]:
-    """A method's scores, and the seconds they took."""
-    since = time.monotonic()
-    return scorer.score(transfer), round(time.monotonic() - since, 3)
 
 
 def _load_collection(folder: Path) -> _Subject:

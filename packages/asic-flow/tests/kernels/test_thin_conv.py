@@ -173,7 +173,7 @@ def test_a_thin_signals_lines_are_shared_among_programs(backend, draw, monkeypat
     torch.testing.assert_close(found[2], exact[2], rtol=0.01, atol=0.02 if backend.impl != "triton" else 1e-4)
 
 
-def test_a_thin_signals_gradient_is_left_out_where_none_is_asked_for(backend, draw):
+def test_a_thin_weight_has_its_gradient_where_the_signal_wants_none(backend, draw):
     signal = draw(1, 4, 5, 6).to(backend.device, torch.float16)
     weight = draw(8, 4, 3, 3, seed=1).to(backend.device, torch.float32).requires_grad_()
     thin_conv(signal, weight, impl=backend.impl).sum().backward()
@@ -183,7 +183,8 @@ def test_a_thin_signals_gradient_is_left_out_where_none_is_asked_for(backend, dr
 
 def test_a_thin_signal_in_single_precision_is_the_librarys(draw):
     signal, weight = draw(1, 4, 5, 6), draw(8, 4, 3, 3, seed=1)
-    torch.testing.assert_close(thin_conv(signal, weight), conv2d(signal, weight, padding=1))
+    exact = thin_conv(signal.double(), weight.double(), impl="reference")
+    torch.testing.assert_close(thin_conv(signal.float(), weight.float()).double(), exact, rtol=1e-5, atol=1e-5)
     module = pytest.importorskip("asic_flow.kernels.thin_conv._triton", reason="no Triton on this platform")
     with pytest.raises(TypeError, match="the Triton kernel is of half precision"):
         module.thin(signal.float(), weight)
@@ -252,3 +253,14 @@ def test_arguments_of_the_others_that_do_not_fit_are_refused():
         head_conv(signal.long(), weight, bias)
     with pytest.raises(TypeError, match=r"weight and bias must be torch\.float32 with torch\.bfloat16"):
         head_conv(signal.bfloat16(), weight.bfloat16(), bias)
+
+
+def test_autocast_changes_no_precision_that_was_asked_for(draw):
+    images, weight = draw(1, 3, 4, 4).float(), draw(8, 3, 3, 3, seed=1).float()
+    head, bias = draw(2, 8, 1, 1, seed=2).float(), draw(2, seed=3).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        signal = stem_conv(images, weight)
+        field = head_conv(signal.bfloat16().contiguous(memory_format=torch.channels_last), head, bias)
+    assert (signal.dtype, field.dtype) == (torch.float32, torch.float32)
+    assert field.is_contiguous()
+    torch.testing.assert_close(signal, conv2d(images, weight, padding=1))

@@ -54,3 +54,10 @@ def test_the_state_of_other_parameters_is_refused() -> None:
     state["0.mean"] = state["0.mean"][:2]
     with pytest.raises(ValueError, match="moments are those of other parameters"):
         Adam(drawn(2)).load(state)
+
+
+def test_without_any_gradient_nothing_moves() -> None:
+    parameters = drawn(3)
+    before = [value.detach().clone() for value in parameters]
+    Adam(parameters).step(0.1)
+    assert all(torch.equal(one, other) for one, other in zip(parameters, before, strict=True))

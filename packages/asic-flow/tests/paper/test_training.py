@@ -24,6 +24,7 @@ from asic_flow.paper.data import draw_batch
 from asic_flow.paper.model import total_loss
 from asic_flow.paper.network import identity_grid
 from asic_flow.paper.placement import Placement
+from asic_flow.paper.synchronised import joined
 from asic_flow.paper.training import DivergedError, Gauge, Training
 from asic_flow.train import AlignmentError, describe_maps
 
@@ -383,6 +384,28 @@ def test_half_precision_is_of_the_network_alone(drawn: DrawnCollection) -> None:
     assert any(not torch.equal(found[name], expected[name]) for name in found)
     for name in found:
         assert found[name].item() == pytest.approx(expected[name].item(), rel=0.05, abs=1e-4), name
+
+
+def test_a_network_may_see_more_components_than_the_thin_convolution_takes(drawn: DrawnCollection) -> None:
+    made = training(drawn, network="components", components=16)
+    assert torch.isfinite(torch.stack(list(made.advance().values()))).all()
+
+
+def test_a_numbered_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for device in ("cpu", "cuda", "cuda:1"):
+        with joined(device) as mine:
+            assert mine == device
+    assert chosen == ["cuda:1"]
+
+
+def test_settings_of_an_earlier_version_are_named(drawn: DrawnCollection, tmp_path: Path) -> None:
+    made = training(drawn, tmp_path)
+    made.settings["compiled"] = False
+    made.save()
+    with pytest.raises(CheckpointError, match=r"made with other settings \(compiled\); remove it"):
+        training(drawn, tmp_path)
 
 
 def test_other_settings_do_not_go_on(drawn: DrawnCollection, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Literal
@@ -33,3 +34,10 @@ def load_implementation(operation: str, impl: Implementation, device: torch.devi
         raise ValueError(f"impl='triton' needs CUDA tensors, got {device}; use auto, or set TRITON_INTERPRET=1 to test")
     file = "reference" if impl == "reference" else f"_{impl}"
     return import_module(f"asic_flow.kernels.{operation}.{file}")
+
+
+def own_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast, in which an operation computes in the precision that it says."""
+    kind = device.type
+    changed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if changed else nullcontext()

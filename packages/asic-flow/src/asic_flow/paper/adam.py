@@ -32,6 +32,8 @@ class Adam:
         """Moves all parameters that have a gradient."""
         rows = zip(self.parameters, self.means, self.squares, self.counts, strict=True)
         moving = [row for row in rows if row[0].grad is not None]
+        if not moving:
+            return
         parameters, means, squares, counts = (list(column) for column in zip(*moving, strict=True))
         adam(
             parameters,

@@ -15,7 +15,7 @@ from asic_flow import atomic
 from asic_flow.alignment import RunError
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class CheckpointError(RunError):

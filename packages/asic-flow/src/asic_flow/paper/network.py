@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asic_flow.kernels import head_conv, stem_conv, thin_conv, upconv_concat
-from asic_flow.kernels.thin_conv.api import MOST_THIN_CHANNELS
+from asic_flow.kernels.thin_conv.api import MOST_IMAGE_CHANNELS, MOST_THIN_CHANNELS
 from asic_flow.paper.synchronised import BatchNormRelu
 
 _LEVELS = 5
@@ -77,14 +77,15 @@ class _Lift(nn.ConvTranspose2d):
     """Doubles a signal's resolution and joins it to what was passed across."""
 
     def forward(self, skip: Tensor, low: Tensor) -> Tensor:  # type: ignore[override]
-        assert self.bias is not None
-        return upconv_concat(skip, low, self.weight, self.bias)
+        return upconv_concat(skip, low, self.weight, cast("Tensor", self.bias))
 
 
 class _Stem(nn.Conv2d):
     """The first convolution: in the precision of autocast, where that is on."""
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1] > MOST_IMAGE_CHANNELS or images.requires_grad:
+            return super().forward(images)
         kind = images.device.type
         reduced = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         return stem_conv(images, self.weight, dtype=torch.get_autocast_dtype(kind) if reduced else images.dtype)
@@ -103,24 +104,27 @@ class _Head(nn.Conv2d):
     """The last convolution, to a float32 field."""
 
     def forward(self, signal: Tensor) -> Tensor:
-        assert self.bias is not None
-        return head_conv(signal, self.weight, self.bias)
+        return head_conv(signal, self.weight, cast("Tensor", self.bias))
 
 
 class _Block(nn.Module):
     """Two 3 x 3 convolutions, each with batch normalisation and ReLU."""
 
-    def __init__(self, inner: int, outer: int, convolution: type[nn.Conv2d] | None = None) -> None:
+    def __init__(self, inner: int, outer: int, convolution: type[nn.Conv2d] = _Inner) -> None:
         super().__init__()
-        self.first = (convolution or _Inner)(inner, outer, kernel_size=3, padding=1, bias=False)
+        self.first = convolution(inner, outer, kernel_size=3, padding=1, bias=False)
         self.first_norm = BatchNormRelu(outer)
         self.second = _Inner(outer, outer, kernel_size=3, padding=1, bias=False)
         self.second_norm = BatchNormRelu(outer)
 
     def forward(self, signal: Tensor) -> Tensor:
-        out: Tensor = self.second_norm(self.second(self.first_norm(self.first(signal))))
+        out: Tensor = self.second_norm(self._convolved(signal))
         return out
 
     def pooled(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the same, and the largest of every 2 x 2 pixels of it."""
-        return self.second_norm.pooled(self.second(self.first_norm(self.first(signal))))
+        return self.second_norm.pooled(self._convolved(signal))
+
+    def _convolved(self, signal: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first_norm(self.first(signal)))
+        return out

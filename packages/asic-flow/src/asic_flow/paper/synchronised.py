@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -26,16 +27,22 @@ def processes_started() -> int:
 def joined(device: str) -> Iterator[str]:
     """Joins the processes that a launcher has started, if it has, and yields the torch device of this one.
 
+    A numbered CUDA device becomes the current one: kernels are launched there, wherever their tensors are.
+
     Args:
         device: A torch device; of several CUDA devices each process takes that of its `LOCAL_RANK`.
     """
-    if processes_started() == 1:
-        yield device
-        return
     on_gpu = torch.device(device).type == "cuda"
+    together = processes_started() > 1
+    mine = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu and together else device
+    if on_gpu and torch.device(mine).index is not None:
+        torch.cuda.set_device(mine)
+    if not together:
+        yield mine
+        return
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else device
+        yield mine
     finally:
         dist.destroy_process_group()
 
@@ -82,9 +89,7 @@ class BatchNormRelu(nn.BatchNorm2d):
         return out, max_pool2d(out, 2)
 
     def _held(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        return self.weight, self.bias, self.running_mean, self.running_var
+        return self.weight, self.bias, cast("Tensor", self.running_mean), cast("Tensor", self.running_var)
 
     def _by_all(self, signal: Tensor) -> Tensor:
         world = world_size()

@@ -181,7 +181,8 @@ class Training:
         if self.path is not None and self.path.exists():
             stored = Checkpoint.load(self.path)
             if stored.settings != self.settings:
-                differ = [name for name in self.settings if stored.settings.get(name) != self.settings[name]]
+                names = sorted(stored.settings.keys() | self.settings.keys())
+                differ = [name for name in names if stored.settings.get(name) != self.settings.get(name)]
                 raise CheckpointError(
                     f"{self.path}: made with other settings ({', '.join(differ)}); remove it to train anew"
                 )

@@ -15,12 +15,14 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Values of a tile, and channels of it at most: 128 bytes of a row in half precision.
-TILE = 2048
-MOST_CHANNELS = 64
+from asic_flow.kernels import rows
+
+TILE = 2048  # values
 WARPS = 4
-# Programs that sum up rows side by side, over all blocks of channels; their sums are added by one program a block.
-PARTS = 1056
+# Programs that sum up rows side by side, over all blocks of channels: as many as 132 multiprocessors hold at once, once
+# or twice. Their sums are added by one program a block.
+MOMENTS_PARTS = 7 * 132
+SLOPES_PARTS = 8 * 132
 SETTLE = {"BLOCK_PARTS": 256, "BLOCK_CHANNELS": 8}
 
 
@@ -56,10 +58,18 @@ def moments_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    """Sums of some rows less the first of all, and of their squares: a mean far from zero would drown the variance."""
+    """Mean of some rows, and the sum of their squared distances from it, (parts, 2, C).
+
+    Rows are taken less the mean of the part's first block, or a mean far from zero would drown the variance.
+    """
     i_part = tl.program_id(0)
     o_channels, m_channels = _channels(num_channels, BLOCK_CHANNELS)
-    first = tl.load(p_signal + o_channels, mask=m_channels, other=0.0).to(tl.float32)
+    count = tl.minimum(rows_each, num_rows - i_part * rows_each).to(tl.float32)
+    o_rows = i_part * rows_each + tl.arange(0, BLOCK_ROWS)
+    mask = (o_rows < num_rows)[:, None] & m_channels[None, :]
+    o_values = o_rows.to(tl.int64)[:, None] * num_channels + o_channels[None, :]
+    values = tl.load(p_signal + o_values, mask=mask, other=0.0).to(tl.float32)
+    near = tl.sum(values, 0) / tl.minimum(count, BLOCK_ROWS)
     # of shape [BLOCK_ROWS, BLOCK_CHANNELS]
     total = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], tl.float32)
     square = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], tl.float32)
@@ -68,12 +78,13 @@ def moments_kernel(
         mask = (o_rows < num_rows)[:, None] & m_channels[None, :]
         o_values = o_rows.to(tl.int64)[:, None] * num_channels + o_channels[None, :]
         values = tl.load(p_signal + o_values, mask=mask, other=0.0).to(tl.float32)
-        values = tl.where(mask, values - first[None, :], 0.0)
+        values = tl.where(mask, values - near[None, :], 0.0)
         total += values
         square += values * values
+    summed = tl.sum(total, 0)
     p_partial += i_part * 2 * num_channels + o_channels
-    tl.store(p_partial, tl.sum(total, 0), mask=m_channels)
-    tl.store(p_partial + num_channels, tl.sum(square, 0), mask=m_channels)
+    tl.store(p_partial, near + summed / count, mask=m_channels)
+    tl.store(p_partial + num_channels, tl.sum(square, 0) - summed * summed / count, mask=m_channels)
 
 
 @triton.jit
@@ -96,7 +107,6 @@ def _added_up(p_partial, num_parts, num_channels, o_channels, m_channels, BLOCK_
 def settle_kernel(
     p_moments,
     p_partial,
-    p_signal,
     p_weight,
     p_bias,
     p_running_mean,
@@ -104,19 +114,34 @@ def settle_kernel(
     num_parts,
     num_rows,
     num_channels,
+    rows_each,
     momentum,
     eps,
     BLOCK_PARTS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    """Mean, 1 / deviation, and the scale and offset that normalise, (4, C); moves the running statistics."""
+    """Mean, 1 / deviation, and the scale and offset that normalise, (4, C); moves the running statistics.
+
+    Means and squared distances of parts are joined as Chan et al. do, 1979, less the first part's mean.
+    """
     o_channels, m_channels = _channels(num_channels, BLOCK_CHANNELS)
-    total, square = _added_up(p_partial, num_parts, num_channels, o_channels, m_channels, BLOCK_PARTS)
-    shifted = total / num_rows
-    variance = square / num_rows - shifted * shifted
+    near = tl.load(p_partial + o_channels, mask=m_channels, other=0.0)
+    # of shape [BLOCK_PARTS, BLOCK_CHANNELS]
+    shifted = tl.zeros([BLOCK_PARTS, BLOCK_CHANNELS], tl.float32)
+    square = tl.zeros([BLOCK_PARTS, BLOCK_CHANNELS], tl.float32)
+    for start in range(0, num_parts, BLOCK_PARTS):
+        o_parts = start + tl.arange(0, BLOCK_PARTS)
+        mask = (o_parts < num_parts)[:, None] & m_channels[None, :]
+        count = tl.minimum(rows_each, num_rows - o_parts * rows_each).to(tl.float32)[:, None]
+        p_own = p_partial + o_parts[:, None] * 2 * num_channels + o_channels[None, :]
+        away = tl.where(mask, tl.load(p_own, mask=mask, other=0.0) - near[None, :], 0.0)
+        shifted += count * away
+        square += tl.load(p_own + num_channels, mask=mask, other=0.0) + count * away * away
+    away = tl.sum(shifted, 0) / num_rows
+    variance = tl.sum(square, 0) / num_rows - away * away
     # What is not finite stays so.
     variance = tl.where(variance < 0, 0.0, variance)
-    mean = shifted + tl.load(p_signal + o_channels, mask=m_channels, other=0.0).to(tl.float32)
+    mean = near + away
     inverse = 1 / tl.sqrt(variance + eps)
     scale = inverse * tl.load(p_weight + o_channels, mask=m_channels, other=0.0)
     offset = tl.load(p_bias + o_channels, mask=m_channels, other=0.0) - mean * scale
@@ -303,16 +328,13 @@ def spread_kernel(
 
 def tile(num_channels: int, *, pool: bool) -> dict[str, int]:
     """Return the block sizes for so many channels; four pixels a row are four times the values."""
-    channels = min(triton.next_power_of_2(num_channels), MOST_CHANNELS)
-    return {"BLOCK_ROWS": TILE // channels // (4 if pool else 1), "BLOCK_CHANNELS": channels}
+    return rows.tile(num_channels, TILE // 4 if pool else TILE)
 
 
-def _shares(num_rows: int, num_channels: int, blocks: dict[str, int]) -> tuple[int, int, int]:
+def _shares(num_rows: int, num_channels: int, blocks: dict[str, int], parts: int) -> tuple[int, int, int]:
     """Return how many rows a program sums up, how many programs do so, and the blocks of channels."""
-    across = triton.cdiv(num_channels, blocks["BLOCK_CHANNELS"])
-    tiles = triton.cdiv(triton.cdiv(num_rows, max(1, PARTS // across)), blocks["BLOCK_ROWS"])
-    rows_each = tiles * blocks["BLOCK_ROWS"]
-    return rows_each, triton.cdiv(num_rows, rows_each), across
+    across = rows.ceil_div(num_channels, blocks["BLOCK_CHANNELS"])
+    return *rows.shares(num_rows, blocks["BLOCK_ROWS"], parts // across), across
 
 
 def _row_stride(grad: Tensor) -> int | None:
@@ -343,7 +365,7 @@ class _NormaliseRelu(torch.autograd.Function):
         batch, channels, height, width = signal.shape
         num_rows = batch * height * width
         blocks = tile(channels, pool=False)
-        rows_each, parts, across = _shares(num_rows, channels, blocks)
+        rows_each, parts, across = _shares(num_rows, channels, blocks, MOMENTS_PARTS)
         partial = weight.new_empty(parts, 2, channels)
         moments_kernel[(parts, across)](
             partial, signal, num_rows, channels, rows_each, **blocks, num_warps=WARPS, enable_fp_fusion=True
@@ -352,7 +374,6 @@ class _NormaliseRelu(torch.autograd.Function):
         settle_kernel[(1, triton.cdiv(channels, SETTLE["BLOCK_CHANNELS"]))](
             moments,
             partial,
-            signal,
             weight.contiguous(),
             bias.contiguous(),
             running_mean,
@@ -360,6 +381,7 @@ class _NormaliseRelu(torch.autograd.Function):
             parts,
             num_rows,
             channels,
+            rows_each,
             momentum,
             eps,
             **SETTLE,
@@ -407,7 +429,7 @@ class _NormaliseRelu(torch.autograd.Function):
             grad_pooled = grad_pooled.contiguous(memory_format=torch.channels_last)
         blocks = tile(channels, pool=ctx.pool)
         num_rows = num_values // (4 if ctx.pool else 1)
-        rows_each, parts, across = _shares(num_rows, channels, blocks)
+        rows_each, parts, across = _shares(num_rows, channels, blocks, SLOPES_PARTS)
         partial = moments.new_empty(parts, 2, channels)
         options = {"POOL": ctx.pool, **blocks, "num_warps": WARPS, "enable_fp_fusion": True}
         slopes_kernel[(parts, across)](
@@ -462,8 +484,7 @@ def normalise(
     pool: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the normalised signal and, where asked, its pooled form; takes the batch into the running statistics."""
-    if signal.dtype == torch.float64:
-        raise TypeError("the Triton kernel adds in float32, got a float64 signal; use impl='reference'")
+    rows.refuse_double(signal.dtype)
     found: tuple[Tensor, Tensor | None] = _NormaliseRelu.apply(
         signal, weight, bias, running_mean, running_var, momentum, eps, pool
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
-from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.dispatch import Implementation, load_implementation, own_precision
 
 
 def batch_norm_relu(
@@ -24,15 +26,15 @@ def batch_norm_relu(
         max(0, weight (signal - mean) / sqrt(variance + eps) + bias)
 
     Differentiable once in signal, weight and bias (the reference, any number of times). Sums are float32, or float64
-    for float64 input. On a GPU it is bit-stable and keeps the signal channels last. A number that is not finite makes
+    for float64 input. On a GPU it is bit-stable and returns channels last. A number that is not finite makes
     its whole channel NaN.
 
     Args:
         signal: (B, C, H, W) float32, bfloat16 or float16; float64 on the CPU.
         weight: (C,) float32, or float64 with such a signal.
         bias: (C,) of the weight's dtype.
-        running_mean: (C,), moved towards the batch's mean in place.
-        running_var: (C,), moved towards the batch's unbiased variance in place.
+        running_mean: (C,) contiguous, moved towards the batch's mean in place.
+        running_var: (C,) contiguous, moved towards the batch's unbiased variance in place.
         momentum: by which share of the way, 0 to 1.
         eps: what keeps a channel without variance finite, above 0.
         impl: `"auto"` takes Triton on CUDA and torch's own on the CPU; a named one never falls back.
@@ -83,9 +85,8 @@ def batch_norm_relu_pool(
     Returns:
         (B, C, H, W) and (B, C, H / 2, W / 2).
     """
-    out, pooled = _normalise(signal, weight, bias, running_mean, running_var, momentum, eps, impl, pool=True)
-    assert pooled is not None
-    return out, pooled
+    found = _normalise(signal, weight, bias, running_mean, running_var, momentum, eps, impl, pool=True)
+    return cast("tuple[Tensor, Tensor]", found)
 
 
 def _normalise(
@@ -117,12 +118,15 @@ def _normalise(
             raise TypeError(f"{name} must be {sums} with a signal of {signal.dtype}, got {values.dtype}; convert it")
         if values.device != signal.device:
             raise ValueError(f"{name} must be on {signal.device} with the signal, got {values.device}; use .to()")
+        if name.startswith("running") and not values.is_contiguous():
+            raise ValueError(f"{name} is written to and must be contiguous, got strides {values.stride()}")
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must be from 0 to 1, got {momentum}; 0.1 is usual")
     if not eps > 0:
         raise ValueError(f"eps must be above 0, got {eps}; 1e-5 is usual")
     module = load_implementation("batch_norm_relu", impl, signal.device)
-    found: tuple[Tensor, Tensor | None] = module.normalise(
-        signal, weight, bias, running_mean, running_var, momentum, eps, pool
-    )
+    with own_precision(signal.device):
+        found: tuple[Tensor, Tensor | None] = module.normalise(
+            signal, weight, bias, running_mean, running_var, momentum, eps, pool
+        )
     return found

@@ -18,5 +18,5 @@ def thin(signal: Tensor, weight: Tensor) -> Tensor:
 
 
 def head(signal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return (B, O, H, W) of the weight's dtype."""
-    return conv2d(signal.to(weight.dtype), weight, bias)
+    """Return (B, O, H, W) of the weight's dtype, contiguous."""
+    return conv2d(signal.to(weight.dtype), weight, bias).contiguous()

@@ -16,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from asic_flow.kernels import rows
+
 STEM_BYTES = 256  # of a channel of a block of pixels
 # The same and how many warps, where products are summed up in registers, by the bytes of a number.
 STEM_SUMS = {2: (128, 1), 4: (64, 4)}
@@ -129,9 +131,10 @@ def thin_backward_kernel(
     ROWS: tl.constexpr,
 ):
     """The weight's gradient from some lines of a block of columns; `p_partial` is (parts, 3, 3 x C, O)."""
-    i_lines = tl.program_id(0)
+    num_blocks = tl.cdiv(height, ROWS)
+    i_lines = tl.program_id(0) % num_blocks
+    i_photo = tl.program_id(0) // num_blocks
     i_columns = tl.program_id(1)
-    i_photo = tl.program_id(2)
     o_x = i_columns * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
     o_out = tl.arange(0, BLOCK_OUT)
     # Left, own and right neighbour, one after the other.
@@ -156,7 +159,7 @@ def thin_backward_kernel(
         level = tl.dot(signal, own, level)
         before = _line(p_grad, i_photo, y - 1, first, last, height, width, o_x, o_out, num_out, m_grad)
         below = tl.dot(signal, before, below)
-    i_part = (i_photo * tl.num_programs(1) + i_columns) * tl.num_programs(0) + i_lines
+    i_part = (tl.program_id(0) * tl.num_programs(1) + i_columns).to(tl.int64)
     num_inner = 3 * num_channels
     o_partial = (i_part * 3 * num_inner + o_inner)[:, None] * num_out + o_out[None, :]
     mask = (o_inner < num_inner)[:, None] & (o_out < num_out)[None, :]
@@ -256,8 +259,7 @@ def thin_tile(num_channels: int, num_out: int) -> dict[str, int]:
 
 def head_tile(num_channels: int) -> dict[str, int]:
     """Return the last layer's block sizes; a row of channels is read whole."""
-    channels = triton.next_power_of_2(num_channels)
-    return {"BLOCK_ROWS": max(1, HEAD_VALUES // channels), "BLOCK_CHANNELS": channels}
+    return rows.tile(num_channels, HEAD_VALUES, num_channels * 2)
 
 
 class _Stem(torch.autograd.Function):
@@ -268,7 +270,10 @@ class _Stem(torch.autograd.Function):
         num_out = len(weight)
         blocks = stem_tile(channels, num_out, STEM_BYTES // dtype.itemsize)
         out = torch.empty(
-            (batch, num_out, height, width), dtype=dtype, device=images.device, memory_format=torch.channels_last
+            (batch, num_out, height, width),
+            dtype=dtype,
+            device=images.device,
+            memory_format=torch.channels_last,
         )
         grid = (
             batch * height,
@@ -291,7 +296,7 @@ class _Stem(torch.autograd.Function):
         blocks = stem_tile(channels, num_out, size // grad.itemsize)
         rows_each = triton.cdiv(batch * height, STEM_PARTS)
         parts = triton.cdiv(batch * height, rows_each)
-        partial = torch.empty(parts, num_out, channels * 9, device=grad.device)
+        partial = torch.empty(parts, num_out, channels * 9, dtype=torch.float32, device=grad.device)
         stem_backward_kernel[(parts, triton.cdiv(num_out, blocks["BLOCK_OUT"]))](
             partial,
             grad,
@@ -330,8 +335,8 @@ class _Thin(torch.autograd.Function):
                 grad, signal, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (True, False, False)
             )[0]
         blocks = thin_tile(channels, num_out)
-        grid = (triton.cdiv(height, blocks["ROWS"]), triton.cdiv(width, blocks["BLOCK_PIXELS"]), batch)
-        partial = torch.empty(grid[0] * grid[1] * batch, 3, 3, channels, num_out, device=grad.device)
+        grid = (triton.cdiv(height, blocks["ROWS"]) * batch, triton.cdiv(width, blocks["BLOCK_PIXELS"]))
+        partial = torch.empty(grid[0] * grid[1], 3, 3, channels, num_out, dtype=torch.float32, device=grad.device)
         thin_backward_kernel[grid](
             partial, grad, signal, num_out, channels, height, width, **blocks, num_warps=THIN_WARPS
         )
@@ -344,7 +349,7 @@ class _Head(torch.autograd.Function):
         signal, weight = signal.contiguous(memory_format=torch.channels_last), weight.contiguous()
         batch, channels, height, width = signal.shape
         num_rows, outs = batch * height * width, len(bias)
-        field = torch.empty(batch, outs, height, width, device=signal.device)
+        field = torch.empty(batch, outs, height, width, dtype=torch.float32, device=signal.device)
         blocks = head_tile(channels)
         head_kernel[(triton.cdiv(num_rows, blocks["BLOCK_ROWS"]),)](
             field,
@@ -368,10 +373,9 @@ class _Head(torch.autograd.Function):
         batch, channels, height, width = signal.shape
         num_rows, outs = batch * height * width, len(weight)
         blocks = head_tile(channels)
-        rows_each = triton.cdiv(triton.cdiv(num_rows, HEAD_PARTS), blocks["BLOCK_ROWS"]) * blocks["BLOCK_ROWS"]
-        parts = triton.cdiv(num_rows, rows_each)
+        rows_each, parts = rows.shares(num_rows, blocks["BLOCK_ROWS"], HEAD_PARTS)
         grad_signal = torch.empty_like(signal)
-        partial = torch.empty(parts, outs, channels + 1, device=grad.device)
+        partial = torch.empty(parts, outs, channels + 1, dtype=torch.float32, device=grad.device)
         head_backward_kernel[(parts,)](
             grad_signal,
             partial,
@@ -391,14 +395,9 @@ class _Head(torch.autograd.Function):
         return grad_signal, sums[:, :-1].reshape(weight.shape), sums[:, -1].contiguous()
 
 
-def _refuse_double(*dtypes: torch.dtype) -> None:
-    if torch.float64 in dtypes:
-        raise TypeError("the Triton kernels add in float32, got float64; use impl='reference'")
-
-
 def stem(images: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (B, O, H, W) of a dtype, channels last."""
-    _refuse_double(images.dtype, dtype)
+    rows.refuse_double(images.dtype, dtype)
     out: Tensor = _Stem.apply(images, weight, dtype)
     return out
 
@@ -413,6 +412,6 @@ def thin(signal: Tensor, weight: Tensor) -> Tensor:
 
 def head(signal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return (B, O, H, W) float32, contiguous."""
-    _refuse_double(signal.dtype)
+    rows.refuse_double(signal.dtype)
     field: Tensor = _Head.apply(signal, weight, bias)
     return field

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.dispatch import Implementation, load_implementation, own_precision
 
 MOST_IMAGE_CHANNELS = 14
 MOST_THIN_CHANNELS = 32
@@ -50,7 +50,9 @@ def stem_conv(
         raise TypeError(f"images and weight must both be float32 or float64, got {images.dtype} and {weight.dtype}")
     if dtype not in (torch.float32, torch.float64, *_HALVES):
         raise TypeError(f"dtype must be floating point, got {dtype}; bfloat16 is usual on a GPU")
-    convolved: Tensor = load_implementation("thin_conv", impl, images.device).stem(images, weight, dtype)
+    module = load_implementation("thin_conv", impl, images.device)
+    with own_precision(images.device):
+        convolved: Tensor = module.stem(images, weight, dtype)
     return convolved
 
 
@@ -80,7 +82,9 @@ def thin_conv(signal: Tensor, weight: Tensor, *, impl: Implementation = "auto") 
         raise ValueError(f"weight must have up to {2 * MOST_THIN_CHANNELS} outputs, got {len(weight)}; use conv2d")
     if signal.dtype not in (torch.float32, torch.float64, *_HALVES) or not weight.is_floating_point():
         raise TypeError(f"signal and weight must be floating point, got {signal.dtype} and {weight.dtype}")
-    convolved: Tensor = load_implementation("thin_conv", impl, signal.device).thin(signal, weight)
+    module = load_implementation("thin_conv", impl, signal.device)
+    with own_precision(signal.device):
+        convolved: Tensor = module.thin(signal, weight)
     return convolved
 
 
@@ -122,7 +126,9 @@ def head_conv(signal: Tensor, weight: Tensor, bias: Tensor, *, impl: Implementat
     sums = torch.float64 if signal.dtype == torch.float64 else torch.float32
     if not weight.dtype == bias.dtype == sums:
         raise TypeError(f"weight and bias must be {sums} with {signal.dtype}, got {weight.dtype} and {bias.dtype}")
-    field: Tensor = load_implementation("thin_conv", impl, signal.device).head(signal, weight, bias)
+    module = load_implementation("thin_conv", impl, signal.device)
+    with own_precision(signal.device):
+        field: Tensor = module.head(signal, weight, bias)
     return field
 
 

@@ -27,4 +27,5 @@ def thin(signal: Tensor, weight: Tensor) -> Tensor:
 
 def head(signal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return (B, O, H, W) of the weight's dtype."""
-    return torch.einsum("bchw,oc->bohw", signal.to(weight.dtype), weight.flatten(1)) + bias[:, None, None]
+    field = torch.einsum("bchw,oc->bohw", signal.to(weight.dtype), weight.flatten(1)) + bias[:, None, None]
+    return field.contiguous()

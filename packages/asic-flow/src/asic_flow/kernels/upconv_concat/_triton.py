@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Values of a tile, and channels of it at most.
-TILE = 2048
-MOST_CHANNELS = 64
+from asic_flow.kernels import rows
+
+TILE = 2048  # values
 WARPS = 4
 # Programs that sum up the bias's gradient side by side, over all blocks of channels.
 PARTS = 1024
@@ -98,8 +98,7 @@ def collect_kernel(
 
 def tile(num_channels: int) -> dict[str, int]:
     """Return the block sizes for so many channels."""
-    channels = min(triton.next_power_of_2(num_channels), MOST_CHANNELS)
-    return {"BLOCK_ROWS": TILE // channels, "BLOCK_CHANNELS": channels}
+    return rows.tile(num_channels, TILE)
 
 
 class _Join(torch.autograd.Function):
@@ -109,9 +108,9 @@ class _Join(torch.autograd.Function):
         low = low.contiguous(memory_format=torch.channels_last)
         batch, passed, height, width = skip.shape
         inner, made, _, _ = weight.shape
-        rows = low.permute(0, 2, 3, 1).reshape(batch, -1, inner)
+        pixels = low.permute(0, 2, 3, 1).reshape(batch, -1, inner)
         matrix = weight.to(low.dtype).permute(0, 2, 3, 1).reshape(inner, 4 * made)
-        product = rows.view(-1, inner) @ matrix
+        product = pixels.view(-1, inner) @ matrix
         joined = torch.empty(
             (batch, passed + made, height, width),
             dtype=skip.dtype,
@@ -135,25 +134,23 @@ class _Join(torch.autograd.Function):
                 **blocks,
                 num_warps=WARPS,
             )
-        ctx.save_for_backward(rows, matrix)
+        ctx.save_for_backward(pixels, matrix)
         ctx.passed, ctx.kinds = passed, (weight.dtype, bias.dtype)
         return joined
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        rows, matrix = ctx.saved_tensors
+        pixels, matrix = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = grad.shape
-        made, inner = channels - ctx.passed, rows.shape[2]
+        made, inner = channels - ctx.passed, pixels.shape[2]
         num_rows = batch * height * width
         blocks = tile(made)
         across = triton.cdiv(made, blocks["BLOCK_CHANNELS"])
-        tiles = triton.cdiv(triton.cdiv(num_rows, max(1, PARTS // across)), blocks["BLOCK_ROWS"])
-        rows_each = tiles * blocks["BLOCK_ROWS"]
-        parts = triton.cdiv(num_rows, rows_each)
+        rows_each, parts = rows.shares(num_rows, blocks["BLOCK_ROWS"], PARTS // across)
         grad_made = grad.new_empty(batch, height * width // 4, 4 * made)
-        partial = torch.empty(parts, made, device=grad.device)
+        partial = torch.empty(parts, made, dtype=torch.float32, device=grad.device)
         collect_kernel[(parts, across)](
             grad_made,
             partial,
@@ -169,7 +166,7 @@ class _Join(torch.autograd.Function):
         )
         grad_low = (grad_made.view(-1, 4 * made) @ matrix.T).view(batch, height // 2, width // 2, inner)
         # A product a photo: one over all pixels at once has a single small result, which few programs would share.
-        grad_matrix = (rows.transpose(1, 2) @ grad_made).sum(0, dtype=torch.float32)
+        grad_matrix = (pixels.transpose(1, 2) @ grad_made).sum(0, dtype=torch.float32)
         grad_weight = grad_matrix.view(inner, 2, 2, made).permute(0, 3, 1, 2)
         weight_kind, bias_kind = ctx.kinds
         return (
@@ -182,7 +179,6 @@ class _Join(torch.autograd.Function):
 
 def join(skip: Tensor, low: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return (B, S + C, 2 h, 2 w), channels last."""
-    if skip.dtype == torch.float64:
-        raise TypeError("the Triton kernel adds in float32, got float64 signals; use impl='reference'")
+    rows.refuse_double(skip.dtype)
     joined: Tensor = _Join.apply(skip, low, weight, bias)
     return joined

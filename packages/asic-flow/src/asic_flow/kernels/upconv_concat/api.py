@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asic_flow.kernels.dispatch import Implementation, load_implementation
+from asic_flow.kernels.dispatch import Implementation, load_implementation, own_precision
 
 
 def upconv_concat(skip: Tensor, low: Tensor, weight: Tensor, bias: Tensor, *, impl: Implementation = "auto") -> Tensor:
@@ -14,7 +14,7 @@ def upconv_concat(skip: Tensor, low: Tensor, weight: Tensor, bias: Tensor, *, im
         cat(skip, conv_transpose2d(low, weight, bias, stride=2))
 
     Differentiable once in all four (the reference, any number of times). On a GPU it is bit-stable, the result's
-    channels lie side by side, and weight and bias are rounded to the signals' precision, sums to float32.
+    channels lie side by side; the weight is rounded to the signals' precision, and sums are float32.
 
     Args:
         skip: (B, S, 2 h, 2 w) float32, bfloat16 or float16; float64 on the CPU.
@@ -56,5 +56,7 @@ def upconv_concat(skip: Tensor, low: Tensor, weight: Tensor, bias: Tensor, *, im
             raise TypeError(f"{name} must be floating point, got {tensor.dtype}; convert it with .float()")
         if tensor.device != skip.device:
             raise ValueError(f"{name} must be on {skip.device} with the skip, got {tensor.device}; move it with .to()")
-    joined: Tensor = load_implementation("upconv_concat", impl, skip.device).join(skip, low, weight, bias)
+    module = load_implementation("upconv_concat", impl, skip.device)
+    with own_precision(skip.device):
+        joined: Tensor = module.join(skip, low, weight, bias)
     return joined
