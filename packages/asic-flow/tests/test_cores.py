@@ -40,9 +40,11 @@ def test_torch_computes_alone_in_each_thread() -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_torch_has_its_threads_back_afterwards_whatever_happened() -> None:
+    turns = sys.getswitchinterval()
     with pytest.raises(ZeroDivisionError), all_cores():
         raise ZeroDivisionError
     assert torch.get_num_threads() == 2
+    assert sys.getswitchinterval() == turns
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("none", None)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +18,6 @@ from asic_cli.photo_sets import PROTOCOLS
 from asic_cli.runs import REPORT_FILE, SUMMARY_FILE, load_run
 from asic_cli.truth import read_truth
 from asic_flow import atomic
-from asic_flow.cores import all_cores
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,16 +94,12 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
         truth = read_truth(subject.collection_folder, subject.collection.settings)
         scorer = _scorer(subject, truth, seed)
         methods = _methods(subject)
-        seconds = {"loading": round(time.monotonic() - started, 3)}
-        since = time.monotonic()
-        stages("scores", 0, len(methods))
-        with all_cores() as cores:
-            # The last ones take longest, so they are begun first.
-            begun = {name: cores.submit(scorer.score, methods[name]) for name in reversed(methods)}
-            for done, _ in enumerate(as_completed(begun.values()), 1):
-                stages("scores", done, len(methods))
-        scores = {name: begun[name].result() for name in methods}
-        seconds["scores"] = round(time.monotonic() - since, 3)
+        scores, seconds = {}, {"loading": round(time.monotonic() - started, 3)}
+        for done, (name, transfer) in enumerate(methods.items()):
+            stages("scores", done, len(methods))
+            since = time.monotonic()
+            scores[name] = scorer.score(transfer)
+            seconds[name] = round(time.monotonic() - since, 3)
         summary = {
             "format": "asic-summary",
             "version": 1,

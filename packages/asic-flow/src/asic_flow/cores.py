@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
+_SWITCH_SECONDS = 0.0005
+
 
 @contextmanager
 def all_cores() -> Iterator[Executor]:
@@ -17,11 +19,22 @@ def all_cores() -> Iterator[Executor]:
     """
     torch = sys.modules.get("torch")
     threads = _threads() if torch is None else torch.get_num_threads()
-    with nullcontext() if torch is None else _torch_alone(), ThreadPoolExecutor(threads) as pool:
+    with nullcontext() if torch is None else _torch_alone(), _taking_turns(), ThreadPoolExecutor(threads) as pool:
         try:
             yield pool
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Threads that ask for Python's lock wait less for one that computes in Python than the usual 5 ms."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 @contextmanager
