@@ -216,6 +216,30 @@ def _largest(p_signal, first, mask, scale, offset, num_channels, o_channels, wid
 
 
 @triton.jit
+def _from_pooled(
+    p_signal,
+    p_grad_pooled,
+    o_rows,
+    first,
+    mask,
+    scale,
+    offset,
+    num_channels,
+    o_channels,
+    width,
+    POOL: tl.constexpr,
+):
+    """The gradient that pooled rows hand back, and which of their four pixels each number goes to."""
+    pooled = tl.zeros(mask.shape, tl.float32)
+    winner = tl.zeros(mask.shape, tl.int32)
+    if POOL:
+        winner = _largest(p_signal, first, mask, scale, offset, num_channels, o_channels, width)
+        o_pooled = o_rows.to(tl.int64)[:, None] * num_channels + o_channels[None, :]
+        pooled = tl.load(p_grad_pooled + o_pooled, mask=mask, other=0.0).to(tl.float32)
+    return pooled, winner
+
+
+@triton.jit
 def _passed(p_signal, p_grad, o_pixels, pooled, mask, scale, offset, num_channels, o_channels, grad_stride):
     """A pixel's signal and the gradient that passes the cut, with what came through the pooled one."""
     signal = tl.load(p_signal + o_pixels * num_channels + o_channels[None, :], mask=mask, other=0.0).to(tl.float32)
@@ -250,12 +274,9 @@ def slopes_kernel(
         o_rows = i_part * rows_each + start + tl.arange(0, BLOCK_ROWS)
         mask = (o_rows < num_rows)[:, None] & m_channels[None, :]
         first = _first_pixel(o_rows, width, POOL)
-        pooled = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], tl.float32)
-        winner = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], tl.int32)
-        if POOL:
-            winner = _largest(p_signal, first, mask, scale, offset, num_channels, o_channels, width)
-            o_pooled = o_rows.to(tl.int64)[:, None] * num_channels + o_channels[None, :]
-            pooled = tl.load(p_grad_pooled + o_pooled, mask=mask, other=0.0).to(tl.float32)
+        pooled, winner = _from_pooled(
+            p_signal, p_grad_pooled, o_rows, first, mask, scale, offset, num_channels, o_channels, width, POOL
+        )
         for i_pixel in tl.static_range(4 if POOL else 1):
             o_pixels = _pixel(first, i_pixel, width)[:, None]
             through = tl.where(winner == i_pixel, pooled, 0.0)
@@ -306,12 +327,9 @@ def spread_kernel(
     o_rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     mask = (o_rows < num_rows)[:, None] & m_channels[None, :]
     first = _first_pixel(o_rows, width, POOL)
-    pooled = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], tl.float32)
-    winner = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], tl.int32)
-    if POOL:
-        winner = _largest(p_signal, first, mask, scale, offset, num_channels, o_channels, width)
-        o_pooled = o_rows.to(tl.int64)[:, None] * num_channels + o_channels[None, :]
-        pooled = tl.load(p_grad_pooled + o_pooled, mask=mask, other=0.0).to(tl.float32)
+    pooled, winner = _from_pooled(
+        p_signal, p_grad_pooled, o_rows, first, mask, scale, offset, num_channels, o_channels, width, POOL
+    )
     for i_pixel in tl.static_range(4 if POOL else 1):
         o_pixels = _pixel(first, i_pixel, width)[:, None]
         through = tl.where(winner == i_pixel, pooled, 0.0)
