@@ -174,21 +174,23 @@ def _joining() -> list[Variant]:
             constants = {**blocks, "MADE": made}
             absent = () if made else ("p_bias",)
             variants.append(Variant("upconv_concat", "place_kernel", 96, constants, options, types, absent))
-        variants.append(Variant("upconv_concat", "collect_kernel", 112, blocks, options, types))
+        variants.append(Variant("upconv_concat", "collect_kernel", 128, blocks, options, types))
     return variants
 
 
 def _convolving() -> list[Variant]:
     module = _module("thin_conv")
-    options = {"num_warps": module.WARPS}
+    options, most = {"num_warps": module.WARPS}, module.STEM_REGISTERS
     variants = []
     for kind, size in (("*bf16", 2), ("*fp32", 4)):
         types = tuple((name, kind) for name in ("p_out", "p_grad", "p_signal", "p_grad_signal"))
         blocks = module.stem_tile(3, 32, module.STEM_BYTES // size)
-        variants.append(Variant("thin_conv", "stem_kernel", 128, blocks, options, types))
+        variants.append(Variant("thin_conv", "stem_kernel", most, blocks, {**options, "maxnreg": most}, types))
         bytes_of, warps = module.STEM_SUMS[size]
         blocks = module.stem_tile(3, 32, bytes_of // size)
-        variants.append(Variant("thin_conv", "stem_backward_kernel", 255, blocks, {"num_warps": warps}, types))
+        variants.append(
+            Variant("thin_conv", "stem_backward_kernel", most, blocks, {"num_warps": warps, "maxnreg": most}, types)
+        )
         field = (*types[:1], *types[2:])
         blocks = module.head_tile(32)
         variants.append(Variant("thin_conv", "head_kernel", 128, {**blocks, "OUTS": 2}, options, field))
@@ -196,7 +198,7 @@ def _convolving() -> list[Variant]:
     blocks = module.thin_tile(32, 32)
     types = (("p_signal", "*bf16"), ("p_grad", "*bf16"))
     variants.append(
-        Variant("thin_conv", "thin_backward_kernel", 192, blocks, {"num_warps": module.THIN_WARPS}, types, wgmma=True)
+        Variant("thin_conv", "thin_backward_kernel", 232, blocks, {"num_warps": module.THIN_WARPS}, types, wgmma=True)
     )
     return variants
 

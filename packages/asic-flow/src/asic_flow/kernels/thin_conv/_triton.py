@@ -20,7 +20,9 @@ from asic_flow.kernels import rows
 
 STEM_BYTES = 256  # of a channel of a block of pixels
 # The same and how many warps, where products are summed up in registers, by the bytes of a number.
-STEM_SUMS = {2: (128, 1), 4: (64, 4)}
+STEM_SUMS = {2: (128, 2), 4: (64, 4)}
+# Left to itself the assembler spills a few registers of these to have room for more programs.
+STEM_REGISTERS = 255
 THIN_PIXELS = 64
 HEAD_VALUES = 2048
 THIN_WARPS = 8
@@ -280,7 +282,18 @@ class _Stem(torch.autograd.Function):
             triton.cdiv(width, blocks["BLOCK_PIXELS"]),
             triton.cdiv(num_out, blocks["BLOCK_OUT"]),
         )
-        stem_kernel[grid](out, images, weight.contiguous(), num_out, channels, height, width, **blocks, num_warps=WARPS)
+        stem_kernel[grid](
+            out,
+            images,
+            weight.contiguous(),
+            num_out,
+            channels,
+            height,
+            width,
+            **blocks,
+            num_warps=WARPS,
+            maxnreg=STEM_REGISTERS,
+        )
         ctx.save_for_backward(images)
         ctx.shape = weight.shape
         return out
@@ -309,6 +322,7 @@ class _Stem(torch.autograd.Function):
             rows_each,
             **blocks,
             num_warps=warps,
+            maxnreg=STEM_REGISTERS,
         )
         return None, partial.sum(0).view(ctx.shape), None
 
