@@ -88,22 +88,6 @@ def moments_kernel(
 
 
 @triton.jit
-def _added_up(p_partial, num_parts, num_channels, o_channels, m_channels, BLOCK_PARTS: tl.constexpr):
-    """Both sums of all parts; `p_partial` is (parts, 2, C)."""
-    zeros = tl.zeros_like(o_channels).to(tl.float32)
-    lanes = tl.zeros([BLOCK_PARTS], tl.float32)
-    first = lanes[:, None] + zeros[None, :]
-    second = lanes[:, None] + zeros[None, :]
-    for start in range(0, num_parts, BLOCK_PARTS):
-        o_parts = start + tl.arange(0, BLOCK_PARTS)
-        mask = (o_parts < num_parts)[:, None] & m_channels[None, :]
-        p_own = p_partial + o_parts[:, None] * 2 * num_channels + o_channels[None, :]
-        first += tl.load(p_own, mask=mask, other=0.0)
-        second += tl.load(p_own + num_channels, mask=mask, other=0.0)
-    return tl.sum(first, 0), tl.sum(second, 0)
-
-
-@triton.jit
 def settle_kernel(
     p_moments,
     p_partial,
@@ -297,9 +281,17 @@ def settle_slopes_kernel(
 ):
     """Gradients (2, C) of bias and weight: the sums of all parts."""
     o_channels, m_channels = _channels(num_channels, BLOCK_CHANNELS)
-    total, along = _added_up(p_partial, num_parts, num_channels, o_channels, m_channels, BLOCK_PARTS)
-    tl.store(p_slopes + o_channels, total, mask=m_channels)
-    tl.store(p_slopes + num_channels + o_channels, along, mask=m_channels)
+    # of shape [BLOCK_PARTS, BLOCK_CHANNELS]
+    total = tl.zeros([BLOCK_PARTS, BLOCK_CHANNELS], tl.float32)
+    along = tl.zeros([BLOCK_PARTS, BLOCK_CHANNELS], tl.float32)
+    for start in range(0, num_parts, BLOCK_PARTS):
+        o_parts = start + tl.arange(0, BLOCK_PARTS)
+        mask = (o_parts < num_parts)[:, None] & m_channels[None, :]
+        p_own = p_partial + o_parts[:, None] * 2 * num_channels + o_channels[None, :]
+        total += tl.load(p_own, mask=mask, other=0.0)
+        along += tl.load(p_own + num_channels, mask=mask, other=0.0)
+    tl.store(p_slopes + o_channels, tl.sum(total, 0), mask=m_channels)
+    tl.store(p_slopes + num_channels + o_channels, tl.sum(along, 0), mask=m_channels)
 
 
 @triton.jit
