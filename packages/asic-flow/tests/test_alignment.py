@@ -70,6 +70,34 @@ def test_mirrored_photos_are_named(aligned: Alignment) -> None:
     assert aligned.mirrored.tolist() == [False, True, False, False, True, False]
 
 
+def test_wrong_matches_that_nobody_confirms_turn_no_photo(drawn: DrawnCollection) -> None:
+    # Beside the matches, all of them confirmed, three times as many that have one photo upside down.
+    matches, size = drawn.matches, drawn.collection.size_hw[0]
+    pair = matches.pair_of_match()
+    turned = [
+        np.where(matches.pairs[pair, side, None] == 2, size - 1 - xy, xy)
+        for side, xy in enumerate((matches.xy_a, matches.xy_b))
+    ]
+    order = np.argsort(np.tile(pair, 4), kind="stable")
+    joined = dataclasses.replace(
+        matches,
+        offsets=4 * matches.offsets,
+        xy_a=np.concatenate((matches.xy_a, *[turned[0]] * 3))[order].astype(np.float32),
+        xy_b=np.concatenate((matches.xy_b, *[turned[1]] * 3))[order].astype(np.float32),
+        score=np.tile(matches.score, 4)[order],
+        saliency=np.tile(matches.saliency, 4)[order],
+        support=np.repeat(np.int32([1, 0]), [len(matches), 3 * len(matches)])[order],
+    )
+
+    def right(config: AlignmentConfig) -> float:
+        aligned = Alignment.fit(drawn.collection, joined, config)
+        ours = errors(drawn, lambda points, source, target: aligned.transfer(points, source, target).points_image)
+        return float((ours <= 0.06 * size).mean())
+
+    assert right(AlignmentConfig(unconfirmed=1.0)) < 0.8
+    assert right(AlignmentConfig(unconfirmed=0.5)) > 0.95
+
+
 def test_with_no_token_to_fit_photos_stay_where_the_affine_stage_placed_them(drawn: DrawnCollection) -> None:
     # One token a photo is fitted, and that one is background.
     grid, masks = drawn.collection.grid, drawn.collection.masks.clone()
@@ -157,6 +185,7 @@ def test_a_damaged_run_is_detected(tmp_path: Path, aligned: Alignment, name: str
         ({"format": "x"}, "field 'format'"),
         ({"version": 0}, "field 'version'"),
         ({"alignment": {"rounds": -1}}, "rounds must be at least 1"),
+        ({"alignment": {"unconfirmed": 1.5}}, "unconfirmed must be from 0 to 1"),
         ({"alignment": {"colour": 1}}, "malformed field"),
         ({"photos": []}, "expected maps of 0 photos"),
         ({"grid": 3}, "malformed field"),

@@ -77,6 +77,26 @@ def test_confidence_by_hand() -> None:
     assert below_zero.confidence().tolist() == [0, 0, 0]
 
 
+def test_what_third_photos_could_confirm_is_doubted_for_each_of_them() -> None:
+    # The pair (0, 1) is matched with three third photos each, (0, 2) with one, (5, 6) with none.
+    pairs = np.array([[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [1, 3], [1, 4], [5, 6]], np.int32)
+    of_pair = [0, 0, 1, 7]
+    matches = dataclasses.replace(
+        example(),
+        pairs=pairs,
+        offsets=np.searchsorted(of_pair, np.arange(len(pairs) + 1)),
+        **{name: np.zeros((4, 2), np.float32) for name in ("xy_a", "xy_b")},
+        score=np.array([0.8, 0.8, 0.4, 0.2], np.float32),
+        saliency=np.zeros(4, np.float32),
+        support=np.array([0, 1, 0, 0], np.int32),
+    )
+    doubted = matches.doubted(0.5)
+    np.testing.assert_allclose(doubted.score, [0.8 * 0.5**3, 0.8, 0.4 * 0.5, 0.2])
+    assert doubted.score.dtype == np.float32
+    np.testing.assert_array_equal(matches.doubted(1.0).score, matches.score)
+    np.testing.assert_allclose(matches.doubted(0.0).score, [0, 0.8, 0, 0.2])
+
+
 def test_some_pairs_alone() -> None:
     second = example().of_pairs(1, 2)
     assert (second.pairs.tolist(), second.offsets.tolist()) == ([[0, 2]], [0, 1])

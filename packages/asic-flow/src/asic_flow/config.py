@@ -16,6 +16,8 @@ class AlignmentConfig:
         tokens_per_image: the coarsest regular subset of tokens that keeps at least this many a photo is aligned
             (photos have few degrees of freedom; the answer uses all tokens).
         coarse_scales: canonical distances, falling: the Geman-McClure scales of the affine stage.
+        unconfirmed: what a match that no third photo confirms keeps of its weight in the affine stage, for each third
+            photo that could; a tenth among 20 photos.
         rounds: how often matches are made again under the guide of the present maps and the maps fitted to them.
         residual_scale: canonical distance, Geman-McClure scale of the dense stage.
         cells: cells of the spline along one axis.
@@ -32,6 +34,7 @@ class AlignmentConfig:
 
     tokens_per_image: int = 900
     coarse_scales: tuple[float, ...] = (0.28, 0.21, 0.14)
+    unconfirmed: float = 0.88
     rounds: int = 6
     residual_scale: float = 0.1
     cells: int = 8
@@ -51,6 +54,8 @@ class AlignmentConfig:
         for field in ("residual_scale", "stiffness", "combine_scale"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
+        if not 0 <= self.unconfirmed <= 1:
+            raise ValueError(f"unconfirmed must be from 0 to 1, got {self.unconfirmed}")
         for field in ("guide", "agreement_power", "consensus_power", "propose", "combine"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"{field} must be 0 or more, got {getattr(self, field)}")

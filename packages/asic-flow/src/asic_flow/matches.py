@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,13 +86,23 @@ class MatchSet:
 
         Third photos are those matched with both photos of a pair; where there is none, confidence is similarity.
         """
+        thirds = self._third_photos()
+        voices = np.minimum(self.support, thirds) + self.score.clip(0, 1)
+        return np.asarray(voices / (thirds + 1), np.float32)
+
+    def doubted(self, unconfirmed: float) -> MatchSet:
+        """The matches, the score of those that no third photo confirms times `unconfirmed` for each that could."""
+        share = np.where(self.support > 0, np.float32(1), np.float32(unconfirmed) ** self._third_photos())
+        return replace(self, score=share * self.score)
+
+    def _third_photos(self) -> NDArray[np.float32]:
+        """(M,): how many photos are matched with both photos of a match."""
         photos, ends = np.unique(self.pairs, return_inverse=True)
         ends = ends.reshape(-1, 2)
         joined = np.zeros((len(photos), len(photos)), np.float32)
         joined[ends[:, 0], ends[:, 1]] = joined[ends[:, 1], ends[:, 0]] = 1
-        thirds = (joined @ joined)[ends[:, 0], ends[:, 1]][self.pair_of_match()]
-        voices = np.minimum(self.support, thirds) + self.score.clip(0, 1)
-        return np.asarray(voices / (thirds + 1), np.float32)
+        thirds: NDArray[np.float32] = (joined @ joined)[ends[:, 0], ends[:, 1]][self.pair_of_match()]
+        return thirds
 
     def of_pairs(self, start: int, stop: int) -> MatchSet:
         """The matches of the pairs from one row of `pairs` up to another."""

@@ -153,12 +153,17 @@ def in_proportion(confirmed: Tensor, usual: Tensor) -> Tensor:
 
 
 def fit_second_maps(
-    matches: NormalisedMatches, placed: PlacedTokens, support: Tensor, size_hw: tuple[int, int]
+    matches: NormalisedMatches,
+    heard: NormalisedMatches,
+    placed: PlacedTokens,
+    support: Tensor,
+    size_hw: tuple[int, int],
 ) -> SecondMaps:
     """Fits second maps, the photos' own maps held where they are; none where no photo shows both sides.
 
     Args:
-        matches: The matches that the coarse stage took.
+        matches: The matches, all counting alike.
+        heard: The same as the coarse stage heard them; both have to say that a photo shows both sides.
         placed: The tokens on the photos' own maps.
         support: (N,), see `CoarseAlignment`.
         size_hw: Height and width of the maps, in pixels.
@@ -166,23 +171,12 @@ def fit_second_maps(
     Returns:
         The second maps.
     """
-    count = len(placed.coefficients)
-    canonical_a, canonical_b = (
-        SplinePoints.prepare(placed.grid, image, xy.float()).canonical(placed.coefficients)
-        for image, xy in ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
-    )
-    score, similarity = place_both_ways(
-        torch.cat((matches.image_a, matches.image_b)),
-        count,
-        torch.cat((matches.points_a, matches.points_b)),
-        torch.cat((canonical_b, canonical_a)),
-        matches.weight.repeat(2),
-    )
     own = placed.mirrored.long()[:, None]
-    own_score, other_score = score.gather(1, own)[:, 0], score.gather(1, 1 - own)[:, 0]
-    symmetry = (other_score / own_score.clamp_min(1e-9)).float()
-    shows_both = (symmetry >= LEAST_SYMMETRY) & (other_score >= _LEAST_SCORE * own_score.median())
-    reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
+    score, similarity = _both_ways(heard, placed)
+    symmetry = _ratio(score, own).minimum(_ratio(_both_ways(matches, placed)[0], own))
+    fits = score.gather(1, 1 - own) >= _LEAST_SCORE * score.gather(1, own).median()
+    shows_both = (symmetry >= LEAST_SYMMETRY) & fits[:, 0]
+    reference = placed.grid.from_affine(similarity[torch.arange(len(score)), (~placed.mirrored).long()].float())
     fitted = {
         image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
     }
@@ -193,6 +187,26 @@ def fit_second_maps(
     symmetry = torch.where(shows_both, symmetry, carried_symmetry(support))
     maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
     return SecondMaps(photo, maps, symmetry[photo])
+
+
+def _both_ways(matches: NormalisedMatches, placed: PlacedTokens) -> tuple[Tensor, Tensor]:
+    """How well photos fit the others' own maps unmirrored and mirrored, and how; see `place_both_ways`."""
+    canonical_a, canonical_b = (
+        SplinePoints.prepare(placed.grid, image, xy.float()).canonical(placed.coefficients)
+        for image, xy in ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
+    )
+    return place_both_ways(
+        torch.cat((matches.image_a, matches.image_b)),
+        len(placed.coefficients),
+        torch.cat((matches.points_a, matches.points_b)),
+        torch.cat((canonical_b, canonical_a)),
+        matches.weight.repeat(2),
+    )
+
+
+def _ratio(score: Tensor, own: Tensor) -> Tensor:
+    """(N,) float32: the other flag's (N, 2) score over that of the (N, 1) own flag."""
+    return (score.gather(1, 1 - own) / score.gather(1, own).clamp_min(1e-9))[:, 0].float()
 
 
 def _fit_mirrored(image: int, reference: Tensor, placed: PlacedTokens) -> Tensor:

@@ -122,7 +122,8 @@ def fit(
     first = normalised_matches(collection, matches, ~held_out_matches(collection, matches))
     if not len(first.image_a):
         raise AlignmentError("no two photos match; are they of one kind of object?")
-    coarse = align_coarsely(first, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
+    heard = coarse_matches(collection, matches, config)
+    coarse = align_coarsely(heard, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
     progress("coarse", 1, 1)
 
     step = thinning(collection, config.tokens_per_image)
@@ -149,7 +150,7 @@ def fit(
             observe(Round(round_index + 1, guided, partial(_distances, grid, coefficients)))
     progress("rounds", config.rounds, config.rounds)
     placed = PlacedTokens(tokens, points, descriptors, coefficients, coarse.mirrored, pairs, grid, config)
-    second = fit_second_maps(first, placed, coarse.support, collection.size_hw)
+    second = fit_second_maps(first, heard, placed, coarse.support, collection.size_hw)
     progress("consensus", 0, 1)
     canonical = SplinePoints.prepare(grid, foreground.image, foreground.points_norm).canonical(coefficients)
     described = _describe(collection, foreground, centred, pairs, canonical, second, coarse.mirrored, config)
@@ -223,6 +224,11 @@ def _rows(all_tokens: ForegroundTokens, subset: ForegroundTokens, collection: Im
     per_image = collection.grid.rows * collection.grid.cols
     keys = all_tokens.image * per_image + all_tokens.token
     return torch.searchsorted(keys, subset.image * per_image + subset.token)
+
+
+def coarse_matches(collection: ImageCollection, matches: MatchSet, config: AlignmentConfig) -> NormalisedMatches:
+    """What the affine stage hears: matches that are not held out, those that no third photo confirms for little."""
+    return normalised_matches(collection, matches.doubted(config.unconfirmed), ~held_out_matches(collection, matches))
 
 
 def normalised_matches(collection: ImageCollection, matches: MatchSet, kept: NDArray[np.bool_]) -> NormalisedMatches:

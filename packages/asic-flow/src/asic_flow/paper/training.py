@@ -29,7 +29,14 @@ from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
 from asic_flow.paper.rematching import rematch
 from asic_flow.paper.synchronised import average, average_gradients, rank, world_size
-from asic_flow.train import AlignmentError, Progress, held_out_matches, normalised_matches, stay_silent
+from asic_flow.train import (
+    AlignmentError,
+    Progress,
+    coarse_matches,
+    held_out_matches,
+    normalised_matches,
+    stay_silent,
+)
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one record a step that is worth a line of the log."""
@@ -149,7 +156,8 @@ class Training:
         self.pairs = torch.from_numpy(matches.pairs).long()
         self.rematched: NormalisedMatches | None = None
         if config.start == "coarse":
-            placement = Placement.coarse(collection, fitting, alignment.coarse_scales)
+            heard = coarse_matches(collection, matches, alignment)
+            placement = Placement.coarse(collection, heard, alignment.coarse_scales)
         else:
             placement = Placement.identity(len(collection))
         self.data = TrainingData.prepare(collection, fitting, placement, config, self.device, perceptual)
