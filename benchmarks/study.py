@@ -75,6 +75,7 @@ def variants(ablate: bool) -> Iterator[Variant]:
             continue
         if recipe.paper is None:
             for what, change in (
+                ("all matches heard alike", {"unconfirmed": 1.0}),
                 ("affine maps only", {"stiffness": 1e4}),
                 ("one round", {"rounds": 1}),
                 ("no guide", {"guide": 0.0}),

@@ -17,7 +17,7 @@ class AlignmentConfig:
             (photos have few degrees of freedom; the answer uses all tokens).
         coarse_scales: canonical distances, falling: the Geman-McClure scales of the affine stage.
         unconfirmed: what a match that no third photo confirms keeps of its weight in the affine stage, for each third
-            photo that could; a tenth among 20 photos.
+            photo that could; a twentieth among 20 photos.
         rounds: how often matches are made again under the guide of the present maps and the maps fitted to them.
         residual_scale: canonical distance, Geman-McClure scale of the dense stage.
         cells: cells of the spline along one axis.
@@ -34,7 +34,7 @@ class AlignmentConfig:
 
     tokens_per_image: int = 900
     coarse_scales: tuple[float, ...] = (0.28, 0.21, 0.14)
-    unconfirmed: float = 0.88
+    unconfirmed: float = 0.85
     rounds: int = 6
     residual_scale: float = 0.1
     cells: int = 8
