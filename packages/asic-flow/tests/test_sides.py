@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from asic_flow import train
 from asic_flow.add import take_photos
 from asic_flow.alignment import Alignment, RunError
 from asic_flow.collection import ImageCollection, Photo, TokenGrid
+from asic_flow.config import AlignmentConfig
 from asic_flow.matches import MatchSet
-from asic_flow.sides import SecondMaps
+from asic_flow.sides import SecondMaps, fit_second_maps
 
 SIZE, STRIDE = 96, 4
 MIDDLE = (SIZE - 1) / 2
@@ -145,6 +148,36 @@ def test_an_added_photo_reaches_the_other_side(match_all: Callable[[ImageCollect
         back = [aligned.transfer(expected, source, 11).points_image - points for source in range(3)]
         assert (np.linalg.norm(there, axis=2) < 6).mean() > share
         assert (np.linalg.norm(back, axis=2) < 6).mean() > share
+
+
+def test_all_matches_and_those_that_are_confirmed_have_to_say_that_a_photo_shows_both_sides(
+    heads: tuple[ImageCollection, MatchSet], aligned: Alignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of photo 6's matches with photos of one side only those are confirmed that agree with its own map.
+    collection, matches = heads
+    photo = matches.pairs[matches.pair_of_match()]
+    columns_rows = np.stack((matches.xy_a, matches.xy_b), 1).round().astype(int)
+    ends = aligned.maps.numpy()[photo, columns_rows[..., 1], columns_rows[..., 0]]
+    agree = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1) < 0.1
+    support = (agree | (photo != 6).all(1) | (photo == 7).any(1)).astype(np.int32)
+    asked: list[tuple[Any, ...]] = []
+
+    def ask(*args: Any) -> SecondMaps:
+        asked.append(args)
+        return fit_second_maps(*args)
+
+    monkeypatch.setattr(train, "fit_second_maps", ask)
+    Alignment.fit(collection, dataclasses.replace(matches, support=support), AlignmentConfig(unconfirmed=0.0))
+    every, confirmed, *rest = asked[0]
+    shown = [
+        second.photo[second.symmetry > 0.8].tolist()
+        for second in (
+            fit_second_maps(every, every, *rest),
+            fit_second_maps(every, confirmed, *rest),
+            fit_second_maps(confirmed, every, *rest),
+        )
+    ]
+    assert shown == [[6, 7], [7], [7]]
 
 
 def test_a_photo_is_carried_no_further_than_bridges_outweigh_it(
