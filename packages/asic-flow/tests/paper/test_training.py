@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 from asic_flow.alignment import Alignment
+from asic_flow.coarse import NormalisedMatches
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.kernels import warp_bilinear
@@ -285,6 +287,25 @@ def test_it_starts_from_the_identity(drawn: DrawnCollection, network: str) -> No
     made = training(drawn, network=network)
     places = made.averaged.maps(made.data.images, made.data.placement, (32, 32))
     assert torch.equal(places, identity_grid((32, 32), torch.device("cpu")).expand_as(places))
+
+
+def test_a_coarse_start_doubts_what_third_photos_do_not_confirm(
+    drawn: DrawnCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support = np.arange(len(drawn.matches), dtype=np.int32) % 2
+    confirmed = dataclasses.replace(drawn, matches=dataclasses.replace(drawn.matches, support=support))
+    heard: list[NormalisedMatches] = []
+    place = Placement.coarse
+
+    def spy(collection: ImageCollection, matches: NormalisedMatches, scales: tuple[float, ...]) -> Placement:
+        heard.append(matches)
+        return place(collection, matches, scales)
+
+    monkeypatch.setattr(Placement, "coarse", spy)
+    made = training(confirmed, start="coarse")
+    share = heard[0].weight / made.fitting.weight
+    # Four of the six photos could confirm a match.
+    assert share.round(decimals=4).unique().tolist() == pytest.approx([made.alignment.unconfirmed**4, 1], abs=1e-4)
 
 
 def test_a_coarse_start_is_aligned_before_the_first_step(drawn: DrawnCollection) -> None:
