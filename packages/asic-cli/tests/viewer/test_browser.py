@@ -130,7 +130,11 @@ def test_tiles_say_how_likely_a_place_is_right_and_where_it_is_not_seen(page: An
             tile = page.locator(f"{_TILES[:-1]}='{target}']")
             words, faint = tile.locator("output").inner_text(), tile.locator(".cross.unseen").count() == 1
             if target != source:
-                assert words == (f"{100 * place['probability']:.0f} %" if place["visible"] else "not seen")
+                if place["visible"]:
+                    # The place says its probability to four digits, so a half may have been rounded either way.
+                    assert float(words.removesuffix(" %")) == pytest.approx(100 * place["probability"], abs=0.51)
+                else:
+                    assert words == "not seen"
                 assert faint == (not place["visible"])
                 said.add(faint)
     assert said == {True, False}
@@ -150,6 +154,13 @@ def _carried(alignment: Alignment, source: int, point_px: Any, target: int) -> t
     return found[0].numpy(), float(distance)
 
 
+def _missed(alignment: Alignment, source: int, point_px: Any, target: int, answer_px: Any) -> float:
+    """The canonical distance between a source's pixel and a target's, by the maps between the two."""
+    ends = torch.tensor(np.array([point_px, answer_px]), dtype=torch.float32)
+    here, there = alignment.places_on_maps(ends, torch.tensor(alignment.maps_between(source, target)))
+    return float((here - there).norm())
+
+
 def test_places_travel_on_maps_that_keep_left_and_right_apart(
     browser: Any, opened: Any, two_sided: Any, tmp_path: Path
 ) -> None:
@@ -167,7 +178,9 @@ def test_places_travel_on_maps_that_keep_left_and_right_apart(
                     shown = photos[target].to_model(np.array(marked[target]))
                     answers = (run.transfer([marked[source]], source, target, "canonical") for run in (own, without))
                     found, straight = (photos[target].to_model(answer.points_image[0]) for answer in answers)
-                    assert np.hypot(*(shown - found)) < 1
+                    # Where the target does not show the point, two places of its outline may be equally near.
+                    asked = (own, source, photos[source].to_model(np.array(marked[source])), target)
+                    assert np.hypot(*(shown - found)) < 1 or _missed(*asked, shown) < _missed(*asked, found) + 1e-3
                     exchanged += np.hypot(*(straight - found)) > 10
         assert exchanged > 10
 
