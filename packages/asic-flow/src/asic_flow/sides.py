@@ -163,7 +163,7 @@ def fit_second_maps(
 
     Args:
         matches: The matches, all counting alike.
-        heard: The same as the coarse stage heard them; both have to say that a photo shows both sides.
+        heard: The same, weighted as the coarse stage heard them; both have to say that a photo shows both sides.
         placed: The tokens on the photos' own maps.
         support: (N,), see `CoarseAlignment`.
         size_hw: Height and width of the maps, in pixels.
@@ -171,12 +171,22 @@ def fit_second_maps(
     Returns:
         The second maps.
     """
+    count = len(placed.coefficients)
+    canonical_a, canonical_b = (
+        SplinePoints.prepare(placed.grid, image, xy.float()).canonical(placed.coefficients)
+        for image, xy in ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
+    )
+    image = torch.cat((matches.image_a, matches.image_b))
+    points = torch.cat((matches.points_a, matches.points_b))
+    canonical = torch.cat((canonical_b, canonical_a))
+    (score, similarity), (score_alike, _) = (
+        place_both_ways(image, count, points, canonical, said.weight.repeat(2)) for said in (heard, matches)
+    )
     own = placed.mirrored.long()[:, None]
-    score, similarity = _both_ways(heard, placed)
-    symmetry = _ratio(score, own).minimum(_ratio(_both_ways(matches, placed)[0], own))
+    symmetry = _ratio(score, own).minimum(_ratio(score_alike, own))
     fits = score.gather(1, 1 - own) >= _LEAST_SCORE * score.gather(1, own).median()
     shows_both = (symmetry >= LEAST_SYMMETRY) & fits[:, 0]
-    reference = placed.grid.from_affine(similarity[torch.arange(len(score)), (~placed.mirrored).long()].float())
+    reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
     fitted = {
         image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
     }
@@ -187,21 +197,6 @@ def fit_second_maps(
     symmetry = torch.where(shows_both, symmetry, carried_symmetry(support))
     maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
     return SecondMaps(photo, maps, symmetry[photo])
-
-
-def _both_ways(matches: NormalisedMatches, placed: PlacedTokens) -> tuple[Tensor, Tensor]:
-    """How well photos fit the others' own maps unmirrored and mirrored, and how; see `place_both_ways`."""
-    canonical_a, canonical_b = (
-        SplinePoints.prepare(placed.grid, image, xy.float()).canonical(placed.coefficients)
-        for image, xy in ((matches.image_a, matches.points_a), (matches.image_b, matches.points_b))
-    )
-    return place_both_ways(
-        torch.cat((matches.image_a, matches.image_b)),
-        len(placed.coefficients),
-        torch.cat((matches.points_a, matches.points_b)),
-        torch.cat((canonical_b, canonical_a)),
-        matches.weight.repeat(2),
-    )
 
 
 def _ratio(score: Tensor, own: Tensor) -> Tensor:

@@ -119,10 +119,11 @@ def fit(
     if not len(foreground.image):
         raise AlignmentError("no photo has foreground; pass masks of your own, or --masks none to use whole photos")
     progress("coarse", 0, 1)
-    first = normalised_matches(collection, matches, ~held_out_matches(collection, matches))
+    kept = ~held_out_matches(collection, matches)
+    first = normalised_matches(collection, matches, kept)
     if not len(first.image_a):
         raise AlignmentError("no two photos match; are they of one kind of object?")
-    heard = coarse_matches(collection, matches, config)
+    heard = normalised_matches(collection, matches.doubted(config.unconfirmed), kept)
     coarse = align_coarsely(heard, len(collection), foreground.image, foreground.points_norm, config.coarse_scales)
     progress("coarse", 1, 1)
 
@@ -224,11 +225,6 @@ def _rows(all_tokens: ForegroundTokens, subset: ForegroundTokens, collection: Im
     per_image = collection.grid.rows * collection.grid.cols
     keys = all_tokens.image * per_image + all_tokens.token
     return torch.searchsorted(keys, subset.image * per_image + subset.token)
-
-
-def coarse_matches(collection: ImageCollection, matches: MatchSet, config: AlignmentConfig) -> NormalisedMatches:
-    """What the affine stage hears: matches that are not held out, those that no third photo confirms for little."""
-    return normalised_matches(collection, matches.doubted(config.unconfirmed), ~held_out_matches(collection, matches))
 
 
 def normalised_matches(collection: ImageCollection, matches: MatchSet, kept: NDArray[np.bool_]) -> NormalisedMatches:

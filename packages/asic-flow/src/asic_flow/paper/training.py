@@ -29,14 +29,7 @@ from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
 from asic_flow.paper.rematching import rematch
 from asic_flow.paper.synchronised import average, average_gradients, rank, world_size
-from asic_flow.train import (
-    AlignmentError,
-    Progress,
-    coarse_matches,
-    held_out_matches,
-    normalised_matches,
-    stay_silent,
-)
+from asic_flow.train import AlignmentError, Progress, held_out_matches, normalised_matches, stay_silent
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one record a step that is worth a line of the log."""
@@ -156,7 +149,7 @@ class Training:
         self.pairs = torch.from_numpy(matches.pairs).long()
         self.rematched: NormalisedMatches | None = None
         if config.start == "coarse":
-            heard = coarse_matches(collection, matches, alignment)
+            heard = normalised_matches(collection, matches.doubted(alignment.unconfirmed), ~held)
             placement = Placement.coarse(collection, heard, alignment.coarse_scales)
         else:
             placement = Placement.identity(len(collection))
