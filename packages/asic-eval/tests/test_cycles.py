@@ -101,8 +101,16 @@ def noisy_transfer(points, source, target):
     return points + 3.0 * np.stack([np.cos(angle), np.sin(angle + points[:, 0])], axis=1)
 
 
+@pytest.mark.parametrize(("at_once", "groups"), [(1, 5), (16_384, 1)])
 @pytest.mark.parametrize("k", [2, 3, 4])
-def test_against_brute_force(random_benchmark: Callable[..., KeypointBenchmark], k: int) -> None:
+def test_against_brute_force(
+    random_benchmark: Callable[..., KeypointBenchmark],
+    monkeypatch: pytest.MonkeyPatch,
+    k: int,
+    at_once: int,
+    groups: int,
+) -> None:
+    monkeypatch.setattr("asic_eval.cycles._CYCLES_AT_ONCE", at_once)
     benchmark = random_benchmark(k, num_images=5, num_keypoints=4)
     lengths, alphas = np.array([40.0, 60.0, 80.0, 30.0, 50.0]), [0.02, 0.05, 0.1, 0.2, 1.0]
     calls = 0
@@ -119,7 +127,7 @@ def test_against_brute_force(random_benchmark: Callable[..., KeypointBenchmark],
     assert result.end.per_point() == pytest.approx(end)
     assert result.every_hop.per_point() == pytest.approx(hops)
     assert result.end.per_cycle() == pytest.approx(per_cycle)
-    assert calls == 5 * k
+    assert calls == groups * k
 
 
 def test_no_hop_is_travelled_twice() -> None:
@@ -197,7 +205,7 @@ def test_bad_arguments(changes: dict[str, object], message: str) -> None:
 
 
 def test_transfer_must_answer_every_point() -> None:
-    with pytest.raises(ValueError, match=r"^transfer: expected shape \(2, 2\), got \(1, 2\)$"):
+    with pytest.raises(ValueError, match=r"^transfer: expected shape \(4, 2\), got \(1, 2\)$"):
         cycle_pck(lambda p, _s, _t: p[:1], line([0.0, 1.0]), 2, [0.1], np.ones(2))
 
 

@@ -15,6 +15,9 @@ from asic_eval.pck import check_alphas
 Transfer = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 """Carries points (M, 2) of the images `source` (M,) to the images `target` (M,): (M, 2), all in original pixels."""
 
+_CYCLES_AT_ONCE = 16_384
+"""So many cycles, and as many more as begin with one image, are travelled together."""
+
 
 @dataclass(frozen=True, eq=False)
 class CycleCounts:
@@ -110,6 +113,18 @@ def _cycles_from(start: int, num_images: int, k: int) -> NDArray[np.int64]:
     return np.concatenate([np.full((len(rest), 1), start), rest], axis=1)
 
 
+def _groups(cycles: ArrayLike | None, num_images: int, k: int) -> Iterator[NDArray[np.int64]]:
+    """Cycles to be travelled together: whole starting images, few enough to bound memory."""
+    group: list[NDArray[np.int64]] = []
+    for from_one in _by_start(cycles, num_images, k):
+        group.append(from_one)
+        if sum(map(len, group)) >= _CYCLES_AT_ONCE:
+            yield np.concatenate(group)
+            group = []
+    if group:
+        yield np.concatenate(group)
+
+
 def _by_start(cycles: ArrayLike | None, num_images: int, k: int) -> Iterator[NDArray[np.int64]]:
     _check_length(num_images, k)
     if cycles is None:
@@ -163,20 +178,29 @@ def _count(
     return CycleCounts(alphas, np.cumsum(by_level.reshape(-1, width), axis=1)[:, :-1], cycles)
 
 
-def _score_from_one_start(
+def _score(
     transfer: Transfer,
     points: NDArray[np.float64],
+    starts: NDArray[np.bool_],
     visible: NDArray[np.bool_],
     cycles: NDArray[np.int64],
     alphas: NDArray[np.float64],
     lengths: NDArray[np.float64],
 ) -> CyclePck:
-    """Scores cycles that share their first image; each prefix of images is travelled once."""
+    """Scores cycles; each prefix of images is travelled once.
+
+    Args:
+        transfer: Carries points.
+        points: (N, K, 2) the images' points.
+        starts: (N, K) which of them set out from their image.
+        visible: (N, K) which of them an image that is passed shows.
+        cycles: (Q, k) tuples of images.
+        alphas: (A,) the tolerances.
+        lengths: (N,) the images' lengths.
+    """
     num_images, k = len(points), cycles.shape[1]
-    start = int(cycles[0, 0])
-    here, alive = points[start][None], visible[start][None]
-    last = np.array([start])
-    prefix = np.zeros(len(cycles), dtype=np.int64)
+    last, prefix = np.unique(cycles[:, 0], return_inverse=True)
+    here, alive = points[last], starts[last]
     hops: list[tuple[NDArray[np.int16], NDArray[np.int64]]] = []
     for depth in range(1, k + 1):
         target_of_cycle = cycles[:, depth % k]
@@ -216,7 +240,7 @@ def cycle_pck(
     A point counts in a cycle when it is visible in every image of it. Each hop starts where the hop before ended.
     A landing is right when it is within alpha times the length of the image *landed in* (the published code compared
     92 % of its 3-cycle rows with another image's). A prefix that several cycles share is travelled once.
-    Memory: about 100 bytes x keypoints x the cycles of one starting image.
+    Memory: about 100 bytes x keypoints x (16,384 + the cycles of one starting image).
 
     Args:
         transfer: Carries points of the original photos' pixels; see `Transfer`. A NaN answer counts as wrong.
@@ -236,8 +260,8 @@ def cycle_pck(
     lengths = _check_thresholds(thresholds, len(benchmark.images))
     points, visible = benchmark.points_image, benchmark.visible
     result = CyclePck(_nothing(values), _nothing(values))
-    for group in _by_start(cycles, len(points), k):
-        result += _score_from_one_start(transfer, points, visible, group, values, lengths)
+    for group in _groups(cycles, len(points), k):
+        result += _score(transfer, points, visible, visible, group, values, lengths)
     return result
 
 
@@ -263,13 +287,15 @@ def grid_cycle_pck(
     Raises:
         ValueError: See `cycle_pck`.
     """
-    starts = [np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in points_image]
+    own = [np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in points_image]
     values = check_alphas(alphas)
-    lengths = _check_thresholds(thresholds, len(starts))
+    lengths = _check_thresholds(thresholds, len(own))
+    most = max(map(len, own), default=0)
+    starts = np.arange(most) < np.array([len(points) for points in own], dtype=np.int64)[:, None]
+    points = np.zeros((len(own), most, 2))
+    points[starts] = np.concatenate(own) if own else np.zeros((0, 2))
+    everywhere = np.ones_like(starts)
     result = _nothing(values)
-    for group in _by_start(cycles, len(starts), k):
-        own = starts[group[0, 0]]
-        points = np.broadcast_to(own, (len(starts), *own.shape))
-        visible = np.ones(points.shape[:2], dtype=np.bool_)
-        result += _score_from_one_start(transfer, points, visible, group, values, lengths).end
+    for group in _groups(cycles, len(own), k):
+        result += _score(transfer, points, starts, everywhere, group, values, lengths).end
     return result

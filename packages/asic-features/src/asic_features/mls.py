@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from asic_flow.baselines import Baseline
 from asic_flow.collection import ImageCollection
+from asic_flow.groups import rows_of_each
 from asic_flow.matches import MatchSet
 
 _CHUNK_ELEMENTS = 4_000_000  # of the table of points by matches: 64 MB a chunk
@@ -75,15 +76,14 @@ def moving_least_squares(collection: ImageCollection, matches: MatchSet) -> Base
     ) -> NDArray[np.float64]:
         place = np.asarray(points, np.float64) * scale[source] + offset[source]
         count = len(collection)
-        for key in np.unique(source * count + target):
-            first, second = divmod(int(key), count)
+        for number, asked in rows_of_each(source * count + target):
+            first, second = divmod(number, count)
             row = row_of.get((min(first, second), max(first, second)))
             if row is None or matches.offsets[row] == matches.offsets[row + 1]:
                 continue
             of_pair = slice(int(matches.offsets[row]), int(matches.offsets[row + 1]))
             ends = [torch.from_numpy(xy[of_pair]) for xy in (matches.xy_a, matches.xy_b)]
             xy_a, xy_b = ends if first < second else ends[::-1]
-            asked = (source == first) & (target == second)
             weight = torch.from_numpy(matches.score[of_pair]).clamp_min(1e-6)
             place[asked] = rigid_flow(torch.from_numpy(place[asked]), xy_a, xy_b, weight=weight).numpy()
         found: NDArray[np.float64] = (place - offset[target]) / scale[target]

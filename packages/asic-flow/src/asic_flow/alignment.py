@@ -18,6 +18,7 @@ from asic_flow.collection import ImageCollection, Photo, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens
 from asic_flow.grid import pixel_to_norm
+from asic_flow.groups import rows_of_each
 from asic_flow.matches import MatchSet
 from asic_flow.run_folder import (
     CALIBRATION,
@@ -221,8 +222,7 @@ class Alignment:
         slope, intercept = CALIBRATION
         probability = torch.sigmoid(slope * agreement + intercept) * distance.isfinite()
         answer = np.full((len(points), 2), np.nan)
-        for image in torch.unique(target_photo).tolist():
-            mine = (target_photo == image).numpy()
+        for image, mine in rows_of_each(target_photo.numpy()):
             answer[mine] = self.photos[image].to_image(found_px.numpy()[mine])
         visible = (distance <= VISIBLE_DISTANCE).numpy()
         return Transfer(answer, confidence.double().numpy(), probability.double().numpy(), visible)
@@ -315,8 +315,8 @@ class Alignment:
     def _nearest(self, canonical: Tensor, to_map: Tensor) -> tuple[Tensor, Tensor]:
         points = torch.full((len(canonical), 2), torch.nan)
         distance = torch.full((len(canonical),), torch.inf)
-        for number in torch.unique(to_map).tolist():
-            mine = to_map == number
+        for number, rows in rows_of_each(to_map.numpy()):
+            mine = torch.from_numpy(rows)
             points[mine], distance[mine] = self.look_up(canonical[mine], number)
         return points, distance
 

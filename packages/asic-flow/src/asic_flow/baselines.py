@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from asic_flow.collection import ImageCollection, Photo
+from asic_flow.groups import rows_of_each
 
 Baseline = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 
@@ -53,9 +54,8 @@ def nearest_neighbour(collection: ImageCollection) -> Baseline:
         low = np.floor(position).astype(np.int64)
         fraction = torch.from_numpy(position - low).float()
         best = np.zeros(len(position), np.int64)
-        for image in np.unique(target):
+        for image, asked in rows_of_each(target):
             theirs = collection.descriptors[image].float()
-            asked = np.nonzero(target == image)[0]
             for start in range(0, len(asked), _QUERIES_AT_ONCE):
                 mine = asked[start : start + _QUERIES_AT_ONCE]
                 query = torch.zeros(len(mine), theirs.shape[1])

@@ -38,6 +38,7 @@ from asic_flow.coarse import geman_mcclure
 from asic_flow.collection import ImageCollection, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.cores import all_cores
+from asic_flow.groups import rows_of_each
 from asic_flow.sides import LEAST_SYMMETRY, SecondMaps, in_proportion
 from asic_flow.tokens import ForegroundTokens, at_tokens
 
@@ -214,10 +215,12 @@ class ConsensusTokens:
         descriptors, places = self.at(points_px, source)
         count, shows = len(self.trust), torch.tensor(self.offsets).diff() > 0
         pair = torch.where(shows[source] & shows[target], source * count + target, -1)
-        for number in torch.unique(pair[pair >= 0]).tolist():
+        for number, mine in rows_of_each(pair.numpy()):
+            if number < 0:
+                continue
             here, there = divmod(number, count)
             hubs = self._hubs(here, there, config)
-            for asked in torch.split(torch.nonzero(pair == number)[:, 0], _QUERIES_AT_ONCE):
+            for asked in torch.split(torch.from_numpy(mine), _QUERIES_AT_ONCE):
                 score = self.scores(
                     descriptors[asked], places[asked], here, there, config.combine, config.combine_scale
                 )
