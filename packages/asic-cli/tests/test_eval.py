@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asic_cli.evaluate import mean_of
 from asic_cli.scores import FolderScorer, choose_cycles, skipping_nan
 from asic_eval import KeypointBenchmark, get_protocol
 from asic_flow.alignment import DEFAULT_METHOD, Alignment
@@ -71,6 +72,52 @@ def test_boxes_reach_the_baseline_though_the_whole_photo_is_shown(demo) -> None:
     collection, _ = load_collection(demo / "collection")
     assert all(photo.box_xyxy is not None for photo in collection.photos)
     assert {photo.scale_xy for photo in collection.photos} == {(1.0, 1.0)}
+
+
+def test_several_runs_have_a_mean_in_which_each_counts_alike(asic, demo, summary, tmp_path) -> None:
+    shutil.copytree(demo / "collection", tmp_path / "collection")
+    one = asic("eval", demo / "run", tmp_path / "collection", "--json")
+    assert one.code == 0, one.err
+    assert [run["folder"] for run in one.json["runs"]] == [str(demo / "run"), str(tmp_path / "collection")]
+    assert one.json["runs"][0]["methods"] == summary["methods"]
+    # A collection alone has baselines, and these are the same.
+    assert list(one.json["mean"]["methods"]) == METHODS[:3]
+    assert one.json["mean"]["default"] is None
+    for method in METHODS[:3]:
+        found = one.json["mean"]["methods"][method]["pck"]["0.10"]["per_point"]
+        assert found == pytest.approx(summary["methods"][method]["pck"]["0.10"]["per_point"])
+    table = asic("eval", demo / "run", tmp_path / "collection")
+    assert "mean of 2, percent" in table.out
+    assert "each run counting alike" in table.out
+
+
+def test_a_mean_is_taken_number_by_number_and_only_where_all_runs_have_one() -> None:
+    def summary(score: float, cycle: float | None, default: str = "combined") -> dict:
+        scores = {"pck": {"0.10": {"per_point": score}}, "cycle": {"0.10": {"3": {"end": cycle}}}}
+        return {"protocol": "spair-official, all 2-cycles", "default": default, "methods": {"combined": scores}}
+
+    mean = mean_of([summary(0.2, 0.4), summary(0.6, 0.8)])
+    assert mean is not None
+    assert mean["default"] == "combined"
+    assert mean["methods"]["combined"]["pck"]["0.10"]["per_point"] == pytest.approx(0.4)
+    assert mean["methods"]["combined"]["cycle"]["0.10"]["3"]["end"] == pytest.approx(0.6)
+    mean = mean_of([summary(0.2, 0.4), summary(0.6, None, "canonical")])
+    assert mean is not None
+    assert mean["default"] is None
+    assert mean["methods"]["combined"]["cycle"]["0.10"]["3"]["end"] is None
+
+
+def test_different_protocols_have_no_mean(asic, demo, run) -> None:
+    result = asic("eval", demo / "run", run, "--json")
+    assert result.code == 0
+    assert result.json["mean"] is None
+    assert "no mean is told of scores by different protocols" in result.err
+
+
+def test_a_run_given_twice_is_refused(asic, run) -> None:
+    result = asic("eval", run, run)
+    assert result.code == 2
+    assert "given twice" in result.err
 
 
 def test_a_folder_of_photos_has_no_pck(asic, run) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,25 @@ def test_batches_halve_when_memory_runs_out(
         extract_collection(photos, config)
 
 
+@pytest.mark.parametrize("backbone", ["vit_tiny_p16", "gradients"])
+def test_the_same_bits_for_any_number_of_threads(folder: Path, random_vit: Path, backbone: str) -> None:
+    weights = None if backbone == "gradients" else random_vit
+    config = FeatureConfig(size=SIZE, backbone=backbone, weights=weights, parts=3)
+    usual = torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(extract_collection(list_photos(folder / "photos"), config))
+        finally:
+            torch.set_num_threads(usual)
+    (alone, matches_alone), (together, matches_together) = found
+    for name in ("images", "masks", "descriptors", "saliency", "parts"):
+        assert torch.equal(getattr(alone, name), getattr(together, name)), name
+    assert np.array_equal(matches_alone.xy_b, matches_together.xy_b)
+    assert np.array_equal(matches_alone.score, matches_together.score)
+
+
 def test_options_shape_descriptors(folder: Path, random_vit: Path) -> None:
     photos = list_photos(folder / "photos")
     config = FeatureConfig(
@@ -133,17 +153,36 @@ def test_options_shape_descriptors(folder: Path, random_vit: Path) -> None:
     assert len(matches) > 0
 
 
+def test_photos_go_one_after_the_other_where_memory_suffices_for_no_more(
+    folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks="none")
+    expected, _ = extract_collection(list_photos(folder / "photos"), config)
+    forward = VisionTransformer.__call__
+
+    def alone(self: VisionTransformer, *arguments: Any, **options: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("not enough memory: you tried to allocate 1 TB")
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(VisionTransformer, "__call__", alone)
+    collection, _ = extract_collection(list_photos(folder / "photos"), config)
+    assert "going on with one photo after the other" in caplog.text
+    torch.testing.assert_close(collection.descriptors, expected.descriptors, atol=1e-3, rtol=0)
+
+
 def test_the_machines_own_memory_may_run_out(folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, masks="none", batch=2)
-    failures = iter(["not enough memory: you tried to allocate 1 TB", "not enough memory", "another fault"])
 
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError(next(failures))
+        raise RuntimeError(fault)
 
     monkeypatch.setattr(VisionTransformer, "__call__", fail)
     monkeypatch.setattr(VisionTransformer, "blank_attention", lambda *_: torch.zeros(121))
+    fault = "not enough memory: you tried to allocate 1 TB"
     with pytest.raises(MemoryError, match="one photo needs more memory than there is"):
         extract_collection(list_photos(folder / "photos"), config)
+    fault = "another fault"
     with pytest.raises(RuntimeError, match="another fault"):
         extract_collection(list_photos(folder / "photos"), config)
 

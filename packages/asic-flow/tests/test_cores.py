@@ -14,7 +14,7 @@ import torch
 
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree
-from asic_flow.cores import all_cores
+from asic_flow.cores import all_cores, torch_alone
 from asic_flow.partners import find_partners
 from asic_flow.sides import SecondMaps
 from asic_flow.tokens import ForegroundTokens
@@ -45,6 +45,16 @@ def test_torch_has_its_threads_back_afterwards_whatever_happened() -> None:
         raise ZeroDivisionError
     assert torch.get_num_threads() == 2
     assert sys.getswitchinterval() == turns
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_work_is_shared_out_while_torch_is_alone() -> None:
+    with torch_alone():
+        assert torch.get_num_threads() == 1
+        with torch_alone(), all_cores() as cores:
+            assert cores._max_workers == 2  # type: ignore[attr-defined]
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("none", None)])

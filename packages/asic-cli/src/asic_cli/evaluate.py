@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from asic_cli.config import as_toml, given
-from asic_cli.console import Stages, printable, say, show, to_json, write_data, write_json
+from asic_cli.console import Stages, printable, say, show, to_json, warn, write_data, write_json
 from asic_cli.errors import InputError
 from asic_cli.folder import INDEX_FILES, writing
 from asic_cli.options import ConfigFile, Json, PrintConfig, Seed
@@ -18,6 +19,7 @@ from asic_cli.photo_sets import PROTOCOLS
 from asic_cli.runs import REPORT_FILE, SUMMARY_FILE, load_run
 from asic_cli.truth import read_truth
 from asic_flow import atomic
+from asic_flow.cores import torch_alone
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +34,12 @@ if TYPE_CHECKING:
 
 def evaluate(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="RUN|COLLECTION", help="A run, or a collection for its baselines.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|COLLECTION...", help="Runs, or collections for their baselines; several get a mean."
+        ),
+    ],
     seed: Seed = 0,
     as_json: Json = False,
     config: ConfigFile = None,
@@ -40,7 +47,8 @@ def evaluate(
 ) -> None:
     """Score a run beside its baselines, and write its report.
 
-    With annotated points: PCK and 2- and 3-cycle PCK. Without: cycles of a grid, and matches kept from the fit.
+    With annotated points: PCK and 2- and 3-cycle PCK. Without: cycles of a grid, and matches kept from the fit. Of
+    several runs, a data set's categories, say, the mean is told as well, in which each counts alike.
 
     Example: `asic eval asic-out/teapot-run`
     """
@@ -48,13 +56,24 @@ def evaluate(
     if print_config:
         write_data(as_toml("eval", given(context)))
         return
-    summary = score_folder(folder, seed)
-    if as_json:
-        write_json(summary)
+    if twice := [folder for index, folder in enumerate(folders) if folder in folders[:index]]:
+        raise InputError(f"{twice[0]}: given twice")
+    summaries = [score_folder(folder, seed) for folder in folders]
+    if len(folders) == 1:
+        mean, told = None, summaries[0]
     else:
-        show(table_of(summary))
+        mean = mean_of(summaries)
+        named = [{"folder": str(folder), **summary} for folder, summary in zip(folders, summaries, strict=True)]
+        told = {"runs": named, "mean": mean}
+    if as_json:
+        write_json(told)
+        return
+    for folder, summary in zip(folders, summaries, strict=True):
+        show(table_of(summary, folder.resolve().name if len(folders) > 1 else None))
         if summary["alignment"] is not None:
             write_data(printable(folder / REPORT_FILE))
+    if mean is not None:
+        show(_table(f"mean of {len(folders)}, percent", mean["protocol"], mean))
 
 
 @dataclass(frozen=True)
@@ -88,7 +107,7 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
     is_run = (folder / INDEX_FILES["run"]).exists()
     if not is_run and not (folder / INDEX_FILES["collection"]).exists():
         raise InputError(f"{folder}: expected a folder that `asic train` or `asic features` wrote")
-    with writing(folder, "run" if is_run else "collection"), Stages() as stages:
+    with writing(folder, "run" if is_run else "collection"), Stages() as stages, torch_alone():
         stages("loading", 0, 1)
         subject = _load_run(folder) if is_run else _load_collection(folder)
         truth = read_truth(subject.collection_folder, subject.collection.settings)
@@ -236,26 +255,57 @@ def _write_report(
     say(f"report: {printable(path)}")
 
 
-def table_of(summary: dict[str, Any]) -> Table:
-    """The scores as a table, in percent."""
+def mean_of(summaries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The mean scores of several runs, each of which counts alike, by the methods that all of them have.
+
+    Returns:
+        `protocol`, `default` and `methods` as in a summary, a score being None where any run has none; None, and a
+        warning, where runs were scored by different protocols, which have no common mean.
+    """
+    protocols = {summary["protocol"].split(",")[0] for summary in summaries}
+    if len(protocols) > 1:
+        warn(f"no mean is told of scores by different protocols: {'; '.join(sorted(protocols))}")
+        return None
+    defaults = {summary["default"] for summary in summaries}
+    of_runs = [summary["methods"] for summary in summaries]
+    shared = [name for name in of_runs[0] if all(name in methods for methods in of_runs)]
+    return {
+        "protocol": f"{protocols.pop()}, each run counting alike",
+        "default": defaults.pop() if len(defaults) == 1 else None,
+        "methods": {name: _mean([methods[name] for methods in of_runs]) for name in shared},
+    }
+
+
+def _mean(scores: list[Any]) -> Any:
+    """The mean of like trees of scores, number by number."""
+    if any(score is None for score in scores):
+        return None
+    if isinstance(scores[0], dict):
+        return {key: _mean([score[key] for score in scores]) for key in scores[0]}
+    return fmean(scores)
+
+
+def table_of(summary: dict[str, Any], name: str | None = None) -> Table:
+    """The scores as a table, in percent, under the run's name if that is given."""
+    photos = f"{summary['collection']['photos']} photos, percent"
+    return _table(photos if name is None else f"{printable(name)}: {photos}", summary["protocol"], summary)
+
+
+def _table(title: str, protocol: str, scored: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    default = summary["default"]
-    note = f"* the answer of `asic transfer`. {summary['protocol']}" if default else summary["protocol"]
-    table = Table(
-        title=f"{summary['collection']['photos']} photos, percent",
-        caption=note,
-        title_justify="left",
-        caption_justify="left",
-    )
+    default = scored["default"]
+    note = f"* the answer of `asic transfer`. {protocol}" if default else protocol
+    table = Table(title=title, caption=note, title_justify="left", caption_justify="left")
     table.add_column("method", no_wrap=True)
-    columns = _FOLDER_COLUMNS if summary["collection"]["benchmark"] is None else _KEYPOINT_COLUMNS
-    for title in columns:
-        table.add_column(title, justify="right")
-    for name, scores in summary["methods"].items():
+    keypoints = any(scores["pck"] is not None for scores in scored["methods"].values())
+    columns = _KEYPOINT_COLUMNS if keypoints else _FOLDER_COLUMNS
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for method, scores in scored["methods"].items():
         cells = (_at(scores, path) for path in columns.values())
-        mark = " *" if name == default else ""
-        table.add_row(name + mark, *("-" if cell is None else f"{100 * cell:.1f}" for cell in cells))
+        mark = " *" if method == default else ""
+        table.add_row(method + mark, *("-" if cell is None else f"{100 * cell:.1f}" for cell in cells))
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from asic_features.config import FeatureConfig, Request
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.weights import sha256_of
 from asic_flow.collection import TokenGrid
+from asic_flow.cores import all_cores
 from asic_flow.kernels import warp_bilinear
 
 Progress = Callable[[str, int, int], None]
@@ -177,11 +179,14 @@ def describe_photos(
 ) -> Descriptions:
     """Describe every token of every photo, some photos at a time; fewer where memory does not suffice.
 
+    On the CPU each core has photos of its own: torch's threads wait for each other after every operation, which with
+    two cores, of which something else uses one, took four times as long. So answers do not depend on their number.
+
     Args:
         network: The network; where its backbone wants it, the directions that noise images share are taken out.
         images: (N, S, S, 3) uint8, N at least 1.
         requests: What to read.
-        batch: Photos at once, to begin with.
+        batch: Photos at once, to begin with; on the CPU so many for each core.
         report: Called with the stage ``descriptors``, the photos done and all photos.
         cache: Where photos that were described before under the same settings are found, and new ones kept.
         stride: Distance between neighbouring tokens in pixels; None for the network's own.
@@ -209,28 +214,38 @@ def describe_photos(
             missing.append(index)
         else:
             keep(index, found)
+
+    def ask(chosen: Sequence[int]) -> dict[str, torch.Tensor]:
+        return _describe(network, images[chosen], requests, stride, with_attention)
+
+    # Processor cores take photos of their own; a GPU takes one batch after the other.
+    at_once = network.device.type == "cpu"
+    report("descriptors", total - len(missing), total)
     while missing:
-        report("descriptors", total - len(missing), total)
-        chosen = missing[:batch]
+        batches = [missing[first : first + batch] for first in range(0, len(missing), batch)]
         try:
-            described = _describe(network, images[chosen], requests, stride, with_attention)
+            with all_cores() if at_once else nullcontext() as cores:
+                for chosen, described in zip(batches, (cores.map if cores else map)(ask, batches), strict=True):
+                    for row, index in enumerate(chosen):
+                        tensors = {name: tensor[row] for name, tensor in described.items()}
+                        keep(index, tensors)
+                        if cache is not None and (key := keys[index]) is not None:
+                            cache.save(key, tensors)
+                    missing = missing[len(chosen) :]
+                    report("descriptors", total - len(missing), total)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            if batch == 1:
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
+            if batch > 1:
+                batch //= 2
+                _LOG.warning("the device's memory ran out: going on with %d photos at once", batch)
+            elif at_once:
+                at_once = False
+                _LOG.warning("this machine's memory ran out: going on with one photo after the other")
+            elif isinstance(error, torch.OutOfMemoryError):
+                raise
+            else:
                 raise MemoryError(f"one photo needs more memory than there is: {error}") from error
-            batch //= 2
-            _LOG.warning("the device's memory ran out: going on with %d photos at once", batch)
-            continue
-        for row, index in enumerate(chosen):
-            tensors = {name: tensor[row] for name, tensor in described.items()}
-            keep(index, tensors)
-            if cache is not None and (key := keys[index]) is not None:
-                cache.save(key, tensors)
-        missing = missing[len(chosen) :]
-    report("descriptors", total, total)
     return Descriptions(tuple(whole[str(index)] for index in range(len(requests))), whole["attention"])
 
 

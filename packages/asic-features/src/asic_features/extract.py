@@ -29,6 +29,7 @@ from asic_features.prepare import PhotosError, PreparedPhotos, prepare_photos
 from asic_features.saliency import attention_saliency, border_contrast
 from asic_features.weights import locate_weights, sha256_of
 from asic_flow.collection import ImageCollection, TokenGrid, foreground_tokens
+from asic_flow.cores import all_cores, torch_alone
 from asic_flow.matches import MatchSet
 
 __all__ = ["PhotosError", "SettingsError", "Shard", "extract_collection", "extract_shard"]
@@ -69,6 +70,7 @@ class Shard:
     pairs: int | None
 
 
+@torch_alone()
 def extract_collection(
     sources: Sequence[PhotoSource],
     config: FeatureConfig,
@@ -121,6 +123,7 @@ def extract_collection(
     return collection, matches
 
 
+@torch_alone()
 def extract_shard(
     sources: Sequence[PhotoSource],
     config: FeatureConfig,
@@ -327,11 +330,16 @@ def _weight_free(prepared: PreparedPhotos, config: FeatureConfig, grid: TokenGri
 
 def _describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid, report: Progress) -> torch.Tensor:
     """(N, T, D) float16."""
+
+    def describe(index: int) -> torch.Tensor:
+        return describe_gradients(images[index : index + 1], masks[index : index + 1], grid).half()
+
     rows = []
-    for index in range(len(images)):
-        report("descriptors", index, len(images))
-        rows.append(describe_gradients(images[index : index + 1], masks[index : index + 1], grid).half())
-    report("descriptors", len(images), len(images))
+    report("descriptors", 0, len(images))
+    with all_cores() as cores:
+        for row in cores.map(describe, range(len(images))):
+            rows.append(row)
+            report("descriptors", len(rows), len(images))
     return torch.cat(rows)
 
 

@@ -13,6 +13,7 @@ from asic_flow.coarse import place_photo
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree, standing
+from asic_flow.cores import torch_alone
 from asic_flow.dense import fit_photo, render_maps
 from asic_flow.sides import SecondMaps, carried_symmetry, carry
 from asic_flow.spline import SplineGrid
@@ -60,6 +61,7 @@ def take_photos(collection: ImageCollection, photos: slice) -> ImageCollection:
 
 
 @torch.no_grad()
+@torch_alone()
 def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCollection) -> Alignment:
     """Places photos in a canonical space.
 

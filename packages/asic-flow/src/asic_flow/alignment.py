@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d, grid_sample
 from asic_flow.collection import ImageCollection, Photo, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens
+from asic_flow.cores import torch_alone
 from asic_flow.grid import pixel_to_norm
 from asic_flow.groups import rows_of_each
 from asic_flow.matches import MatchSet
@@ -179,6 +180,7 @@ class Alignment:
         return self._sample(self.maps, self._to_model(points, photo), photo).double().numpy()
 
     @torch.no_grad()
+    @torch_alone()
     def transfer(
         self, points_image: ArrayLike, source: ArrayLike, target: ArrayLike, method: TransferMethod = DEFAULT_METHOD
     ) -> Transfer:

@@ -68,7 +68,7 @@ def nearest_neighbour(collection: ImageCollection) -> Baseline:
                         query += (
                             weight[:, None] * collection.descriptors[source[mine], row * grid.cols + column].float()
                         )
-                best[mine] = (query @ theirs.T).argmax(1).numpy()
+                best[mine] = (query @ theirs.T).max(1).indices.numpy()  # faster than argmax
         found: NDArray[np.float64] = (centres[best] - offset[target]) / scale[target]
         return found
 

@@ -1,4 +1,9 @@
-"""Work shared out over the machine's cores."""
+"""Work shared out over the machine's cores.
+
+Torch's own threads wait for each other after every operation. Here most operations are small, and cores are shared with
+whatever else a laptop does: with two cores, of which something else used one, an alignment took ten times as long as
+with torch on one thread, most of it waiting. So torch computes alone, and what is shared out are whole pieces of work.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,10 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 _SWITCH_SECONDS = 0.0005
+_allowed: int | None = None  # threads that torch had before it was left alone with one
 
 
 @contextmanager
@@ -18,12 +25,32 @@ def all_cores() -> Iterator[Executor]:
     Whoever leaves before the end does not wait for work that has not begun.
     """
     torch = sys.modules.get("torch")
-    threads = _threads() if torch is None else torch.get_num_threads()
-    with nullcontext() if torch is None else _torch_alone(), _taking_turns(), ThreadPoolExecutor(threads) as pool:
+    alone = nullcontext() if torch is None else torch_alone()
+    # A thread's first product would else be shared by as many threads as there are cores.
+    begin = None if torch is None else partial(torch.set_num_threads, 1)
+    with alone, _taking_turns(), ThreadPoolExecutor(_allowed or _threads(), initializer=begin) as pool:
         try:
             yield pool
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Torch with one thread; `all_cores` within still has as many as torch had."""
+    global _allowed
+    import torch
+
+    if _allowed is not None:
+        yield
+        return
+    _allowed = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(_allowed)
+        _allowed = None
 
 
 @contextmanager
@@ -35,23 +62,6 @@ def _taking_turns() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(usual)
-
-
-@contextmanager
-def _torch_alone() -> Iterator[None]:
-    """Torch with one thread.
-
-    Torch's own threads wait for each other after every operation: with small tensors, and a core that something else
-    uses as well, two of them took seven times as long as one.
-    """
-    import torch
-
-    allowed = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(allowed)
 
 
 def _threads() -> int:

@@ -15,6 +15,7 @@ from asic_flow.coarse import NormalisedMatches, align_coarsely
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree
+from asic_flow.cores import torch_alone
 from asic_flow.dense import SplinePoints, fit_dense, remove_drift, render_maps
 from asic_flow.grid import pixel_to_norm
 from asic_flow.matches import MatchSet
@@ -93,6 +94,7 @@ class FittedMaps:
     confidence: Tensor
 
 
+@torch_alone()
 def fit(
     collection: ImageCollection,
     matches: MatchSet,
@@ -160,6 +162,7 @@ def fit(
     return FittedMaps(maps, second, coarse.mirrored, coarse.support, foreground, *described)
 
 
+@torch_alone()
 def describe_maps(
     collection: ImageCollection,
     matches: MatchSet,

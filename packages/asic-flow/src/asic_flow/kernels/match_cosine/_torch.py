@@ -71,7 +71,7 @@ def match_pairs(
     descriptors: Tensor, offsets: Tensor, pairs: Tensor, guide: Guide | None, half: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (offsets, index_a, index_b, score) of the mutual matches of all pairs."""
-    return match_each(match_mutual, descriptors, offsets, pairs, guide, half)
+    return match_each(match_mutual, descriptors, offsets, pairs, guide, half, at_once=True)
 
 
 def rank_both_ways(a: Tensor, b: Tensor, top_k: int, guide: Guide | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
