@@ -86,6 +86,8 @@ SETS = {
 ON_THE_CPU = tuple(preset for preset in PRESETS if preset != "paper")
 # Of `asic features`: what each token looks like at five sizes, by two facets.
 SCALES = ("--facet", "key,token", "--scales", "224,320,384,448", "--components", "256")
+# What needs no network: gradients and colours.
+WITHOUT_WEIGHTS = ("--backbone", "gradients")
 METHODS = {"box_copy": "copy the box position", "nearest_neighbour": "nearest neighbour", "mls": "moving least squares"}
 
 
@@ -106,6 +108,7 @@ def variants(ablate: bool) -> Iterator[Variant]:
         yield Variant(preset, recipe, recipe.paper is not None)
         if recipe.paper is None:
             yield Variant(f"{preset} with scales", recipe, drawn=False, flags=SCALES)
+            yield Variant(f"{preset} without weights", recipe, drawn=False, flags=WITHOUT_WEIGHTS)
         if not ablate:
             continue
         if recipe.paper is None:
@@ -145,8 +148,9 @@ def describe(data: Path, name: str, more: tuple[str, ...], work: Path) -> Path:
     root = data / photos.folder
     if photos.further:
         root = shorten(root, photos, work / f"{slug}-list")
-    backbone = ("--backbone", "vit_tiny_p16", "--weights", str(data / WEIGHTS), "--device", "cpu")
-    if asic(["features", str(root), *photos.flags, *more, *backbone, "--out", str(collection)]):
+    network = ("--backbone", "vit_tiny_p16", "--weights", str(data / WEIGHTS))
+    chosen = more if "--backbone" in more else (*more, *network)
+    if asic(["features", str(root), *photos.flags, *chosen, "--device", "cpu", "--out", str(collection)]):
         raise SystemExit(f"asic features failed on {name}")
     return collection
 
@@ -213,13 +217,16 @@ def table(runs: list[dict[str, Any]], further: bool) -> str:
     heads = [*sets, "mean of all 13" if further else "seconds"]
     lines = ["| PCK@0.10 (2-cycle, 3-cycle) | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     measured = {run["variant"] for run in runs if run["set"] in sets}
-    names = [variant.name for variant in variants(ablate=True) if variant.name in measured]
+    known = [variant for variant in variants(ablate=True) if variant.name in measured]
+    own_descriptors = [variant.name for variant in known if variant.flags]
     rows: list[tuple[str | None, str, str]] = [(None, method, text) for method, text in METHODS.items()]
-    rows += [(name, method, f"{name}, {method}") for name in names for method in ("canonical", "combined")]
+    for variant in known:
+        methods = ("nearest_neighbour", "canonical", "combined") if variant.flags else ("canonical", "combined")
+        rows += [(variant.name, method, f"{variant.name}, {METHODS.get(method, method)}") for method in methods]
     for name, method, text in rows:
         # Baselines are those of the default descriptors, which all but some variants have.
         mine = [
-            run for run in runs if (" with scales" not in run["variant"] if name is None else run["variant"] == name)
+            run for run in runs if (run["variant"] not in own_descriptors if name is None else run["variant"] == name)
         ]
         found = {which: [run["methods"][method] for run in mine if run["set"] == which] for which in SETS}
         if further:

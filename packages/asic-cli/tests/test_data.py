@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from asic_cli import data
+
 PASCAL = "source_image,target_image,class,XA,YA,XB,YB\n"
 
 
@@ -55,12 +57,12 @@ def test_spair(asic, demo) -> None:
     assert "5 of 6 checks failed" in result.err
 
 
-def test_a_whole_set_passes(asic, draw, tmp_path) -> None:
+def test_dogs_pass_where_all_photos_are_there(asic, draw, tmp_path) -> None:
     draw(tmp_path / "dogs" / "Images" / "n1-pug", ["a.png", "b.png"])
     entries = [{"img_path": f"n1-pug/{name}.png"} for name in "aba"]
     (tmp_path / "dogs" / "StanfordExtra_v12.json").write_text(json.dumps(entries))
     result = asic("data", "verify", "dogs")
-    assert (result.code, "dogs: stanford_dogs: whole" in result.err) == (0, True)
+    assert (result.code, "dogs: stanford_dogs: all that it names is there" in result.err) == (0, True)
     (tmp_path / "dogs" / "Images" / "n1-pug" / "a.png").write_text("<html>")
     result = asic("data", "verify", "dogs")
     assert (result.code, "n1-pug/a.png" in result.err) == (2, True)
@@ -86,6 +88,13 @@ def test_ap10k(asic, draw, tmp_path) -> None:
     assert found["species"] == (54, 54, True)
     assert found["photos that annotations name"] == (10_015, 3, False)
     assert found["photos that are there"] == (3, 3, True)
+
+
+def test_counts_that_nobody_states_are_not_called_whole(asic, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(data._CHECKS, "stanford_dogs", lambda _: [data.Check("photos", None, 25)])
+    result = asic("data", "verify", tmp_path, "--dataset", "stanford_dogs")
+    assert (result.code, "how much that should be is not stated" in result.err) == (0, True), result.err
+    assert "as expected" not in result.out
 
 
 def test_what_cannot_be_checked(asic, tmp_path) -> None:

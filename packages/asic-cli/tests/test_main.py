@@ -139,3 +139,22 @@ def test_stderr_that_is_gone_stops_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.parametrize("command", [("view",), ("transfer", "--points", "points.csv"), ("animate",)])
+def test_a_file_that_cannot_be_written_is_named_before_any_work(asic, tmp_path, command) -> None:
+    name, *flags = command
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for out, message in (
+        ("folder", "--out folder: expected a file to write, got a folder"),
+        ("file/page.html", "file is no folder"),
+    ):
+        result = asic(name, "no-run", *flags, "--out", out)
+        assert (result.code, message in result.err) == (2, True), result.err
+
+
+def test_a_folder_without_leave_to_write_is_the_machines_matter(asic, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("asic_cli.options.os.access", lambda *_: False)
+    result = asic("view", "no-run", "--out", tmp_path / "page.html")
+    assert (result.code, "cannot be written to" in result.err) == (3, True), result.err

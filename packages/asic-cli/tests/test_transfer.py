@@ -30,6 +30,12 @@ def test_points_go_where_the_library_takes_them(asic, run, points) -> None:
         np.testing.assert_allclose([float(row[field]) for row in rows], getattr(found, field), atol=1e-4)
 
 
+def test_a_quoted_header_names_the_same_columns(asic, run, points) -> None:
+    points.write_text('"source","x","y","target"\n"0.png",60,61.5,"3.png"\n')
+    rows = asic("transfer", run, "--points", points, "--json").json["points"]
+    assert [(row["source"], row["target"]) for row in rows] == [("0.png", "3.png")]
+
+
 def test_json_and_a_file_say_the_same(asic, run, points, tmp_path) -> None:
     document = asic("transfer", run, "--points", points, "--json", "--out", "below/answer.csv").json
     rows = list(csv.DictReader((tmp_path / "below" / "answer.csv").read_text().splitlines()))

@@ -77,3 +77,14 @@ def test_sweep_removes_what_a_killed_writer_left_and_nothing_else(tmp_path: Path
     (tmp_path / "kept").write_bytes(b"whole")
     atomic.sweep(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["kept"]
+
+
+def test_errors_name_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder") as told:
+        atomic.write_bytes(tmp_path / "folder", b"x")
+    assert told.value.filename == str(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError) as told:
+        atomic.write_bytes(tmp_path / "nowhere" / "file", b"x")
+    assert told.value.filename == str(tmp_path / "nowhere" / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def _report(added: _Added, as_json: bool) -> None:
         if support < low:
             warn(f"{printable(photo.path)}: only {support:.0%} of its matches fit the others; does it belong here?")
     state = "already done" if added.reused else f"placed in {added.placing_seconds:.2f} s"
-    say(f"{folder}: {state}: {added.count} photos among {known}. Next: asic eval {folder}")
+    say(f"{folder}: {state}: {added.count} photos among {known}. Next: asic eval {shlex.quote(folder)}")
     if not as_json:
         write_data(folder)
         return

@@ -12,6 +12,7 @@ import typer
 
 from asic_cli.console import Stages, printable, write_data
 from asic_cli.errors import InputError, MachineError
+from asic_cli.options import check_out_file
 from asic_cli.runs import load_run
 from asic_flow import atomic
 
@@ -26,7 +27,12 @@ _PALETTE_FRAMES = 4
 
 def animate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `asic train` wrote.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A .gif, .webp or .mp4; the last needs asic-cli[video].")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", callback=check_out_file, help="A .gif, .webp or .mp4; the last needs asic-cli[video]."
+        ),
+    ],
     kind: Annotated[
         Literal["morph", "tour", "edit"],
         typer.Option(

@@ -10,6 +10,7 @@ import typer
 
 from asic_cli.console import printable, write_data
 from asic_cli.errors import InputError
+from asic_cli.options import check_out_file
 from asic_cli.runs import Run, load_run, read_summary
 from asic_flow import atomic
 
@@ -19,9 +20,9 @@ _SCRIPTS = ("dom", "frames", "search", "maps", "canonical", "pins", "tile", "com
 def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another run on the same photos.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Write the page here.")] = Path(
-        "compare.html"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.html", callback=check_out_file, help="Write the page here.")
+    ] = Path("compare.html"),
 ) -> None:
     """Write a page of two runs side by side: the same pins, both scores, and where they differ.
 

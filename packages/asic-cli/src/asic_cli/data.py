@@ -76,7 +76,13 @@ def verify_command(
     else:
         _show(name, checks)
     failed = sum(not check.passed for check in checks)
-    say(f"{printable(root)}: {name}: {'whole' if not failed else f'{failed} of {len(checks)} checks failed'}")
+    if failed:
+        state = f"{failed} of {len(checks)} checks failed"
+    elif any(check.expected is None for check in checks):
+        state = "all that it names is there; how much that should be is not stated"
+    else:
+        state = "whole"
+    say(f"{printable(root)}: {name}: {state}")
     if failed:
         raise typer.Exit(BAD_INPUT)
 
@@ -87,7 +93,8 @@ def _show(name: str, checks: list[Check]) -> None:
     table = Table(name, "expected", "found", "")
     for check in checks:
         expected = "not stated" if check.expected is None else str(check.expected)
-        table.add_row(check.what, expected, str(check.found), "as expected" if check.passed else "differs")
+        verdict = "differs" if not check.passed else "" if check.expected is None else "as expected"
+        table.add_row(check.what, expected, str(check.found), verdict)
     show(table)
     for check in checks:
         if check.problem:

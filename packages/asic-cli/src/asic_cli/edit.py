@@ -109,7 +109,7 @@ def read_layer(path: Path, size_hw: tuple[int, int]) -> tuple[NDArray[np.uint8],
     import warnings
 
     import numpy as np
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         data = path.read_bytes()
@@ -126,7 +126,8 @@ def read_layer(path: Path, size_hw: tuple[int, int]) -> tuple[NDArray[np.uint8],
         raise
     # Decoders meet hostile bytes with errors of many kinds.
     except Exception as error:
-        raise InputError(f"--layer {path}: expected a PNG, WebP or TIFF picture ({error})") from error
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise InputError(f"--layer {path}: expected a PNG, WebP or TIFF picture{reason}") from error
     if not transparent or layer[..., 3].min() == 255:
         raise InputError(f"--layer {path}: expected transparency where nothing is painted, got an opaque picture")
     if layer[..., 3].max() == 0:

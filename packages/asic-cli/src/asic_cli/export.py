@@ -9,14 +9,15 @@ import typer
 
 from asic_cli.console import printable, write_data
 from asic_cli.errors import InputError, MachineError
+from asic_cli.options import check_out_file
 from asic_cli.runs import load_run
 
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `asic train --preset paper` or paper-small wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.onnx", help="Write the network here.")] = Path(
-        "flow.onnx"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.onnx", callback=check_out_file, help="Write the network here.")
+    ] = Path("flow.onnx"),
 ) -> None:
     """Write a run's flow network as an ONNX file, which needs no torch to run.
 

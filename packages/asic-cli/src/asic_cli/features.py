@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -521,7 +522,7 @@ def _report(prepared: Prepared, as_json: bool) -> None:
     folder = printable(prepared.folder)
     say(
         f"{folder}: {state}: {len(collection)} photos, {len(collection.grid.centres_px())} tokens each, "
-        f"{share:.0%} foreground, {len(matches)} matches. Next: asic train {folder}"
+        f"{share:.0%} foreground, {len(matches)} matches. Next: asic train {shlex.quote(folder)}"
     )
     if not as_json:
         write_data(folder)

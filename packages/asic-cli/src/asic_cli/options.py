@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from asic_cli.config import load_config
+from asic_cli.errors import InputError, MachineError
+
+
+def check_out_file(path: Path | None) -> Path | None:
+    """Looks at where a file is to be written before any work is done; the callback of `--out FILE`.
+
+    Raises:
+        InputError: It is a folder, or lies below a file.
+        MachineError: Its folder cannot be written to.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise InputError(f"--out {path}: expected a file to write, got a folder")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"--out {path}: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise MachineError(f"--out {path}: {there} cannot be written to")
+    return path
+
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over what an earlier command left in the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]

@@ -84,6 +84,10 @@ def load_run(folder: Path) -> Run:
     if not isinstance(record, dict) or not isinstance(record.get("path"), str):
         raise InputError(f"{folder / INDEX_FILES['run']}, field 'collection': expected the collection's path")
     collection_folder = (folder / record["path"]).resolve()
+    if not (collection_folder / INDEX_FILES["collection"]).exists():
+        raise InputError(
+            f"{folder}: its collection is no longer at {collection_folder}; keep both where they lie to each other"
+        )
     photos, matches = read_collection(collection_folder)
     found = identity(collection_folder)
     if found != record.get("identity"):

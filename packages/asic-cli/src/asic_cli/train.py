@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -265,7 +266,7 @@ def _report(trained: Trained, as_json: bool) -> None:
     state = "already done" if trained.reused else f"done in {trained.seconds:.1f} s"
     say(
         f"{folder}: {state}: {len(alignment)} photos, {int(alignment.mirrored.sum())} of them mirrored, "
-        f"{float(alignment.support.mean()):.0%} of matches fit. Next: asic eval {folder}"
+        f"{float(alignment.support.mean()):.0%} of matches fit. Next: asic eval {shlex.quote(folder)}"
     )
     if not as_json:
         write_data(folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asic_cli.console import write_data, write_json
-from asic_cli.options import Json
+from asic_cli.options import Json, check_out_file
 from asic_flow import atomic
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def transfer(
         Path,
         typer.Option(help="A CSV file with the columns source, x, y and, if not all other photos are meant, target."),
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="Write to this file instead of stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=check_out_file, help="Write to this file instead of stdout.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find points of one photo in others.
@@ -72,7 +74,7 @@ def _read_points(path: Path, names: list[str], sizes_hw: list[tuple[int, int]]) 
 
     from asic_eval.fields import read_csv, read_text
 
-    header = read_text(path).partition("\n")[0].split(",")
+    header = next(csv.reader(io.StringIO(read_text(path))), [])
     has_target = "target" in [column.strip() for column in header]
     by_name = _unambiguous(names)
     source, target, xy = [], [], []

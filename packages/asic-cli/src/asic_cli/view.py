@@ -10,13 +10,20 @@ import typer
 
 from asic_cli.console import printable, say, warn, write_data
 from asic_cli.folder import writing
+from asic_cli.options import check_out_file
 from asic_cli.runs import REPORT_FILE, Run, load_run, read_summary
 
 
 def view(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What `asic train` wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.html", help="Write here [default: RUN/report.html].")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            callback=check_out_file,
+            help="Write here [default: RUN/report.html].",
+        ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     serve: Annotated[

@@ -82,7 +82,7 @@ class VisionTransformer:
             # Taken over, not copied: a copy's memory would not come back as a whole.
             missing = model.load_state_dict(state, strict=False, assign=True).missing_keys
         except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-            raise WeightsError(f"weights file {weights} does not fit {backbone.name}: {error}") from error
+            raise WeightsError(f"weights file {weights} does not fit {backbone.name}: {_first(error)}") from error
         if missing:
             raise WeightsError(
                 f"weights file {weights} does not fit {backbone.name}: it lacks {', '.join(sorted(missing)[:3])}"
@@ -209,6 +209,12 @@ class VisionTransformer:
             key = torch.cat([key[:, :, :prefix], apply_rot_embed_cat(key[:, :, prefix:], rope, half=half)], dim=2)
         with torch.autocast(self.device.type, enabled=False):
             return cls_attention(query[:, :, 0], key, prefix=prefix, heads=self.backbone.saliency_heads)
+
+
+def _first(error: Exception) -> str:
+    """The first of the complaints about a network's weights, which may be one for every tensor."""
+    complaints = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith(":")]
+    return complaints[0] + (f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else "")
 
 
 def _by_chunks(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".asic-tmp-"
@@ -26,7 +27,8 @@ def write_bytes(path: Path, data: bytes) -> str:
     """
     temporary = _stage(path, data)
     try:
-        temporary.replace(path)
+        with _naming(path):
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -56,7 +58,8 @@ def write_together(contents: Mapping[Path, bytes], index: tuple[Path, bytes], st
         for path in stale:
             path.unlink(missing_ok=True)
         for path, temporary in staged.items():
-            temporary.replace(path)
+            with _naming(path):
+                temporary.replace(path)
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
@@ -64,7 +67,8 @@ def write_together(contents: Mapping[Path, bytes], index: tuple[Path, bytes], st
 
 def _stage(path: Path, data: bytes) -> Path:
     """Writes a temporary file beside `path`, flushed to disk."""
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+    with _naming(path):
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -77,6 +81,15 @@ def _stage(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name the file that was to be written, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def sweep(folder: Path) -> None:
