@@ -136,11 +136,14 @@ def main() -> None:
         )
         rows.append(row(name, Answers(*joined)))
     if data := os.environ.get("ASIC_REAL_DATA"):
-        config = FeatureConfig(backbone="vit_tiny_p16", weights=Path(data) / WEIGHTS)
-        for name, (sources, truth) in read_sets(Path(data), limit=25).items():
-            kept = range(min(20, len(truth.images))) if name != "dogs" else range(len(truth.images))
-            chosen = truth.select(kept)
-            rows.append(row(name, answer(sources[: len(chosen.images)], chosen, config, side=name != "dogs")))
+        sets = read_sets(Path(data), limit=25)
+        network = FeatureConfig(backbone="vit_tiny_p16", weights=Path(data) / WEIGHTS)
+        for config, by in ((network, ""), (FeatureConfig(), ", no weights")):
+            for name, (sources, truth) in sets.items():
+                kept = range(min(20, len(truth.images))) if name != "dogs" else range(len(truth.images))
+                chosen = truth.select(kept)
+                found = answer(sources[: len(chosen.images)], chosen, config, side=name != "dogs")
+                rows.append(row(f"{name}{by}", found))
     head = (
         "| collection | said to be right, % | right, % | calibration error, % | right of those said >= 90 % "
         "| right of those said < 50 % | shown, called visible, % | hidden, called visible, % |"

@@ -281,6 +281,11 @@ def prepare(photos: PhotoSet, config: FeatureConfig, folder: Path, *, fresh: boo
         backbone = config.resolve().backbone
         if backbone.needs_weights:
             say(f"licence of the weights of {backbone.name}: {backbone.licence}")
+        else:
+            say(
+                "described without a network: enough for drawings, and for photos of one and the same thing; of "
+                "different things of a kind it aligns outlines rather than parts, which `--backbone` tells apart"
+            )
         try:
             with Stages() as stages:
                 collection, matches = extract_collection(

@@ -65,7 +65,7 @@ def train(
         typer.Option(
             envvar="ASIC_PRESET",
             help="Which recipe: fast takes seconds; paper trains the published network, and wants a GPU; paper-small "
-            "does so at a size for the CPU, in minutes.",
+            "does so at a size for the CPU, in about a minute.",
         ),
     ] = "fast",
     steps: Annotated[

@@ -16,7 +16,7 @@ Transfer = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]],
 """Carries points (M, 2) of the images `source` (M,) to the images `target` (M,): (M, 2), all in original pixels."""
 
 _CYCLES_AT_ONCE = 16_384
-"""So many cycles, and as many more as begin with one image, are travelled together."""
+"""So many cycles at most are travelled together, or all that begin with one image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +117,10 @@ def _groups(cycles: ArrayLike | None, num_images: int, k: int) -> Iterator[NDArr
     """Cycles to be travelled together: whole starting images, few enough to bound memory."""
     group: list[NDArray[np.int64]] = []
     for from_one in _by_start(cycles, num_images, k):
-        group.append(from_one)
-        if sum(map(len, group)) >= _CYCLES_AT_ONCE:
+        if group and sum(map(len, group)) + len(from_one) > _CYCLES_AT_ONCE:
             yield np.concatenate(group)
             group = []
+        group.append(from_one)
     if group:
         yield np.concatenate(group)
 
@@ -240,7 +240,7 @@ def cycle_pck(
     A point counts in a cycle when it is visible in every image of it. Each hop starts where the hop before ended.
     A landing is right when it is within alpha times the length of the image *landed in* (the published code compared
     92 % of its 3-cycle rows with another image's). A prefix that several cycles share is travelled once.
-    Memory: about 100 bytes x keypoints x (16,384 + the cycles of one starting image).
+    Memory: about 100 bytes x keypoints x 16,384 cycles, or those of one starting image if these are more.
 
     Args:
         transfer: Carries points of the original photos' pixels; see `Transfer`. A NaN answer counts as wrong.

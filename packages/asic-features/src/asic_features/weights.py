@@ -77,7 +77,8 @@ def locate_weights(backbone: str, weights: Path | None = None) -> Path | None:
         expected = _repository_folder(spec) / "snapshots" / "<revision>" / WEIGHTS_FILE
         raise WeightsError(
             f"no weights for {backbone}: {expected} is missing. Fetch them with `asic weights fetch {backbone}`, "
-            f"name a file with `--weights FILE`, or choose the descriptor without weights: `--backbone {WEIGHT_FREE}`"
+            f"name a file with `--weights FILE`, or, for a new collection, take the descriptor without weights: "
+            f"`--backbone {WEIGHT_FREE}`"
         )
     check_weights_file(path)
     return path
