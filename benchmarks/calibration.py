@@ -110,7 +110,10 @@ def row(name: str, found: Answers) -> str:
             (
                 f"| {name}",
                 *(f"{100 * share:.1f}" for share in (found.probability.mean(), found.right.mean(), error)),
-                *(f"{100 * found.right[said].mean():.1f} of {said.sum():,}" for said in (sure, unsure)),
+                *(
+                    f"{100 * found.right[said].mean():.1f} of {said.sum():,}" if said.any() else "none said"
+                    for said in (sure, unsure)
+                ),
                 *(f"{100 * called.mean():.1f}" if len(called) else "" for called in (found.shown, found.hidden)),
             )
         )
