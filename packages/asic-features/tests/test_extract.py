@@ -124,6 +124,28 @@ def test_batches_halve_when_memory_runs_out(
         extract_collection(photos, config)
 
 
+@pytest.mark.parametrize(("most", "shared_out"), [(121, True), (120, False)])
+def test_photos_of_many_tokens_are_for_all_cores_together(
+    folder: Path, random_vit: Path, monkeypatch: pytest.MonkeyPatch, most: int, shared_out: bool
+) -> None:
+    monkeypatch.setattr("asic_features.describe.MOST_TOKENS_A_CORE", most)
+    forward, threads = VisionTransformer.__call__, []
+
+    def noted(self: VisionTransformer, *arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread())
+        return forward(self, *arguments, **options)
+
+    photos = list_photos(folder / "photos")
+    describer = Describer(
+        FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit), random_vit, lambda *_: None, None
+    )
+    images = torch.zeros(len(photos), SIZE, SIZE, 3, dtype=torch.uint8)
+    monkeypatch.setattr(VisionTransformer, "__call__", noted)
+    describer.describe(images)
+    assert len(threads) == len(photos)
+    assert all((thread is not threading.main_thread()) == shared_out for thread in threads)
+
+
 @pytest.mark.parametrize("backbone", ["vit_tiny_p16", "gradients"])
 def test_the_same_bits_for_any_number_of_threads(folder: Path, random_vit: Path, backbone: str) -> None:
     weights = None if backbone == "gradients" else random_vit

@@ -14,7 +14,7 @@ import torch
 
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree
-from asic_flow.cores import all_cores, torch_alone
+from asic_flow.cores import all_cores, torch_alone, torch_together
 from asic_flow.partners import find_partners
 from asic_flow.sides import SecondMaps
 from asic_flow.tokens import ForegroundTokens
@@ -53,6 +53,17 @@ def test_work_is_shared_out_while_torch_is_alone() -> None:
         assert torch.get_num_threads() == 1
         with torch_alone(), all_cores() as cores:
             assert cores._max_workers == 2  # type: ignore[attr-defined]
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_large_operations_have_all_threads_again() -> None:
+    with torch_together():
+        assert torch.get_num_threads() == 2
+    with torch_alone():
+        with torch_together():
+            assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +16,7 @@ from asic_features.config import FeatureConfig, Request
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.weights import sha256_of
 from asic_flow.collection import TokenGrid
-from asic_flow.cores import all_cores
+from asic_flow.cores import MOST_TOKENS_A_CORE, all_cores, torch_together
 from asic_flow.kernels import warp_bilinear
 
 Progress = Callable[[str, int, int], None]
@@ -179,8 +178,9 @@ def describe_photos(
 ) -> Descriptions:
     """Describe every token of every photo, some photos at a time; fewer where memory does not suffice.
 
-    On the CPU each core has photos of its own: torch's threads wait for each other after every operation, which with
-    two cores, of which something else uses one, took four times as long. So answers do not depend on their number.
+    On the CPU each core has photos of its own, up to 4,096 tokens each: torch's threads wait for each other after every
+    operation, which with two cores, of which something else uses one, took four times as long. So answers do not depend
+    on their number.
 
     Args:
         network: The network; where its backbone wants it, the directions that noise images share are taken out.
@@ -218,13 +218,14 @@ def describe_photos(
     def ask(chosen: Sequence[int]) -> dict[str, torch.Tensor]:
         return _describe(network, images[chosen], requests, stride, with_attention)
 
-    # Processor cores take photos of their own; a GPU takes one batch after the other.
-    at_once = network.device.type == "cpu"
+    # Processor cores take photos of their own; a GPU takes one batch after the other, as do all cores of large ones.
+    tokens = batch * token_grid(images.shape[1], network.backbone.patch, stride or network.stride).rows ** 2
+    at_once = network.device.type == "cpu" and tokens <= MOST_TOKENS_A_CORE
     report("descriptors", total - len(missing), total)
     while missing:
         batches = [missing[first : first + batch] for first in range(0, len(missing), batch)]
         try:
-            with all_cores() if at_once else nullcontext() as cores:
+            with all_cores() if at_once else torch_together() as cores:
                 for chosen, described in zip(batches, (cores.map if cores else map)(ask, batches), strict=True):
                     for row, index in enumerate(chosen):
                         tensors = {name: tensor[row] for name, tensor in described.items()}

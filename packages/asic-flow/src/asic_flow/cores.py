@@ -14,6 +14,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
+MOST_TOKENS_A_CORE = 4096
+"""Photos of more tokens are for all cores together: their operations are large, and so is what each core would hold."""
+
 _SWITCH_SECONDS = 0.0005
 _allowed: int | None = None  # threads that torch had before it was left alone with one
 
@@ -51,6 +54,21 @@ def torch_alone() -> Iterator[None]:
     finally:
         torch.set_num_threads(_allowed)
         _allowed = None
+
+
+@contextmanager
+def torch_together() -> Iterator[None]:
+    """Torch with the threads it had before it was left alone: for operations so large that one at a time is enough."""
+    import torch
+
+    if _allowed is None:
+        yield
+        return
+    torch.set_num_threads(_allowed)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
 
 
 @contextmanager

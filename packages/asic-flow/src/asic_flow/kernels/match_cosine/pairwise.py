@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
-from asic_flow.cores import all_cores
+from asic_flow.cores import MOST_TOKENS_A_CORE, all_cores, torch_together
 from asic_flow.kernels.match_cosine.operands import Guide
 
 MatchMutual = Callable[[Tensor, Tensor, Guide | None, bool], tuple[Tensor, Tensor, Tensor]]
@@ -32,8 +32,10 @@ def match_each(
         own = None if guide is None else Guide(torch.cat((guide.points[rows], guide.points[columns])), guide.weight)
         return match_mutual(descriptors[rows], descriptors[columns], own, half)
 
-    # With one pair alone, torch's own threads are all there is to share it.
-    with all_cores() if at_once and len(pairs) > 1 else nullcontext() as cores:
+    largest = max((end - start for start, end in itertools.pairwise(bounds)), default=0)
+    # A pair alone, or of many rows, is shared out by torch's own threads.
+    apart = at_once and len(pairs) > 1 and largest <= MOST_TOKENS_A_CORE
+    with all_cores() if apart else torch_together() as cores:
         found = list((cores.map if cores else map)(match, pairs.tolist()))
     counts = torch.tensor([0] + [len(index_a) for index_a, _, _ in found], device=descriptors.device)
     none = torch.empty(0, dtype=torch.int64, device=descriptors.device)
