@@ -214,7 +214,8 @@ class VisionTransformer:
 def _first(error: Exception) -> str:
     """The first of the complaints about a network's weights, which may be one for every tensor."""
     complaints = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith(":")]
-    return complaints[0] + (f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else "")
+    first, *more = complaints or [type(error).__name__]
+    return first + (f" (and {len(more)} more)" if more else "")
 
 
 def _by_chunks(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
