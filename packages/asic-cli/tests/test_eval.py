@@ -162,7 +162,7 @@ def test_two_photos_have_no_third(asic, photos) -> None:
 def test_a_run_moves_with_its_collection_and_not_without(asic, collection, run, tmp_path) -> None:
     shutil.copytree(run, tmp_path / "run")
     result = asic("eval", "run")
-    assert (result.code, "no collection.json" in result.err) == (2, True)
+    assert (result.code, "run: its collection is no longer at" in result.err) == (2, True)
     copied = shutil.copytree(collection, tmp_path / "collection")
     assert asic("eval", "run", "--json").code == 0
     index = copied / "collection.json"

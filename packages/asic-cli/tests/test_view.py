@@ -109,13 +109,6 @@ def test_a_folder_that_is_no_run_is_named(asic, collection) -> None:
     assert (result.code, "no config.json" in result.err) == (2, True)
 
 
-def test_a_run_whose_collection_is_gone_says_which(asic, run, tmp_path) -> None:
-    alone = shutil.copytree(run, tmp_path / "elsewhere" / "run")
-    for command in ("view", "eval"):
-        result = asic(command, alone)
-        assert (result.code, f"{alone}: its collection is no longer at" in result.err) == (2, True), result.err
-
-
 def test_served_to_this_machine_alone() -> None:
     server = page_server(b"the page")
     threading.Thread(target=server.serve_forever, daemon=True).start()
