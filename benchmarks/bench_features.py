@@ -242,8 +242,8 @@ def stride_2() -> Case:
     """Peak resident memory of 30 photos with ViT-S/8 at stride 2, in a process of its own.
 
     Only the last two of the network's twelve equal blocks are run, which take as much memory as all of them. They speak
-    about the two blank images and one photo a thread, all at once; the answers about the other photos are drawn and
-    laid into the cache.
+    about the two blank images and as many photos as there are threads, one after the other as these are large; the
+    answers about the other photos are drawn and laid into the cache.
     """
     answers: list[tuple[float, float, int]] = []
 

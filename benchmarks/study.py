@@ -214,11 +214,11 @@ def table(runs: list[dict[str, Any]], further: bool) -> str:
     sets = [name for name in SETS if SETS[name].further == further and any(run["set"] == name for run in runs)]
     if not sets:
         return "Not measured yet.\n"
-    heads = [*sets, "mean of all 13" if further else "seconds"]
+    heads = [*sets, f"mean of all {len(SETS)}" if further else "seconds"]
     lines = ["| PCK@0.10 (2-cycle, 3-cycle) | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     measured = {run["variant"] for run in runs if run["set"] in sets}
     known = [variant for variant in variants(ablate=True) if variant.name in measured]
-    own_descriptors = [variant.name for variant in known if variant.flags]
+    own_descriptors = {variant.name for variant in variants(ablate=True) if variant.flags}
     rows: list[tuple[str | None, str, str]] = [(None, method, text) for method, text in METHODS.items()]
     for variant in known:
         methods = ("nearest_neighbour", "canonical", "combined") if variant.flags else ("canonical", "combined")

@@ -72,13 +72,11 @@ def _read_points(path: Path, names: list[str], sizes_hw: list[tuple[int, int]]) 
     """Source (M,) and target (M,) indices and xy (M, 2) of a CSV file."""
     import numpy as np
 
-    from asic_eval.fields import read_csv, read_text
+    from asic_eval.fields import read_csv
 
-    header = next(csv.reader(io.StringIO(read_text(path))), [])
-    has_target = "target" in [column.strip() for column in header]
     by_name = _unambiguous(names)
     source, target, xy = [], [], []
-    for row in read_csv(path, ("source", "x", "y", *(("target",) if has_target else ()))):
+    for row in read_csv(path, ("source", "x", "y"), optional=("target",)):
         here = _find(row["source"], by_name, names)
         there = row.get("target")
         targets = (

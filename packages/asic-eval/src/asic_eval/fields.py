@@ -253,13 +253,14 @@ def read_table(path: Path, columns: tuple[str, ...], *, spaces_in_last: bool = F
     return rows
 
 
-def read_csv(path: Path, columns: tuple[str, ...] | int) -> list[dict[str, Field]]:
+def read_csv(path: Path, columns: tuple[str, ...] | int, *, optional: tuple[str, ...] = ()) -> list[dict[str, Field]]:
     """The rows of a comma-separated file with a header line.
 
     Args:
         path: The file. Empty lines are skipped.
         columns: The columns that the header must name, in any order and beside others; or only how many columns
             there are, to take them by position under the names `0`, `1`, ...
+        optional: Further columns, which rows have where the header names them.
 
     Raises:
         AnnotationError: The file cannot be read, a column is missing, or a line has another number of columns.
@@ -288,7 +289,8 @@ def read_csv(path: Path, columns: tuple[str, ...] | int) -> list[dict[str, Field
         rows.append(
             {
                 column: Field(row[positions[column]].strip(), str(path), f"line {number}, column {column!r}")
-                for column in columns
+                for column in (*columns, *optional)
+                if column in positions
             }
         )
     return rows

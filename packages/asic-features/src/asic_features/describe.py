@@ -16,7 +16,7 @@ from asic_features.config import FeatureConfig, Request
 from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.weights import sha256_of
 from asic_flow.collection import TokenGrid
-from asic_flow.cores import MOST_TOKENS_A_CORE, all_cores, torch_together
+from asic_flow.cores import MOST_TOKENS_A_CORE, mapping
 from asic_flow.kernels import warp_bilinear
 
 Progress = Callable[[str, int, int], None]
@@ -225,8 +225,8 @@ def describe_photos(
     while missing:
         batches = [missing[first : first + batch] for first in range(0, len(missing), batch)]
         try:
-            with all_cores() if at_once else torch_together() as cores:
-                for chosen, described in zip(batches, (cores.map if cores else map)(ask, batches), strict=True):
+            with mapping(apart=at_once) as each:
+                for chosen, described in zip(batches, each(ask, batches), strict=True):
                     for row, index in enumerate(chosen):
                         tensors = {name: tensor[row] for name, tensor in described.items()}
                         keep(index, tensors)

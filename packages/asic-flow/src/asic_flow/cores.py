@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Protocol, TypeVar
 
 MOST_TOKENS_A_CORE = 4096
 """Photos of more tokens are for all cores together: their operations are large, and so is what each core would hold."""
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 _SWITCH_SECONDS = 0.0005
 _allowed: int | None = None  # threads that torch had before it was left alone with one
 
@@ -69,6 +72,24 @@ def torch_together() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(1)
+
+
+class Map(Protocol):
+    """Like the built-in `map` of one iterable."""
+
+    def __call__(self, function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
+        """The function's values, in the order of the items."""
+
+
+@contextmanager
+def mapping(*, apart: bool) -> Iterator[Map]:
+    """A `map`: each item by a core of its own, or one after the other by all of torch's threads."""
+    if apart:
+        with all_cores() as cores:
+            yield cores.map
+    else:
+        with torch_together():
+            yield map
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from asic_flow.cores import MOST_TOKENS_A_CORE, all_cores, torch_together
+from asic_flow.cores import MOST_TOKENS_A_CORE, mapping
 from asic_flow.kernels.match_cosine.operands import Guide
 
 MatchMutual = Callable[[Tensor, Tensor, Guide | None, bool], tuple[Tensor, Tensor, Tensor]]
@@ -35,8 +35,8 @@ def match_each(
     largest = max((end - start for start, end in itertools.pairwise(bounds)), default=0)
     # A pair alone, or of many rows, is shared out by torch's own threads.
     apart = at_once and len(pairs) > 1 and largest <= MOST_TOKENS_A_CORE
-    with all_cores() if apart else torch_together() as cores:
-        found = list((cores.map if cores else map)(match, pairs.tolist()))
+    with mapping(apart=apart) as each:
+        found = list(each(match, pairs.tolist()))
     counts = torch.tensor([0] + [len(index_a) for index_a, _, _ in found], device=descriptors.device)
     none = torch.empty(0, dtype=torch.int64, device=descriptors.device)
     index_a, index_b, score = (torch.cat(parts) for parts in zip((none, none, none.float()), *found, strict=True))
