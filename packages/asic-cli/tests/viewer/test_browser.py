@@ -541,7 +541,7 @@ def test_without_webgl_from_some_moment_on_the_canvas_goes_on(webgl_browser: Any
         page.locator(".stage").wait_for(state="attached")
         before = _pixels(page, 2)
         page.fill("#morph", "0.5")
-        page.wait_for_timeout(200)
+        page.locator(".stage").wait_for(state="visible")
         np.testing.assert_array_equal(_pixels(page, 2), before)
         page.evaluate(
             "document.querySelector('.stage').getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"

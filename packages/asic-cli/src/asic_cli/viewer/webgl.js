@@ -41,10 +41,9 @@ class WebglStage {
   // Begins to compile, which goes on beside the page. Throws where there is no WebGL2, or not for so many photos.
   constructor(container, count) {
     this.container = container;
-    this.canvas = htmlElement("canvas", { className: "stage", hidden: true }, container);
+    this.canvas = htmlElement("canvas", { className: "stage", hidden: true });
     this.gl = this.canvas.getContext("webgl2", { antialias: false });
     if (this.gl === null || count > this.gl.getParameter(this.gl.MAX_ARRAY_TEXTURE_LAYERS)) {
-      this.canvas.remove();
       throw new Error("no WebGL2 for these photos");
     }
     this.parallel = this.gl.getExtension("KHR_parallel_shader_compile");
@@ -72,8 +71,10 @@ class WebglStage {
     return parallel !== null && !gl.getProgramParameter(this.program, parallel.COMPLETION_STATUS_KHR);
   }
 
+  // From now on the canvas is part of the page.
   open(tiles) {
     this.tiles = tiles;
+    this.container.append(this.canvas);
     // The places of all meshes, and last those of a photo at home.
     this.places = new Float32Array(2 * MESH_POINTS * (tiles.length + 1));
     this.places.set(MESH_HOME, 2 * MESH_POINTS * tiles.length);
