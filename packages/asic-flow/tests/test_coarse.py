@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,14 +106,41 @@ def test_an_intruder_has_low_support_and_does_not_disturb_the_others() -> None:
     assert found.support[6] < 0.5 * found.support[:6].min()
 
 
+def test_collections_in_one_batch_are_aligned_as_each_alone() -> None:
+    worlds = [world(count, 0.4, affine=0.2, seed=count) for count in (4, 7, 5)]
+    start = np.cumsum([0, 4, 7, 5])
+    numbered = [
+        (replace(matches, image_a=matches.image_a + first, image_b=matches.image_b + first), image + first, points)
+        for first, (matches, image, points, _) in zip(start, worlds, strict=False)
+    ]
+    # The photos of all three are mixed up, so that no group is a slice.
+    order = torch.from_numpy(np.random.default_rng(0).permutation(16))
+    together = NormalisedMatches(
+        *(torch.cat([vars(matches)[name] for matches, _, _ in numbered]) for name in vars(numbered[0][0]))
+    )
+    together = replace(together, image_a=order[together.image_a], image_b=order[together.image_b])
+    image, points = (torch.cat(fields) for fields in list(zip(*numbered, strict=True))[1:])
+    found = align_coarsely(together, 16, order[image], points, SCALES)
+    for first, (matches, image, points, _) in zip(start, worlds, strict=False):
+        count = int(image.max()) + 1
+        alone = align_coarsely(matches, count, image, points, SCALES)
+        mine = order[first : first + count]
+        torch.testing.assert_close(found.affine[mine], alone.affine, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.support[mine], alone.support, atol=1e-6, rtol=0)
+        assert found.mirrored[mine].tolist() == alone.mirrored.tolist()
+
+
 def test_two_halves_without_a_match_between_them_are_each_aligned() -> None:
     matches, image, points, maps = world(6, 0.2)
     within = (matches.image_a < 3) == (matches.image_b < 3)
-    halves = NormalisedMatches(*(field[within] for field in vars(matches).values()))
+    halves = replace(matches, weight=matches.weight * within)
     found = align_coarsely(halves, 6, image, points, SCALES)
-    assert torch.isfinite(found.affine).all()
     for half in (slice(0, 3), slice(3, 6)):
         assert spread_of_material(found.affine[half], maps[half]) < 0.05
+        mine = (image >= half.start) & (image < half.stop)
+        placed = (found.affine[image[mine]] @ torch.cat((points, torch.ones(900, 1)), 1)[mine, :, None])[..., 0]
+        torch.testing.assert_close(placed.mean(0), torch.zeros(2, dtype=torch.float64), atol=1e-9, rtol=0)
+        assert placed.square().sum(1).mean().sqrt().item() == pytest.approx(0.5)
 
 
 def test_a_photo_without_matches_keeps_an_invertible_map() -> None:

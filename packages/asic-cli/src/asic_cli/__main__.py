@@ -65,7 +65,7 @@ def _fail(error: BaseException, arguments: list[str]) -> int:
     code, message = explain(error)
     say(f"asic: {message}")
     if isinstance(error, Stopped):
-        say(f"What is finished is kept. To go on: asic {shlex.join(arguments)}")
+        say(f"Nothing is half written. To go on from what is finished: asic {shlex.join(arguments)}")
     return code
 
 

@@ -4,6 +4,9 @@ Pairs of photos vote, the collection decides. Every pair gets a robust similarit
 rotations, scales and shifts are then synchronised over the collection (eigenvectors and Laplacian systems), and
 affine maps are refined on all matches at once through the matrix exponential, which keeps each of them invertible.
 
+Photos that no chain of matches joins are groups of their own, each with its own frame: so several collections, their
+photos numbered on, are aligned in one batch as each of them would be alone.
+
 All of it is small, so it runs on the CPU in float64.
 """
 
@@ -88,24 +91,26 @@ def align_coarsely(
         scales: Geman-McClure scales of the affine refinement, canonical distances, falling.
 
     Returns:
-        The coarse alignment in the canonical gauge: foreground centred, root-mean-square radius 0.5, the mean photo
-        upright and most photos not mirrored. Photos without a match keep the identity's shape.
+        The coarse alignment in the canonical gauge: of each group of photos that matches join, the foreground is
+        centred with root-mean-square radius 0.5, the mean photo upright and most photos not mirrored. Photos without a
+        match keep the identity's shape.
     """
     matches = NormalisedMatches(
         matches.image_a, matches.image_b, matches.points_a.double(), matches.points_b.double(), matches.weight.double()
     )
     votes = _vote(matches, num_images)
-    sign, votes = _synchronise_mirrors(votes, num_images)
-    transform = _synchronise_similarities(votes, sign, num_images)
+    group = _groups(matches, num_images)
+    sign, votes = _synchronise_mirrors(votes, group)
+    transform = _synchronise_similarities(votes, sign, group)
     points = _homogeneous(foreground_norm.double())
-    transform = _gauge(transform, foreground_image, points)
+    transform = _gauge(transform, group, foreground_image, points)
     for _ in range(_PLACEMENTS):
-        transform = _gauge(_place_among_others(transform, matches, num_images), foreground_image, points)
+        transform = _gauge(_place_among_others(transform, matches, num_images), group, foreground_image, points)
     similarity = transform
     for scale in scales:
         for _ in range(_STEPS_PER_SCALE):
             transform = _refine(transform, similarity, matches, scale, foreground_image, points)
-    transform = _gauge(_limit_aspect(transform), foreground_image, points)
+    transform = _gauge(_limit_aspect(transform), group, foreground_image, points)
     residual, _, _ = _residuals(transform, matches)
     agreement = geman_mcclure(residual.square().sum(1), scales[-1]) * matches.weight
     support = _per_image(agreement, matches, num_images) / _per_image(matches.weight, matches, num_images).clamp_min(
@@ -190,6 +195,29 @@ def _vote(matches: NormalisedMatches, num_images: int) -> _Votes:
         row, len(pair), matches.points_a, matches.points_b, matches.weight, _PAIR_SCALES, _PAIR_ZOOM
     )
     return _Votes(pair // num_images, pair % num_images, score, rotation, shift)
+
+
+def _groups(matches: NormalisedMatches, num_images: int) -> Tensor:
+    """(N,) int64: 0 to the number of groups less one, the same for photos that a chain of matches joins."""
+    counts = matches.weight > 0
+    ends = torch.stack((matches.image_a[counts], matches.image_b[counts]))
+    lowest = torch.arange(num_images)
+    while True:
+        joined = lowest.scatter_reduce(0, ends.flatten(), lowest[ends.flip(0)].flatten(), "amin")
+        joined = joined[joined]
+        if torch.equal(joined, lowest):
+            numbers: Tensor = torch.unique(lowest, return_inverse=True)[1]
+            return numbers
+        lowest = joined
+
+
+def _leading_eigenvectors(hermitian: Tensor, group: Tensor) -> Tensor:
+    """(N,): of an (N, N) matrix, which is 0 between groups, each group's own leading eigenvector."""
+    leading = torch.empty(len(hermitian), dtype=hermitian.dtype)
+    for number in range(int(group.max()) + 1):
+        mine = torch.nonzero(group == number)[:, 0]
+        leading[mine] = torch.linalg.eigh(hermitian[mine[:, None], mine]).eigenvectors[:, -1]
+    return leading
 
 
 def _robust_similarities(
@@ -289,17 +317,15 @@ def _similarity(rotation: Tensor, shift: Tensor, sign: Tensor) -> Tensor:
     return transform
 
 
-def _synchronise_mirrors(votes: _Votes, num_images: int) -> tuple[Tensor, _Votes]:
-    """Signs +1 and -1 from the leading eigenvector of the votes, and each pair's transform between unmirrored photos.
+def _synchronise_mirrors(votes: _Votes, group: Tensor) -> tuple[Tensor, _Votes]:
+    """Signs +1 and -1 from the leading eigenvectors of the votes, and each pair's transform between unmirrored photos.
 
     Source: Singer, "Angular synchronization by eigenvectors and semidefinite programming", 2011, for the group Z_2.
     """
-    ballot = torch.zeros(num_images, num_images, dtype=torch.float64)
+    ballot = torch.zeros(len(group), len(group), dtype=torch.float64)
     ballot[votes.first, votes.second] = votes.score[:, 0] - votes.score[:, 1]
-    leading = torch.linalg.eigh(ballot + ballot.T).eigenvectors[:, -1]
-    sign = torch.where(leading < 0, -1.0, 1.0).double()
-    if sign.sum() < 0:
-        sign = -sign
+    sign = torch.where(_leading_eigenvectors(ballot + ballot.T, group) < 0, -1.0, 1.0).double()
+    sign = torch.where(_of_groups(sign, group, group)[group] < 0, -sign, sign)
     mirror = (sign[votes.first] != sign[votes.second]).long()[:, None]
     score, rotation, shift = (field.gather(1, mirror)[:, 0] for field in (votes.score, votes.rotation, votes.shift))
     # Seen in a mirrored second photo, q' = -conj(q): the rotation is conjugated and the shift mirrored.
@@ -309,12 +335,13 @@ def _synchronise_mirrors(votes: _Votes, num_images: int) -> tuple[Tensor, _Votes
     return sign, _Votes(votes.first, votes.second, score, rotation, shift)
 
 
-def _synchronise_similarities(votes: _Votes, sign: Tensor, num_images: int) -> Tensor:
-    """(N, 3, 3) similarities into one frame: angles by eigenvector, log scales and shifts by least squares."""
+def _synchronise_similarities(votes: _Votes, sign: Tensor, group: Tensor) -> Tensor:
+    """(N, 3, 3) similarities into one frame a group: angles by eigenvector, log scales and shifts by least squares."""
+    num_images = len(group)
     first, second, weight = votes.first, votes.second, votes.score.square()
     angle = torch.zeros(num_images, num_images, dtype=votes.rotation.dtype)
     angle[first, second] = votes.rotation / votes.rotation.abs() * weight
-    leading = torch.linalg.eigh(angle + angle.conj().T).eigenvectors[:, -1]
+    leading = _leading_eigenvectors(angle + angle.conj().T, group)
     leading = torch.where(leading.abs() < 1e-9, torch.ones_like(leading), leading)
     turn = leading / leading.abs()
 
@@ -323,9 +350,9 @@ def _synchronise_similarities(votes: _Votes, sign: Tensor, num_images: int) -> T
     laplacian.index_put_((second, second), weight, accumulate=True)
     laplacian.index_put_((first, second), -weight, accumulate=True)
     laplacian.index_put_((second, first), -weight, accumulate=True)
-    # The constant is free in both systems; pinning its mean to zero makes them definite. The last term lets photos
-    # that no pair reaches stay where they are.
-    laplacian = laplacian + 1 / num_images + 1e-9 * torch.eye(num_images, dtype=torch.float64)
+    # A constant a group is free in both systems; pinning their means to zero makes them definite.
+    together = (group[:, None] == group).double()
+    laplacian = laplacian + together / together.sum(1) + 1e-9 * torch.eye(num_images, dtype=torch.float64)
 
     def solve(difference: Tensor) -> Tensor:
         right = torch.zeros(num_images, dtype=difference.dtype)
@@ -395,24 +422,33 @@ def _limit_aspect(transform: Tensor) -> Tensor:
     return limited
 
 
-def _gauge(transform: Tensor, foreground_image: Tensor, points: Tensor) -> Tensor:
-    """Centres the foreground, sets its radius, and turns the mean photo upright."""
+def _gauge(transform: Tensor, group: Tensor, foreground_image: Tensor, points: Tensor) -> Tensor:
+    """Of each group, centres the foreground, sets its radius, and turns the mean photo upright."""
+    owner = group[foreground_image]
     mapped = (transform[foreground_image] @ points[..., None])[:, :2, 0]
-    share = 1 / torch.bincount(foreground_image, minlength=len(transform)).clamp_min(1).double()
-    weight = (share / share[foreground_image].sum())[foreground_image]
-    centre = (weight[:, None] * mapped).sum(0)
-    radius = (weight * (mapped - centre).square().sum(1)).sum().sqrt().clamp_min(1e-9)
+    share = (1 / torch.bincount(foreground_image, minlength=len(transform)).clamp_min(1).double())[foreground_image]
+    weight = (share / _of_groups(share, owner, group)[owner])[:, None]
+    centre = _of_groups(weight * mapped, owner, group)
+    radius = _of_groups(weight * (mapped - centre[owner]).square(), owner, group).sum(1).sqrt()
+    zoom = torch.where(radius > 1e-9, CANONICAL_RADIUS / radius, 1.0)
     # The rotation nearest to a map, mirroring taken off, has the angle of (a + d, c - b).
     sign = torch.linalg.det(transform[:, :2, :2]).sign()
-    cosine = (transform[:, 0, 0] * sign + transform[:, 1, 1]).sum()
-    sine = (transform[:, 1, 0] * sign - transform[:, 0, 1]).sum()
-    length = torch.hypot(cosine, sine)
-    cosine, sine = (cosine / length, sine / length) if length > 1e-9 else (torch.ones(()), torch.zeros(()))
-    upright = torch.eye(3, dtype=torch.float64)
-    upright[:2, :2] = torch.tensor([[cosine, sine], [-sine, cosine]], dtype=torch.float64) * CANONICAL_RADIUS / radius
-    upright[:2, 2] = -upright[:2, :2] @ centre
-    gauged: Tensor = upright @ transform
+    cosine = transform[:, 0, 0] * sign + transform[:, 1, 1]
+    sine = transform[:, 1, 0] * sign - transform[:, 0, 1]
+    turn = _of_groups(torch.complex(cosine, sine), group, group)
+    turn = torch.where(turn.abs() > 1e-9, turn / turn.abs(), 1.0)
+    upright = torch.eye(3, dtype=torch.float64).repeat(len(turn), 1, 1)
+    linear = torch.stack((turn.real, turn.imag, -turn.imag, turn.real), 1).reshape(-1, 2, 2) * zoom[:, None, None]
+    upright[:, :2, :2] = linear
+    upright[:, :2, 2] = -(linear @ centre[..., None])[..., 0]
+    gauged: Tensor = upright[group] @ transform
     return gauged
+
+
+def _of_groups(values: Tensor, owner: Tensor, group: Tensor) -> Tensor:
+    """(G, ...): sums of (M, ...) values over the groups (M,) that own them."""
+    totals = torch.zeros(int(group.max()) + 1, *values.shape[1:], dtype=values.dtype)
+    return totals.index_add_(0, owner, values)
 
 
 def _homogeneous(points: Tensor) -> Tensor:
