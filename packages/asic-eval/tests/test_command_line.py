@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -120,7 +122,9 @@ def test_compare(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["second_minus_first"]["all"]["real"] is True
     assert result["second_minus_first"]["all"]["p_value"] == pytest.approx(2 / 101)  # of 100 draws
     assert main(["compare", *files, *spair(root), "--resamples", "0"]) == 2
-    assert capsys.readouterr().err == "error: --resamples: expected at least 1, got 0\n"
+    assert capsys.readouterr().err == "error: --resamples: expected 1 to 1000000, got 0\n"
+    assert main(["compare", *files, *spair(root), "--resamples", str(10**12)]) == 2
+    assert capsys.readouterr().err == f"error: --resamples: expected 1 to 1000000, got {10**12}\n"
 
 
 def test_published(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +144,7 @@ def test_published(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[-1]["benchmark"] == "creature"
     assert rows[-1]["metric"] == "PCK@0.10"
     assert rows[-1]["value"] == pytest.approx(50.0, abs=5.0)
-    assert rows[-1]["setting"] == "spair-official, per point"
+    assert rows[-1]["setting"] == "spair-official, per image"
     assert rows[-1]["source"] == f"{root / 'summary.json'}, seed 1"
     (root / "run.json").write_text(json.dumps(RUN))
     assert main(["published", "--json", "--with", str(root / "run.json")]) == 0
@@ -164,7 +168,7 @@ def test_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].startswith("| creature | 100.0 | ")
     assert lines[3].startswith("| average | 100.0 | ")
     assert main(["table", *files, "--alpha", "0.05", "--aggregate", "per_image", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["scores"][1]["mean"] == 50.0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["scores"][1]["mean"] == 50.0
     assert main(["table", files[0], files[0]]) == 2
     assert capsys.readouterr().err == f"error: summaries: expected each file once, got {files[0]} twice\n"
     (root / "copy.json").write_bytes((root / "right.json").read_bytes())
@@ -174,6 +178,7 @@ def test_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 RUN = {
     "format": "asic-summary",
+    "version": 1,
     "protocol": "cub-asic-256, per point and per image",
     "collection": {"benchmark": "cub/001.Auk"},
     "methods": {
@@ -212,6 +217,32 @@ def test_table_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "expected one protocol, got cub-asic-256 and spair-official; make a table of each" in capsys.readouterr().err
 
 
+def test_the_table_of_a_protocol_over_everything_at_once(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["score", str(root / "wrong.npz"), *spair(root), "--json"])
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["request"]["benchmark"] == "spair"
+    assert summary["asic_eval"] == importlib.metadata.version("asic-eval")
+    # A second category of ten times as many pairs, all right.
+    cells = summary["categories"]
+    cells["zebra"] = json.loads(json.dumps(cells["creature"]))
+    cells["zebra"]["pck"]["0.10"] = {"per_point": 1.0, "per_image": 1.0, "hits": 9}
+    summary["overall"]["micro"]["0.10"] = {"per_point": 0.9, "per_image": 0.95, "hits": 9}
+    (tmp_path / "all.json").write_text(json.dumps(summary))
+    assert main(["table", str(tmp_path / "all.json")]) == 0
+    *rows, _, note = capsys.readouterr().out.splitlines()
+    assert rows[-2:] == ["| average | 75.0 |", "| all (micro) | 95.0 |"]
+    assert note == "Protocol spair-official, alpha 0.10, per_image; percent."
+    for name in ("creature", "zebra"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(summary | {"categories": {name: cells[name]}}))
+    assert main(["table", str(tmp_path / "creature.json"), str(tmp_path / "zebra.json")]) == 0
+    assert capsys.readouterr().out.endswith(
+        "per_image; percent. The protocol's own mean is over everything at once, 'all (micro)' in a summary of all "
+        "categories.\n"
+    )
+
+
 def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["protocols", "--csv"]) == 0
     rows = {row[0]: row[1:] for row in csv.reader(io.StringIO(capsys.readouterr().out))}
@@ -240,6 +271,24 @@ def test_output_that_cannot_be_written() -> None:
     with os.fdopen(writing, "w") as closed:
         finished = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_console_that_lacks_characters_and_one_that_is_closed(tmp_path: Path) -> None:
+    benchmark = draw_collection(0, num_images=3, size=48).benchmark
+    right = np.where(benchmark.asked[..., None], benchmark.points_image[benchmark.pairs[:, 1]], np.nan)
+    write_predictions(
+        tmp_path / "p.npz", Predictions("m\u00e9thode \u2192", {"own": CategoryPredictions.of(benchmark, right)})
+    )
+    (tmp_path / "b.json").write_text(json.dumps(benchmark.to_json()))
+    command = [sys.executable, "-m", "asic_eval", "score", "p.npz", "--benchmark", "json", "--annotations", "b.json"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    finished = subprocess.run(command, cwd=tmp_path, env=ascii_only, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.startswith("| category | m\\xe9thode \\u2192 PCK@0.01 per_point |")
+    closed = subprocess.run(
+        ["sh", "-c", f"{shlex.join(command)} >&-"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (closed.returncode, closed.stderr) == (3, "error: the output: closed\n")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,7 +380,7 @@ def test_defaults_of_the_command_line() -> None:
     compare = _parser().parse_args(["compare", "p.npz", "q.npz", "--benchmark", "spair"])
     assert (compare.resamples, compare.others) == (2000, Path("q.npz"))
     table = _parser().parse_args(["table", "s.json"])
-    assert (table.alpha, table.aggregate, table.method, table.metric) == (0.10, "per_point", [], [])
+    assert (table.alpha, table.aggregate, table.method, table.metric) == (0.10, None, [], [])
 
 
 def test_errors_are_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,13 +216,15 @@ def summary_case(root: Path) -> tuple[Path, Callable[[], object]]:
     ratios = {"0.10": {"per_point": 0.5, "per_image": 0.25}}
     document = {
         "format": "asic-eval summary",
+        "version": 1,
         "method": "m",
         "seed": 1,
-        "protocol": {"name": "p"},
-        "categories": {"cat": {"pck": ratios}},
+        "protocol": {"name": "p", "aggregate": "per_point", "over_categories": "micro"},
+        "categories": {name: {"questions": name, "pck": ratios} for name in ("cat", "dog")},
+        "overall": {"micro": ratios},
     }
     (root / "s.json").write_text(json.dumps(document))
-    return root / "s.json", lambda: read_summary(root / "s.json", alpha=0.1, aggregate="per_point")
+    return root / "s.json", lambda: read_summary(root / "s.json", alpha=0.1)
 
 
 def run_summary_case(root: Path) -> tuple[Path, Callable[[], object]]:
@@ -231,9 +233,15 @@ def run_summary_case(root: Path) -> tuple[Path, Callable[[], object]]:
         "m": {"pck": ratios, "cycle": {"0.10": {"2": {"end": 0.5, "every_hop": 0.5}}}},
         "n": {"grid_cycle": {"0.10": {"2": 0.5}}, "held_out": {"0.10": 0.5}},
     }
-    document = {"format": "asic-summary", "protocol": "p, x", "collection": {"benchmark": "cub/a"}, "methods": methods}
+    document = {
+        "format": "asic-summary",
+        "version": 1,
+        "protocol": "p, x",
+        "collection": {"benchmark": "cub/a"},
+        "methods": methods,
+    }
     (root / "r.json").write_text(json.dumps(document))
-    return root / "r.json", lambda: read_summary(root / "r.json", alpha=0.1, aggregate="per_point")
+    return root / "r.json", lambda: read_summary(root / "r.json", alpha=0.1)
 
 
 def pair_list_case(root: Path) -> tuple[Path, Callable[[], object]]:

@@ -10,6 +10,7 @@ from asic_eval import (
     PckCounts,
     count_pck,
     count_pck_by_keypoint,
+    get_protocol,
     pck,
     point_errors,
     threshold_lengths,
@@ -152,6 +153,7 @@ def test_a_swap_of_part_of_the_points_is_unknown(benchmark: KeypointBenchmark) -
         ValueError, match=r"^mirrored: expected pairs that ask for every point visible in both images, got"
     ):
         pck(truth(benchmark), fewer, [0.1], mirrored=swapped)
+    assert pck(truth(benchmark), fewer, [0.1], mirrored=swapped, mirror_asks="pair_names").totals[0] == 0
     assert pck(truth(benchmark), fewer, [0.1], mirrored=np.arange(6) == 3).totals[0] == 0
 
 
@@ -231,6 +233,11 @@ def test_mirrored_pairs_are_held_against_swapped_labels(benchmark: KeypointBench
     assert (aware.hits[:, 0].tolist(), aware.totals.tolist()) == ([3, 3], [3, 3])
     half = pck(predicted, one, [0.01], mirrored=[True, False])
     assert half.hits[:, 0].tolist() == [3, 2]
+    # As the pair names no right eye, neither eye is asked for where labels go by pair.
+    named = pck(predicted, one, [0.01], mirrored=[True, True], mirror_asks="pair_names")
+    assert (named.hits[:, 0].tolist(), named.totals.tolist()) == ([3, 2], [3, 2])
+    assert get_protocol("spair-per-point").score(predicted, one, mirrored=[True, True]).totals.tolist() == [3, 2]
+    assert get_protocol("box-per-point").score(predicted, one, mirrored=[True, True]).totals.tolist() == [3, 3]
 
 
 def test_mirrored_needs_a_permutation(benchmark: KeypointBenchmark) -> None:

@@ -19,7 +19,17 @@ from asic_eval import (
     score_predictions,
     summarise,
 )
-from asic_eval.summary import Cell, Table, alpha_key, compare_predictions, read_summary, render_rows, tabulate
+from asic_eval.keypoints import benchmark_of_point_pairs
+from asic_eval.summary import (
+    Cell,
+    Table,
+    alpha_key,
+    compare_predictions,
+    questions_of,
+    read_summary,
+    render_rows,
+    tabulate,
+)
 
 PROTOCOL = get_protocol("spair-per-point")
 
@@ -69,8 +79,10 @@ def test_a_summary_on_paper(benchmarks: dict[str, KeypointBenchmark], prediction
     assert summary["overall"]["micro"]["0.10"] == {"per_point": 19 / 22, "per_image": 7 / 8, "hits": 19}
     assert summary["headline"]["alpha"] == 0.1
     assert summary["headline"]["value"] == 0.75
-    low, high = summary["headline"]["interval_of_micro"]
-    assert low < 19 / 22 <= high == 1.0
+    # All pairs of dogs have one source, so how sure the mean of categories is nobody can say.
+    assert summary["headline"]["interval"] is None
+    assert summary["request"] == {}
+    assert summary["missing"] == "error"
     official = summarise(
         get_protocol("spair-official"),
         "ours",
@@ -80,6 +92,8 @@ def test_a_summary_on_paper(benchmarks: dict[str, KeypointBenchmark], prediction
         mirror_aware=True,
     )
     assert official["headline"]["value"] == 7 / 8
+    low, high = official["headline"]["interval"]
+    assert low < 7 / 8 < high == 1.0
     assert official["mirror_aware"] is True
 
 
@@ -88,7 +102,7 @@ def test_no_points_at_all(benchmark: KeypointBenchmark) -> None:
     empty = Predictions("x", {"cat": CategoryPredictions.of(nothing["cat"], np.zeros((0, 4, 2)))})
     counts = score_predictions(PROTOCOL, empty, nothing, file="p")
     summary = summarise(PROTOCOL, "x", None, nothing, counts)
-    assert summary["headline"] == {"alpha": 0.1, "value": None, "interval_of_micro": None}
+    assert summary["headline"] == {"alpha": 0.1, "value": None, "interval": None}
     assert summary["overall"]["micro"]["0.10"] == {"per_point": None, "per_image": None, "hits": 0}
     assert compare_predictions(PROTOCOL, counts, counts, nothing)["second_minus_first"] == {}
 
@@ -121,12 +135,76 @@ def test_comparison(benchmarks: dict[str, KeypointBenchmark], predictions: Predi
     rows = result["second_minus_first"]
     assert list(rows) == ["cat", "dog", "all"]
     assert rows["cat"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0, "real": False}
-    assert rows["dog"]["difference"] == 0.5
-    assert rows["all"]["difference"] == pytest.approx(3 / 22)
+    # Dogs have one source image, of which nothing can be drawn; categories count alike.
+    assert rows["dog"] == {"difference": 0.5, "low": None, "high": None, "p_value": None, "real": None}
+    assert rows["all"] == rows["dog"] | {"difference": 0.25}
+    assert (result["aggregate"], result["over_categories"], result["resamples"]) == ("per_point", "macro", 50)
+    pooled = compare_predictions(get_protocol("spair-dift"), ours, theirs, benchmarks, resamples=50)
     # Sources are drawn whole and never shared between categories: 3 of cats and 1 of dogs.
-    assert rows["dog"]["low"] == rows["dog"]["high"] == 0.5
-    assert rows["all"]["low"] == 0.0
-    assert not rows["all"]["real"]
+    everything = pooled["second_minus_first"]["all"]
+    assert everything["difference"] == pytest.approx(3 / 22)
+    assert everything["low"] == 0.0
+    assert not everything["real"]
+
+
+def test_what_a_mean_of_categories_is_sure_of(benchmark: KeypointBenchmark) -> None:
+    """Many easy cats and few hard dogs: their mean lies between, that of all points does not."""
+    many = replace(benchmark, pairs=np.tile(benchmark.pairs, (40, 1)))
+    benchmarks = {"cat": many, "dog": replace(benchmark, name="dogs")}
+    wrong = perfect(benchmarks["dog"])
+    wrong[::2] += 1000.0
+    better = perfect(many)
+    better[:20] += 1000.0
+    first, second = (
+        score_predictions(
+            PROTOCOL,
+            Predictions("x", {n: CategoryPredictions.of(benchmarks[n], own) for n, own in answers.items()}),
+            benchmarks,
+            file="p",
+        )
+        for answers in ({"cat": perfect(many), "dog": wrong}, {"cat": better, "dog": perfect(benchmark)})
+    )
+    headline = summarise(PROTOCOL, "x", None, benchmarks, first)["headline"]
+    low, high = headline["interval"]
+    assert headline["value"] == (1.0 + 7 / 16) / 2
+    assert low <= headline["value"] <= high < 0.9
+    rows = compare_predictions(PROTOCOL, first, second, benchmarks, resamples=200)["second_minus_first"]
+    assert rows["all"]["difference"] == pytest.approx((rows["cat"]["difference"] + rows["dog"]["difference"]) / 2)
+    assert rows["all"]["low"] > 0.0
+    pooled = compare_predictions(get_protocol("spair-dift"), first, second, benchmarks, resamples=200)
+    assert pooled["second_minus_first"]["all"]["difference"] < 0.0
+
+
+def test_a_source_of_many_pairs_is_one_source_by_its_name(benchmark: KeypointBenchmark) -> None:
+    """As PF-PASCAL is read, where an image stands in `images` once for each of its pairs."""
+    ends = [(benchmark.images[source], benchmark.images[target]) for source, target in benchmark.pairs.tolist()]
+    apart = {"own": benchmark_of_point_pairs("own", ends, benchmark.keypoint_names)}
+    together = {"own": benchmark}
+    answers = perfect(benchmark)
+    answers[benchmark.pairs[:, 0] == 0] += 1000.0
+    protocol = get_protocol("pf-pascal")
+    intervals = [
+        summarise(protocol, "x", None, own, {"own": protocol.score(answers, own["own"])})["headline"]["interval"]
+        for own in (apart, together)
+    ]
+    assert intervals[0] == intervals[1]
+    assert intervals[0][1] - intervals[0][0] == 1.0
+
+
+def test_what_was_asked_is_told_apart(benchmark: KeypointBenchmark) -> None:
+    assert len(questions_of(benchmark)) == 16
+    assert questions_of(replace(benchmark, name="other")) == questions_of(benchmark)
+    fewer = benchmark.asked.copy()
+    fewer[0, 0] = False
+    moved = (replace(benchmark.images[0], points_image=benchmark.images[0].points_image + 1.0), *benchmark.images[1:])
+    others = [
+        replace(benchmark, pairs=benchmark.pairs[::-1]),
+        replace(benchmark, pair_visible=fewer),
+        replace(benchmark, images=moved),
+        replace(benchmark, images=(replace(benchmark.images[0], name="a/9.png"), *benchmark.images[1:])),
+        replace(benchmark, keypoint_names=("x", *benchmark.keypoint_names[1:])),
+    ]
+    assert len({questions_of(own) for own in [benchmark, *others]}) == 6
 
 
 def write(folder: Path, name: str, document: dict[str, Any]) -> Path:
@@ -141,7 +219,12 @@ def test_summaries_are_read_back(
     path = write(tmp_path, "s.json", summarise(PROTOCOL, "ours", 4, benchmarks, counts))
     cells = read_summary(path, alpha=0.1, aggregate="per_point")
     name = PROTOCOL.name
-    assert cells == [Cell("ours", "PCK", "cat", 4, 1.0, name), Cell("ours", "PCK", "dog", 4, 0.5, name)]
+    cats, dogs = (questions_of(own) for own in benchmarks.values())
+    assert cells == [
+        Cell("ours", "PCK", "cat", 4, 1.0, name, "per_point", cats),
+        Cell("ours", "PCK", "dog", 4, 0.5, name, "per_point", dogs),
+    ]
+    assert read_summary(path, alpha=0.1) == cells
     unseeded = write(tmp_path, "t.json", summarise(PROTOCOL, "ours", None, benchmarks, counts))
     assert {cell.seed for cell in read_summary(unseeded, alpha=0.01, aggregate="per_image")} == {None}
     aware = summarise(PROTOCOL, "ours", 4, benchmarks, counts, mirror_aware=True, geometry_aware=True)
@@ -152,6 +235,31 @@ def test_summaries_are_read_back(
         AnnotationError, match=r"s\.json: categories\.cat\.pck: expected a score at alpha 0\.30, got 0\.01, .*, 0\.20$"
     ):
         read_summary(path, alpha=0.3, aggregate="per_point")
+
+
+def test_the_mean_of_everything_at_once_is_read_back(
+    tmp_path: Path, benchmarks: dict[str, KeypointBenchmark], predictions: Predictions
+) -> None:
+    official = get_protocol("spair-official")
+    counts = score_predictions(official, predictions, benchmarks, file="p")
+    path = write(tmp_path, "s.json", summarise(official, "ours", 4, benchmarks, counts))
+    cells = read_summary(path, alpha=0.1)
+    assert [(cell.category, cell.value, cell.aggregate) for cell in cells] == [
+        ("cat", 1.0, "per_image"),
+        ("dog", 0.5, "per_image"),
+        ("all (micro)", 7 / 8, "per_image"),
+    ]
+    assert cells[2].questions is None
+    table = tabulate(cells)
+    assert {row: cell[0] for row, cell in table.rows.items()} == {
+        "cat": (100.0, None),
+        "dog": (50.0, None),
+        "average": (75.0, None),
+        "all (micro)": (87.5, None),
+    }
+    assert table.setting == {"protocol": "spair-official", "aggregate": "per_image"}
+    one = summarise(official, "ours", 4, {"cat": benchmarks["cat"]}, {"cat": counts["cat"]})
+    assert [cell.category for cell in read_summary(write(tmp_path, "o.json", one), alpha=0.1)] == ["cat"]
 
 
 RUN = {
@@ -171,6 +279,7 @@ RUN = {
 }
 FOLDER = {
     "format": "asic-summary",
+    "version": 1,
     "protocol": "no keypoints: a grid of at most 36 points",
     "collection": {"benchmark": None},
     "methods": {
@@ -188,10 +297,10 @@ FOLDER = {
 def test_summaries_of_the_asic_command(tmp_path: Path) -> None:
     path = write(tmp_path, "s.json", RUN)
     assert read_summary(path, alpha=0.1, aggregate="per_image") == [
-        Cell("canonical", "PCK", "001.Auk", None, 0.25, "cub-asic-256"),
-        Cell("canonical", "2-cycle end", "001.Auk", None, 0.75, "cub-asic-256"),
-        Cell("canonical", "2-cycle every_hop", "001.Auk", None, 0.875, "cub-asic-256"),
-        Cell("nearest_neighbour", "PCK", "001.Auk", None, 0.0, "cub-asic-256"),
+        Cell("canonical", "PCK", "001.Auk", None, 0.25, "cub-asic-256", "per_image"),
+        Cell("canonical", "2-cycle end", "001.Auk", None, 0.75, "cub-asic-256", "per_image"),
+        Cell("canonical", "2-cycle every_hop", "001.Auk", None, 0.875, "cub-asic-256", "per_image"),
+        Cell("nearest_neighbour", "PCK", "001.Auk", None, 0.0, "cub-asic-256", "per_image"),
     ]
     with pytest.raises(AnnotationError, match=r"methods\.canonical\.pck: expected a score at alpha 0\.20, got 0\.10$"):
         read_summary(path, alpha=0.2, aggregate="per_image")
@@ -215,12 +324,17 @@ def test_what_a_run_is_about(tmp_path: Path, changes: dict[str, Any], category: 
 def test_runs_without_keypoints(tmp_path: Path) -> None:
     (tmp_path / "mugs").mkdir()
     assert read_summary(write(tmp_path / "mugs", "s.json", FOLDER), alpha=0.1, aggregate="per_point") == [
-        Cell("combined", "2-cycle grid", "mugs", None, 0.5, "no keypoints"),
-        Cell("combined", "held-out matches", "mugs", None, 0.25, "no keypoints"),
+        Cell("combined", "2-cycle grid", "mugs", None, 0.5, "no keypoints", "per_point"),
+        Cell("combined", "held-out matches", "mugs", None, 0.25, "no keypoints", "per_point"),
     ]
 
 
-OWN = {"format": "asic-eval summary", "method": "m", "protocol": {"name": "p"}}
+OWN = {
+    "format": "asic-eval summary",
+    "version": 1,
+    "method": "m",
+    "protocol": {"name": "p", "aggregate": "per_point", "over_categories": "macro"},
+}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +345,13 @@ OWN = {"format": "asic-eval summary", "method": "m", "protocol": {"name": "p"}}
         (RUN | {"methods": {"m": {"grid_cycle": {"0.05": {}}}}}, r"expected a score at alpha 0\.10, got 0\.05$"),
         (RUN | {"methods": {"m": {"cycle": {"0.05": {}}}}}, r"expected a score at alpha 0\.10, got 0\.05$"),
         ({"format": "x"}, r"format: expected 'asic-eval summary' or 'asic-summary', got 'x'$"),
-        ({"format": "asic-summary", "methods": {}}, r"protocol: expected a value, got no such key$"),
+        ({"format": "asic-summary", "version": 1, "methods": {}}, r"protocol: expected a value, got no such key$"),
+        (RUN | {"version": 2}, r"version: expected version 1; another version wrote this file, got 2$"),
+        (OWN | {"version": 2}, r"version: expected version 1; another version wrote this file, got 2$"),
+        (
+            OWN | {"protocol": {"name": "p", "aggregate": "x"}},
+            r"protocol\.aggregate: expected 'per_point' or 'per_image', got 'x'$",
+        ),
         (RUN | {"methods": []}, r"methods: expected an object, got \[\]$"),
         (RUN | {"seed": -1}, r"seed: expected a whole number from 0, got -1$"),
         (
@@ -250,22 +370,22 @@ OWN = {"format": "asic-eval summary", "method": "m", "protocol": {"name": "p"}}
 )
 def test_other_documents(tmp_path: Path, document: dict[str, Any], message: str) -> None:
     with pytest.raises(AnnotationError, match=r"s\.json: .*" + message):
-        read_summary(write(tmp_path, "s.json", document), alpha=0.1, aggregate="per_point")
+        read_summary(write(tmp_path, "s.json", document), alpha=0.1)
 
 
 def test_empty_categories_have_no_cell(tmp_path: Path) -> None:
-    document = OWN | {"categories": {"c": {"pck": {"0.10": {"per_point": None}}}}}
+    document = OWN | {"categories": {"c": {"questions": "x", "pck": {"0.10": {"per_point": None}}}}}
     assert read_summary(write(tmp_path, "s.json", document), alpha=0.1, aggregate="per_point") == []
 
 
 CELLS = [
-    Cell("a|b", "PCK", "dog", 0, 0.5, "p"),
-    Cell("a|b", "PCK", "dog", 1, 0.7, "p"),
-    Cell("a|b", "PCK", "cat", 0, 0.1, "p"),
-    Cell("a|b", "PCK", "cat", 1, 0.1, "p"),
-    Cell("m_2", "PCK", "dog", 0, 0.25, "p"),
-    Cell("m_2", "PCK", "cat", 5, 0.75, "p"),
-    Cell("m_2", "2-cycle end", "cat", 5, 1.0, "p"),
+    Cell("a|b", "PCK", "dog", 0, 0.5, "p", "per_point"),
+    Cell("a|b", "PCK", "dog", 1, 0.7, "p", "per_point"),
+    Cell("a|b", "PCK", "cat", 0, 0.1, "p", "per_point"),
+    Cell("a|b", "PCK", "cat", 1, 0.1, "p", "per_point"),
+    Cell("m_2", "PCK", "dog", 0, 0.25, "p", "per_point"),
+    Cell("m_2", "PCK", "cat", 5, 0.75, "p", "per_point"),
+    Cell("m_2", "2-cycle end", "cat", 5, 1.0, "p", "per_point"),
 ]
 
 
@@ -287,11 +407,17 @@ def test_tables_take_means_over_seeds() -> None:
         tabulate([*CELLS, CELLS[0]])
     with pytest.raises(ValueError, match=r"^summaries: expected one protocol, got p and q; make a table of each$"):
         tabulate([*CELLS, replace(CELLS[0], protocol="q")])
+    asked = [replace(cell, questions=cell.category) for cell in CELLS]
+    assert tabulate(asked).rows == table.rows
+    with pytest.raises(ValueError, match=r"^summaries: expected 'dog' to be asked the same everywhere, got different"):
+        tabulate([*asked[1:], replace(asked[0], questions="others")])
 
 
 def test_runs_without_seeds_are_numbered_within_their_category() -> None:
     values = {"cat": (0.2, 0.4), "dog": (0.6, 1.0)}
-    cells = [Cell("m", "PCK", category, None, value, "p") for category, own in values.items() for value in own]
+    cells = [
+        Cell("m", "PCK", category, None, value, "p", "per_point") for category, own in values.items() for value in own
+    ]
     rows = tabulate(cells).rows
     assert rows["cat"][0] == (pytest.approx(30.0), pytest.approx(100 * 0.02**0.5))
     # First runs average 0.4, second ones 0.7.
@@ -335,15 +461,18 @@ def test_csv() -> None:
         "m_2 PCK std",
         "m_2 2-cycle end",
         "m_2 2-cycle end std",
+        "protocol",
+        "aggregate",
     ]
-    assert rows[2] == ["dog", "60.0000", "14.1421", "25.0000", "", "", ""]
+    assert rows[2] == ["dog", "60.0000", "14.1421", "25.0000", "", "", "", "p", "per_point"]
     assert tabulate(CELLS).render("csv").endswith("\n")
 
 
 def test_json() -> None:
-    table = Table((("m", "PCK"), ("n", "PCK")), {"cat": ((50.0, None), None)})
-    assert json.loads(table.render("json")) == [
-        {"category": "cat", "scores": [{"method": "m", "metric": "PCK", "mean": 50.0, "std": None}]}
-    ]
-    assert table.render("json").startswith('[\n  {\n    "category"')
-    assert table.render("json").endswith("]\n")
+    table = Table((("m", "PCK"), ("n", "PCK")), {"cat": ((50.0, None), None)}, {"protocol": "p"})
+    assert json.loads(table.render("json")) == {
+        "protocol": "p",
+        "rows": [{"category": "cat", "scores": [{"method": "m", "metric": "PCK", "mean": 50.0, "std": None}]}],
+    }
+    assert table.render("json").startswith('{\n  "protocol": "p"')
+    assert table.render("json").endswith("}\n")

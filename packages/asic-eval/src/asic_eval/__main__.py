@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from asic_eval.predictions import Predictions, read_predictions
 from asic_eval.protocols import PROTOCOLS, Protocol, get_protocol
 from asic_eval.published import PUBLISHED, PublishedRow, asic_per_category
 from asic_eval.summary import (
+    POOLED,
     Cell,
     Table,
     alpha_key,
@@ -36,6 +37,7 @@ from asic_eval.summary import (
 
 BAD_INPUT = 2
 NO_OUTPUT = 3
+_MOST_RESAMPLES = 1_000_000
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,9 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="summaries of any categories and seeds, as one table")
     table.add_argument("summaries", type=Path, nargs="+", help="JSON files of `score --json` or of `asic eval`")
     table.add_argument("--alpha", type=float, default=0.10, help="default: 0.1")
-    table.add_argument(
-        "--aggregate", choices=("per_point", "per_image"), default="per_point", help="default: per_point"
-    )
+    table.add_argument("--aggregate", choices=("per_point", "per_image"), help="default: the protocol's own")
     table.add_argument("--method", action="append", default=[], help="may be repeated; default: all")
     table.add_argument("--metric", action="append", default=[], help="such as PCK; may be repeated; default: all")
     _add_form(table)
@@ -100,7 +100,12 @@ def _add_form(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark_and_protocol(arguments: argparse.Namespace) -> tuple[dict[str, KeypointBenchmark], Protocol]:
-    request = Request(
+    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark].protocol)
+    return read_benchmarks(arguments.benchmark, _request(arguments)), protocol
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    return Request(
         arguments.root,
         tuple(arguments.category),
         arguments.split,
@@ -110,8 +115,6 @@ def _benchmark_and_protocol(arguments: argparse.Namespace) -> tuple[dict[str, Ke
         arguments.pairs,
         arguments.random_pairs,
     )
-    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark].protocol)
-    return read_benchmarks(arguments.benchmark, request), protocol
 
 
 def _score(arguments: argparse.Namespace) -> str:
@@ -133,8 +136,17 @@ def _score(arguments: argparse.Namespace) -> str:
         predictions.seed,
         benchmarks,
         counts,
+        missing=arguments.missing,
         mirror_aware=arguments.mirror_aware,
         geometry_aware=arguments.geometry_aware,
+        request={
+            "benchmark": arguments.benchmark,
+            "split": arguments.split,
+            "limit": arguments.limit,
+            "pairs": None if arguments.pairs is None else str(arguments.pairs),
+            "random_pairs": arguments.random_pairs,
+            "seed": arguments.seed,
+        },
     )
     if arguments.form == "json":
         return json.dumps(summary, indent=2, allow_nan=False) + "\n"
@@ -160,15 +172,15 @@ def _score_table(predictions: Predictions, protocol: Protocol, summary: dict[str
     rows = {category: cells(own["pck"]) for category, own in summary["categories"].items()}
     for over in ("macro", "micro"):
         rows[f"all ({over})"] = cells(summary["overall"][over])
-    return Table(columns, rows)
+    return Table(columns, rows, {"protocol": protocol.name})
 
 
 def _compare(arguments: argparse.Namespace) -> str:
     files = (arguments.predictions, arguments.others)
     both = [read_predictions(path) for path in files]
     benchmarks, protocol = _benchmark_and_protocol(arguments)
-    if arguments.resamples < 1:
-        raise ValueError(f"--resamples: expected at least 1, got {arguments.resamples}")
+    if not 1 <= arguments.resamples <= _MOST_RESAMPLES:
+        raise ValueError(f"--resamples: expected 1 to {_MOST_RESAMPLES}, got {arguments.resamples}")
     first, second = (
         score_predictions(protocol, own, benchmarks, file=str(path), missing=arguments.missing)
         for own, path in zip(both, files, strict=True)
@@ -181,7 +193,7 @@ def _compare(arguments: argparse.Namespace) -> str:
 def _published(arguments: argparse.Namespace) -> str:
     rows = list(asic_per_category() if arguments.per_category else PUBLISHED)
     for path in arguments.own:
-        rows.extend(_own_row(cell, path) for cell in read_summary(path, alpha=0.10, aggregate="per_point"))
+        rows.extend(_own_row(cell, path) for cell in read_summary(path, alpha=0.10))
     if arguments.form == "json":
         return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
     titles = ("benchmark", "metric", "value", "method", "setting", "source")
@@ -195,7 +207,8 @@ def _published(arguments: argparse.Namespace) -> str:
 def _own_row(cell: Cell, path: Path) -> PublishedRow:
     metric = f"{cell.metric}@0.10" if cell.metric == "PCK" else f"{cell.metric} PCK@0.10"
     source = str(path) if cell.seed is None else f"{path}, seed {cell.seed}"
-    return PublishedRow(cell.method, cell.category, metric, 100.0 * cell.value, f"{cell.protocol}, per point", source)
+    setting = f"{cell.protocol}, {cell.aggregate.replace('_', ' ')}"
+    return PublishedRow(cell.method, cell.category, metric, 100.0 * cell.value, setting, source)
 
 
 def _value(row: PublishedRow) -> str:
@@ -226,9 +239,18 @@ def _table(arguments: argparse.Namespace) -> str:
     if found and not cells:
         known = sorted({cell.method for cell in found}), sorted({cell.metric for cell in found})
         raise ValueError(f"--method, --metric: expected some of {', '.join(known[0])} and {', '.join(known[1])}")
-    table = tabulate(cells).render(arguments.form)
-    note = f"Protocol {cells[0].protocol}, alpha {alpha_key(arguments.alpha)}, {arguments.aggregate}; percent."
-    return {"markdown": f"{table}\n{note}\n", "latex": f"% {note}\n{table}"}.get(arguments.form, table)
+    table = tabulate(cells)
+    setting = {**table.setting, "alpha": alpha_key(arguments.alpha)}
+    text = replace(table, setting=setting).render(arguments.form)
+    note = f"Protocol {setting['protocol']}, alpha {setting['alpha']}, {setting['aggregate']}; percent."
+    if POOLED not in table.rows and len({cell.category for cell in cells}) > 1 and _is_micro(cells[0].protocol):
+        note += f" The protocol's own mean is over everything at once, {POOLED!r} in a summary of all categories."
+    return {"markdown": f"{text}\n{note}\n", "latex": f"% {note}\n{text}"}.get(arguments.form, text)
+
+
+def _is_micro(protocol: str) -> bool:
+    name = protocol.partition(",")[0]
+    return name in PROTOCOLS and PROTOCOLS[name].over_categories == "micro"
 
 
 def _is_asked(cell: Cell, methods: Sequence[str], metrics: Sequence[str]) -> bool:
@@ -253,8 +275,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = commands[parsed.command](parsed)
     except (ValueError, ImportError) as error:
         return _failed(error, BAD_INPUT)
+    except MemoryError:
+        return _failed("the input: expected less of it, there is not memory enough", BAD_INPUT)
+    if sys.stdout is None:
+        return _failed("the output: closed", NO_OUTPUT)
     try:
-        sys.stdout.write(text)
+        # A console may lack characters that names have.
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
         # What is buffered would be written again at exit.

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from asic_eval.keypoints import KeypointBenchmark
 
 Threshold = Literal["box", "image", "keypoints", "square"]
+MirrorAsks = Literal["target_shows", "pair_names"]
 
 
 def check_alphas(alphas: Sequence[float]) -> NDArray[np.float64]:
@@ -139,6 +140,7 @@ def point_errors(
     threshold: Threshold | ArrayLike = "box",
     missing: Literal["error", "miss"] = "error",
     mirrored: ArrayLike | None = None,
+    mirror_asks: MirrorAsks = "target_shows",
 ) -> PointErrors:
     """The error of every transferred point, before any tolerance is applied.
 
@@ -148,11 +150,15 @@ def point_errors(
         threshold: See `threshold_lengths`; the target image's length is taken.
         missing: What a NaN means where a point was asked for: an `error`, or a `miss`.
         mirrored: (P,) pairs to be scored against labels with left and right swapped (the mirror-aware score of
-            GANgealing, SpaceJAM and FastJAM; not comparable with the strict one, so name it).
+            SpaceJAM and FastJAM; not comparable with the strict one, so name it).
+        mirror_asks: What a swapped pair asks for: keypoints that the source shows and whose other side the target
+            `target_shows`, as these do on CUB, or those that the `pair_names` together with their other side, as on
+            SPair-71k, whose keypoints they know by pair.
 
     Raises:
-        ValueError: A shape does not fit, a point that was asked for is missing or infinite, there is no mirror or it
-            does not go with points of the pairs' own (such as a geometry-aware subset), or `missing` is neither word.
+        ValueError: A shape does not fit, a point that was asked for is missing or infinite, there is no mirror, points
+            of the pairs' own (such as a geometry-aware subset) are to be swapped by what the target shows, or
+            `missing` is neither word.
     """
     if missing not in ("error", "miss"):
         raise ValueError(f"missing: expected 'error' or 'miss', got {missing!r}")
@@ -164,20 +170,14 @@ def point_errors(
     truth, asked = points[pairs[:, 1]], benchmark.asked
     if mirrored is not None:
         swap = np.asarray(mirrored, dtype=np.bool_)
-        visible = benchmark.visible
         if benchmark.mirror is None or swap.shape != (len(pairs),):
             raise ValueError(
                 f"mirrored: expected a benchmark with a mirror permutation and {len(pairs)} flags, "
                 f"got {'no permutation' if benchmark.mirror is None else f'shape {swap.shape}'}"
             )
-        if not np.array_equal(asked[swap], visible[pairs[swap, 0]] & visible[pairs[swap, 1]]):
-            raise ValueError(
-                f"mirrored: expected pairs that ask for every point visible in both images, got fewer in "
-                f"{benchmark.name!r}; which of them to ask for after a swap is not known"
-            )
         truth, asked = truth.copy(), asked.copy()
         truth[swap] = truth[swap][:, benchmark.mirror]
-        asked[swap] = visible[pairs[swap, 0]] & visible[pairs[swap, 1]][:, benchmark.mirror]
+        asked[swap] = _asked_when_swapped(benchmark, swap, mirror_asks)
     present = np.isfinite(predicted).all(axis=2)
     if missing == "error" and (asked & ~present).any():
         pair, keypoint = (int(index[0]) for index in np.nonzero(asked & ~present))
@@ -188,6 +188,21 @@ def point_errors(
     unit, length = unit_and_length(threshold_lengths(benchmark, threshold)[pairs[:, 1]])
     distance = np.where(present, distances(predicted, truth, unit), np.inf)
     return PointErrors(distance, length, asked)
+
+
+def _asked_when_swapped(
+    benchmark: KeypointBenchmark, swap: NDArray[np.bool_], mirror_asks: MirrorAsks
+) -> NDArray[np.bool_]:
+    asked = benchmark.asked[swap]
+    if mirror_asks == "pair_names":
+        return np.asarray(asked & asked[:, benchmark.mirror])
+    source, target = (benchmark.visible[images] for images in benchmark.pairs[swap].T)
+    if not np.array_equal(asked, source & target):
+        raise ValueError(
+            f"mirrored: expected pairs that ask for every point visible in both images, got fewer in "
+            f"{benchmark.name!r}; which of them to ask for after a swap is not known"
+        )
+    return np.asarray(source & target[:, benchmark.mirror])
 
 
 def unit_and_length(lengths: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -230,6 +245,7 @@ def pck(
     inclusive: bool = True,
     missing: Literal["error", "miss"] = "error",
     mirrored: ArrayLike | None = None,
+    mirror_asks: MirrorAsks = "target_shows",
 ) -> PckCounts:
     """Percentage of correct keypoints: a point is right when its distance to the truth is at most alpha times a length.
 
@@ -245,6 +261,7 @@ def pck(
         inclusive: `<=` (SPair-71k's own script) or `<`.
         missing: Whether a NaN that was asked for is an `error` or a `miss`.
         mirrored: See `point_errors`.
+        mirror_asks: See `point_errors`.
 
     Returns:
         Counts with one row a pair: `.per_point()` and `.per_image()` are fractions in 0..1.
@@ -254,5 +271,7 @@ def pck(
 
     Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", 2013; SPair-71k, 2019, section 5.
     """
-    errors = point_errors(predicted, benchmark, threshold=threshold, missing=missing, mirrored=mirrored)
+    errors = point_errors(
+        predicted, benchmark, threshold=threshold, missing=missing, mirrored=mirrored, mirror_asks=mirror_asks
+    )
     return count_pck(errors, alphas, inclusive=inclusive)

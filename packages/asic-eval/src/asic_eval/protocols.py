@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from asic_eval.benchmarks.cub import asic_crop_sides
 from asic_eval.cycles import Transfer, all_cycles
 from asic_eval.keypoints import KeypointBenchmark
-from asic_eval.pck import PckCounts, check_alphas, pck, threshold_lengths
+from asic_eval.pck import MirrorAsks, PckCounts, check_alphas, pck, threshold_lengths
 from asic_eval.statistics import Aggregate
 
 _ALPHAS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.10, 0.15, 0.20)
@@ -36,6 +36,7 @@ class Protocol:
         alphas: The tolerances that a summary lists.
         headline_alpha: The one that people quote.
         keypoints: Which keypoints a pair asks for: those it names, or those that `last_pair` left standing.
+        mirror_asks: What a pair asks for in the mirror-aware score; see `asic_eval.pck.point_errors`.
         source: Who uses it.
         faults: What is wrong with it, for those kept to compare with published numbers.
     """
@@ -49,6 +50,7 @@ class Protocol:
     headline_alpha: float
     source: str
     keypoints: Literal["pair", "last_pair"] = "pair"
+    mirror_asks: MirrorAsks = "target_shows"
     faults: tuple[str, ...] = ()
 
     def lengths(self, benchmark: KeypointBenchmark) -> NDArray[np.float64]:
@@ -79,6 +81,7 @@ class Protocol:
             inclusive=self.inclusive,
             missing=missing,
             mirrored=mirrored,
+            mirror_asks=self.mirror_asks,
         )
 
 
@@ -95,6 +98,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             0.10,
             "SPair-71k's authors (HPF, DHPF): error <= alpha x longer side of the target's box; the mean of the pairs' "
             "ratios, over a category's pairs in its column and over all pairs in the last one.",
+            mirror_asks="pair_names",
         ),
         Protocol(
             "spair-dift",
@@ -106,6 +110,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             0.10,
             "DIFT (2023), per point: <= the target's box, all points of all categories together. (SD+DINO weighs "
             "categories by pairs instead, at <.)",
+            mirror_asks="pair_names",
         ),
         Protocol(
             "spair-geoaware",
@@ -116,6 +121,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             _ALPHAS,
             0.10,
             "GeoAware and after (DIY-SC), per image: < the target's box, mean over all pairs.",
+            mirror_asks="pair_names",
         ),
         Protocol(
             "spair-per-point",
@@ -127,6 +133,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             0.10,
             "Joint alignment (ASIC, SpaceJAM, FastJAM): < the target's box, per point in a category, mean of 18. "
             "(GANgealing: <=.)",
+            mirror_asks="pair_names",
         ),
         Protocol(
             "cub-asic-256",
@@ -211,6 +218,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             0.10,
             "What the published ASIC code scored on SPair-71k; only to stand beside its numbers.",
             keypoints="last_pair",
+            mirror_asks="pair_names",
             faults=(
                 "of each image only the keypoints of the last pair that names it survive, so 54 to 80 % of the true "
                 "keypoint pairs are scored",

@@ -53,7 +53,13 @@ class Difference:
 
 
 def _resampled(
-    counts: PckCounts, index: int, aggregate: Aggregate, groups: ArrayLike | None, resamples: int, seed: int
+    counts: PckCounts,
+    index: int,
+    aggregate: Aggregate,
+    groups: ArrayLike | None,
+    strata: ArrayLike | None,
+    resamples: int,
+    seed: int,
 ) -> tuple[float, NDArray[np.float64]]:
     """The score at one alpha, and (resamples,) scores of the groups of pairs drawn with replacement."""
     if aggregate not in ("per_point", "per_image"):
@@ -61,16 +67,40 @@ def _resampled(
     asked = counts.totals > 0
     if not asked.any():
         raise ValueError("counts: expected at least one pair that asks for a point, got none")
-    rows = np.arange(len(counts.totals)) if groups is None else np.asarray(groups)
-    if rows.shape != counts.totals.shape:
-        raise ValueError(f"groups: expected one for each of {len(counts.totals)} pairs, got shape {rows.shape}")
-    _, member = np.unique(rows[asked], return_inverse=True)
+    member = _one_a_pair("groups", np.arange(len(asked)) if groups is None else groups, asked)
+    stratum = _one_a_pair("strata", np.zeros(len(asked)) if strata is None else strata, asked)
     hits, totals = counts.hits[asked, index].astype(np.float64), counts.totals[asked].astype(np.float64)
     if aggregate == "per_image":
         hits, totals = hits / totals, np.ones_like(totals)
-    hits = np.bincount(member, weights=hits)
-    totals = np.bincount(member, weights=totals).astype(np.float64)
     rng = np.random.Generator(np.random.PCG64(seed))
+    parts = [
+        _resampled_stratum(hits[own], totals[own], member[own], resamples, rng)
+        for own in (stratum == number for number in range(stratum.max() + 1))
+    ]
+    values, scores = zip(*parts, strict=True)
+    return math.fsum(values) / len(parts), np.mean(scores, axis=0)
+
+
+def _one_a_pair(name: str, values: ArrayLike, asked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Values of the pairs that ask for a point, numbered."""
+    rows = np.asarray(values)
+    if rows.shape != asked.shape:
+        raise ValueError(f"{name}: expected one for each of {len(asked)} pairs, got shape {rows.shape}")
+    return np.unique(rows[asked], return_inverse=True)[1].astype(np.int64)
+
+
+def _resampled_stratum(
+    hits: NDArray[np.float64],
+    totals: NDArray[np.float64],
+    member: NDArray[np.int64],
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, NDArray[np.float64]]:
+    _, member = np.unique(member, return_inverse=True)
+    hits = np.bincount(member, weights=hits).astype(np.float64)
+    totals = np.bincount(member, weights=totals).astype(np.float64)
+    if len(hits) < 2:
+        raise ValueError("groups: expected at least two to draw from, got one, which tells nothing of its like")
     scores = np.empty(resamples)
     for draw in range(resamples):
         weight = np.bincount(rng.integers(len(hits), size=len(hits)), minlength=len(hits))
@@ -84,6 +114,7 @@ def bootstrap_interval(
     *,
     aggregate: Aggregate = "per_point",
     groups: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -96,16 +127,18 @@ def bootstrap_interval(
         aggregate: `per_point` or `per_image`.
         groups: (P,) pairs of the same group are drawn together, such as all pairs of a source image, as pairs that
             share an image are not independent. Every pair for itself when None: then the interval is too narrow.
+        strata: (P,) each stratum is drawn from for itself, and the score is the mean over strata, such as categories
+            that count alike. All pairs are one when None.
         level: The interval's coverage, in 0..1.
         resamples: How often to draw.
         seed: For drawing.
 
     Raises:
-        ValueError: No pair asks for a point, or groups do not fit.
+        ValueError: No pair asks for a point, groups or strata do not fit, or a stratum has one group alone.
 
     Efron and Tibshirani, "An introduction to the bootstrap", 1993, section 13.3.
     """
-    value, scores = _resampled(counts, index, aggregate, groups, resamples, seed)
+    value, scores = _resampled(counts, index, aggregate, groups, strata, resamples, seed)
     low, high = np.quantile(scores, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(value, float(low), float(high))
 
@@ -117,6 +150,7 @@ def bootstrap_difference(
     *,
     aggregate: Aggregate = "per_point",
     groups: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -131,17 +165,18 @@ def bootstrap_difference(
         index: Which of the alphas.
         aggregate: `per_point` or `per_image`.
         groups: See `bootstrap_interval`.
+        strata: See `bootstrap_interval`.
         level: The interval's coverage, in 0..1.
         resamples: How often to draw.
         seed: For drawing.
 
     Raises:
-        ValueError: The two do not ask for the same points, no pair asks for a point, or groups do not fit.
+        ValueError: The two do not ask for the same points, or as for `bootstrap_interval`.
     """
     if not np.array_equal(first.totals, second.totals) or not np.array_equal(first.alphas, second.alphas):
         raise ValueError("counts: expected the same pairs and alphas for both methods")
-    before, before_scores = _resampled(first, index, aggregate, groups, resamples, seed)
-    after, after_scores = _resampled(second, index, aggregate, groups, resamples, seed)
+    before, before_scores = _resampled(first, index, aggregate, groups, strata, resamples, seed)
+    after, after_scores = _resampled(second, index, aggregate, groups, strata, resamples, seed)
     scores = after_scores - before_scores
     low, high = np.quantile(scores, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     tail = min(int((scores <= 0.0).sum()), int((scores >= 0.0).sum()))

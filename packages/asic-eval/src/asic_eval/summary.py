@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import importlib.metadata
 import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +21,16 @@ from asic_eval.fields import AnnotationError, Field, read_json
 from asic_eval.keypoints import KeypointBenchmark
 from asic_eval.pck import PckCounts
 from asic_eval.predictions import Predictions, in_order_of
-from asic_eval.protocols import Protocol
+from asic_eval.protocols import PROTOCOLS, Protocol
 from asic_eval.statistics import Aggregate, bootstrap_difference, bootstrap_interval, mean_and_std
 
 FORMAT = "asic-eval summary"
 ASIC_FORMAT = "asic-summary"
 VERSION = 1
 AVERAGE = "average"
+POOLED = "all (micro)"
+_RESAMPLES = 1000
+_LEVEL = 0.95
 _LATEX = {"\\": r"\textbackslash{}", "<": r"\textless{}"} | {character: f"\\{character}" for character in "&%$#_{}"}
 TableFormat = Literal["markdown", "latex", "csv", "json"]
 
@@ -87,10 +92,16 @@ def summarise(
     benchmarks: Mapping[str, KeypointBenchmark],
     counts: Mapping[str, PckCounts],
     *,
+    missing: Literal["error", "miss"] = "error",
     mirror_aware: bool = False,
     geometry_aware: bool = False,
+    request: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The summary of one method's scores as a JSON document: the whole setting, the counts, the ratios.
+
+    Each category names its questions by a checksum of the pairs, the points they ask for and the truth, so that two
+    summaries can be told to be about the same. The headline's interval is that of the same mean as the headline, by a
+    bootstrap over source images; null where there are not two of them (in each category, for a mean of categories).
 
     Args:
         protocol: How it was scored.
@@ -98,19 +109,23 @@ def summarise(
         seed: The seed of the run, or None.
         benchmarks: The truth by category.
         counts: What `score_predictions` returned.
+        missing: What a missing answer was.
         mirror_aware: Whether the score swapped labels.
         geometry_aware: Whether `benchmarks` are geometry-aware subsets.
+        request: JSON values that say how the benchmark was asked for, such as its split and the seed of drawn pairs;
+            kept as they are.
     """
     categories = {}
     for category, own in counts.items():
         categories[category] = {
             "benchmark": benchmarks[category].name,
+            "questions": questions_of(benchmarks[category]),
             "images": len(benchmarks[category].images),
             "pairs": len(own.totals),
             "points": int(own.totals.sum()),
             "pck": _ratios(own),
         }
-    pooled = _pooled(counts)
+    pooled = _pooled(counts.values())
     macro = {
         alpha_key(alpha): {
             "per_point": _json_number(_mean([own.per_point()[index] for own in counts.values()])),
@@ -119,45 +134,88 @@ def summarise(
         for index, alpha in enumerate(pooled.alphas)
     }
     overall = {"macro": macro, "micro": _ratios(pooled)}
-    key = alpha_key(protocol.headline_alpha)
     return {
         "format": FORMAT,
         "version": VERSION,
+        "asic_eval": importlib.metadata.version("asic-eval"),
         "method": method,
         "seed": seed,
         "protocol": asdict(protocol),
+        "request": dict(request or {}),
+        "missing": missing,
         "mirror_aware": mirror_aware,
         "geometry_aware": geometry_aware,
         "categories": categories,
         "overall": overall,
         "headline": {
             "alpha": protocol.headline_alpha,
-            "value": overall[protocol.over_categories][key][protocol.aggregate],
-            "interval_of_micro": _interval(protocol, benchmarks, pooled),
+            "value": _json_number(_headline(protocol, list(counts.values()))),
+            "interval": _interval(protocol, benchmarks, pooled),
         },
     }
 
 
-def _pooled(counts: Mapping[str, PckCounts]) -> PckCounts:
-    first, *rest = counts.values()
+def questions_of(benchmark: KeypointBenchmark) -> str:
+    """A checksum of what a benchmark asks and of what it takes for right; sha256, the first 16 hexadecimal digits."""
+    asked = benchmark.asked
+    truth = np.where(asked[..., None], benchmark.points_image[benchmark.pairs[:, 1]], 0.0)
+    ends = [[benchmark.images[image].name for image in pair] for pair in benchmark.pairs.tolist()]
+    content = json.dumps([list(benchmark.keypoint_names), ends]).encode() + asked.tobytes() + truth.tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _pooled(counts: Iterable[PckCounts]) -> PckCounts:
+    first, *rest = counts
     return sum(rest, start=first)
 
 
-def _source_groups(benchmarks: Mapping[str, KeypointBenchmark]) -> NDArray[np.int64]:
-    """(P,) a number for each category's source image, as pairs of one source are not independent."""
-    groups, offset = [], 0
-    for benchmark in benchmarks.values():
-        groups.append(benchmark.pairs[:, 0] + offset)
-        offset += len(benchmark.images)
-    return np.concatenate(groups)
+@dataclass(frozen=True)
+class _Draws:
+    """What a bootstrap draws from.
+
+    Args:
+        groups: (P,) a number for each category's source image, as pairs of one source are not independent. Sources go
+            by name: where keypoints mean something within their pair only, an image stands in `images` once a pair.
+        strata: (P,) the category where categories count alike, or None.
+    """
+
+    groups: NDArray[np.int64]
+    strata: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, benchmarks: Sequence[KeypointBenchmark], over_categories: Literal["macro", "micro"]) -> _Draws:
+        sources = [
+            (category, benchmark.images[source].name)
+            for category, benchmark in enumerate(benchmarks)
+            for source in benchmark.pairs[:, 0].tolist()
+        ]
+        number = {source: index for index, source in enumerate(dict.fromkeys(sources))}
+        groups = np.array([number[source] for source in sources], dtype=np.int64)
+        strata = np.array([category for category, _ in sources], dtype=np.int64)
+        return cls(groups, strata if over_categories == "macro" else None)
+
+    def are_enough(self, counts: PckCounts) -> bool:
+        """Whether every stratum that asks for a point has two groups that do."""
+        asked = counts.totals > 0
+        strata = np.zeros_like(self.groups) if self.strata is None else self.strata
+        sources = np.unique(np.stack([strata, self.groups])[:, asked], axis=1)
+        return bool(sources.size and (np.unique(sources[0], return_counts=True)[1] > 1).all())
 
 
 def _interval(protocol: Protocol, benchmarks: Mapping[str, KeypointBenchmark], pooled: PckCounts) -> list[float] | None:
-    if not pooled.totals.any():
+    draws = _Draws.of(list(benchmarks.values()), protocol.over_categories)
+    if not draws.are_enough(pooled):
         return None
     index = protocol.alphas.index(protocol.headline_alpha)
-    groups = _source_groups(benchmarks)
-    interval = bootstrap_interval(pooled, index, aggregate=protocol.aggregate, groups=groups, resamples=1000)
+    interval = bootstrap_interval(
+        pooled,
+        index,
+        aggregate=protocol.aggregate,
+        groups=draws.groups,
+        strata=draws.strata,
+        level=_LEVEL,
+        resamples=_RESAMPLES,
+    )
     return [interval.low, interval.high]
 
 
@@ -194,31 +252,64 @@ def compare_predictions(
     """Whether two methods' difference at the headline alpha is real, by a paired bootstrap over source images.
 
     Returns:
-        For every category, and under `all` for all pairs together: `difference` (second minus first), `low`, `high`,
-        `p_value` and `real`, by the protocol's aggregate.
+        The setting, and for every category and under `all` for the protocol's mean over them: `difference` (second
+        minus first), and `low`, `high`, `p_value` and `real`, all four null where there are not two source images to
+        draw from.
     """
-    index = protocol.alphas.index(protocol.headline_alpha)
-    groups = _source_groups(benchmarks)
-    rows: dict[str, tuple[PckCounts, PckCounts, NDArray[np.int64]]] = {
-        category: (first[category], second[category], benchmark.pairs[:, 0])
-        for category, benchmark in benchmarks.items()
+    chosen = {category: [category] for category in benchmarks} | {"all": list(benchmarks)}
+    return {
+        "protocol": protocol.name,
+        "alpha": protocol.headline_alpha,
+        "aggregate": protocol.aggregate,
+        "over_categories": protocol.over_categories,
+        "level": _LEVEL,
+        "resamples": resamples,
+        "second_minus_first": {
+            name: _difference(
+                protocol,
+                [first[category] for category in categories],
+                [second[category] for category in categories],
+                _Draws.of([benchmarks[category] for category in categories], protocol.over_categories),
+                resamples,
+            )
+            for name, categories in chosen.items()
+            if any(first[category].totals.any() for category in categories)
+        },
     }
-    rows["all"] = (_pooled(first), _pooled(second), groups)
-    result = {}
-    for name, (before, after, own_groups) in rows.items():
-        if not before.totals.any():
-            continue
-        difference = bootstrap_difference(
-            before, after, index, aggregate=protocol.aggregate, groups=own_groups, resamples=resamples
-        )
-        result[name] = {
-            "difference": difference.value,
-            "low": difference.low,
-            "high": difference.high,
-            "p_value": difference.p_value,
-            "real": difference.is_real,
-        }
-    return {"protocol": protocol.name, "alpha": protocol.headline_alpha, "second_minus_first": result}
+
+
+def _difference(
+    protocol: Protocol, first: Sequence[PckCounts], second: Sequence[PckCounts], draws: _Draws, resamples: int
+) -> dict[str, float | bool | None]:
+    before, after = _pooled(first), _pooled(second)
+    if not draws.are_enough(before):
+        value = _headline(protocol, second) - _headline(protocol, first)
+        return {"difference": value, "low": None, "high": None, "p_value": None, "real": None}
+    difference = bootstrap_difference(
+        before,
+        after,
+        protocol.alphas.index(protocol.headline_alpha),
+        aggregate=protocol.aggregate,
+        groups=draws.groups,
+        strata=draws.strata,
+        level=_LEVEL,
+        resamples=resamples,
+    )
+    return {
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p_value": difference.p_value,
+        "real": difference.is_real,
+    }
+
+
+def _headline(protocol: Protocol, counts: Sequence[PckCounts]) -> float:
+    """The protocol's mean over categories."""
+    parts = counts if protocol.over_categories == "macro" else [_pooled(counts)]
+    index = protocol.alphas.index(protocol.headline_alpha)
+    per = {"per_point": PckCounts.per_point, "per_image": PckCounts.per_image}[protocol.aggregate]
+    return _mean([per(own)[index] for own in parts])
 
 
 @dataclass(frozen=True)
@@ -232,6 +323,8 @@ class Cell:
         seed: The seed, None where the file names none.
         value: In 0..1.
         protocol: How it was scored.
+        aggregate: The mean that it is, over points or pairs; of cycles it says nothing.
+        questions: What was asked, see `questions_of`; None where the file does not say.
     """
 
     method: str
@@ -240,41 +333,58 @@ class Cell:
     seed: int | None
     value: float
     protocol: str
+    aggregate: Aggregate
+    questions: str | None = None
 
 
-def read_summary(path: Path, *, alpha: float, aggregate: Aggregate) -> list[Cell]:
+def read_summary(path: Path, *, alpha: float, aggregate: Aggregate | None = None) -> list[Cell]:
     """The scores in one summary, of this package or of the `asic` command.
+
+    Where the protocol takes the mean of everything at once, it cannot be had from the categories' scores: it comes as
+    one more category, `all (micro)`.
 
     Args:
         path: The file: either what `summarise` returned or the `summary.json` of `asic eval`. The latter's category is
             its `category`, or else the second part of its collection's benchmark (`cow` of `spair/cow/test`), or, for
             photos of one's own, the name of the folder that holds the file.
         alpha: Which tolerance.
-        aggregate: `per_point` or `per_image`.
+        aggregate: `per_point` or `per_image`; the protocol's own when None.
 
     Raises:
-        AnnotationError: The file is neither, or has no score at this alpha.
+        AnnotationError: The file is neither or of another version, or has no score at this alpha.
     """
     top = read_json(path)
+    if top.key("format").value not in (FORMAT, ASIC_FORMAT):
+        raise top.key("format").error(f"{FORMAT!r} or {ASIC_FORMAT!r}")
+    if top.key("version").value != VERSION:
+        raise top.key("version").error(f"version {VERSION}; another version wrote this file")
     if top.key("format").value == ASIC_FORMAT:
         return _cells_of_asic(top, path, alpha_key(alpha), aggregate)
-    if top.key("format").value != FORMAT:
-        raise top.key("format").error(f"{FORMAT!r} or {ASIC_FORMAT!r}")
-    protocol = top.key("protocol").key("name").text()
+    setting = top.key("protocol")
+    if aggregate is None:
+        if (own := setting.key("aggregate")).value not in get_args(Aggregate):
+            raise own.error(" or ".join(map(repr, get_args(Aggregate))))
+        aggregate = own.value
+    protocol = setting.key("name").text()
     for awareness in ("mirror_aware", "geometry_aware"):
         if (flag := top.optional(awareness)) is not None and flag.flag():
             protocol += f", {awareness.replace('_', '-')}"
     categories, seed = top.key("categories"), top.optional("seed")
+    method, number = top.key("method").text(), None if seed is None else seed.integer(0)
+    scores = {name: categories.key(name).key("pck") for name in categories.keys()}  # noqa: SIM118 - a Field is no dict
+    if setting.key("over_categories").text() == "micro" and len(scores) > 1:
+        scores[POOLED] = top.key("overall").key("micro")
     cells = []
-    for category in categories.keys():  # noqa: SIM118 - a Field is no dict
-        ratio = _at(categories.key(category).key("pck"), alpha_key(alpha)).key(aggregate)
+    for category, by_alpha in scores.items():
+        ratio = _at(by_alpha, alpha_key(alpha)).key(aggregate)
         if ratio.value is not None:
-            number = None if seed is None else seed.integer(0)
-            cells.append(Cell(top.key("method").text(), "PCK", category, number, _ratio(ratio), protocol))
+            value = _ratio(ratio)
+            asked = None if category == POOLED else categories.key(category).key("questions").text()
+            cells.append(Cell(method, "PCK", category, number, value, protocol, aggregate, asked))
     return cells
 
 
-def _cells_of_asic(top: Field, path: Path, key: str, aggregate: Aggregate) -> list[Cell]:
+def _cells_of_asic(top: Field, path: Path, key: str, aggregate: Aggregate | None) -> list[Cell]:
     named, collection, seed = top.optional("category"), top.optional("collection"), top.optional("seed")
     benchmark = None if collection is None else collection.optional("benchmark")
     category = path.resolve().parent.name
@@ -284,10 +394,12 @@ def _cells_of_asic(top: Field, path: Path, key: str, aggregate: Aggregate) -> li
         category = "/".join(benchmark.text().split("/")[1:2]) or benchmark.text()
     # What follows the name counts cycles and the like, which differ between collections.
     protocol = re.split(r"[,:;]", top.key("protocol").text())[0]
+    if aggregate is None:
+        aggregate = PROTOCOLS[protocol].aggregate if protocol in PROTOCOLS else "per_point"
     number = None if seed is None else seed.integer(0)
     methods = top.key("methods")
     return [
-        Cell(method, metric, category, number, _ratio(ratio), protocol)
+        Cell(method, metric, category, number, _ratio(ratio), protocol, aggregate)
         for method in methods.keys()  # noqa: SIM118 - a Field is no dict
         for metric, ratio in _metrics_of_asic(methods.key(method), key, aggregate)
         if ratio.value is not None
@@ -333,10 +445,12 @@ class Table:
     Args:
         columns: (method, metric) of each column.
         rows: By category, and `average`: for each column mean and standard deviation, None where there is none.
+        setting: What holds for all of it, such as the protocol; columns of its own in CSV, and beside the rows in JSON.
     """
 
     columns: tuple[tuple[str, str], ...]
     rows: Mapping[str, tuple[tuple[float, float | None] | None, ...]]
+    setting: Mapping[str, str]
 
     def render(self, form: TableFormat) -> str:
         """The table as text, ending in a line break.
@@ -345,12 +459,18 @@ class Table:
             form: `markdown`, `latex`, `csv` or `json`.
         """
         if form == "json":
-            return json.dumps([self._record(row) for row in self.rows], indent=2) + "\n"
+            document = {**self.setting, "rows": [self._record(row) for row in self.rows]}
+            return json.dumps(document, indent=2) + "\n"
         titles = ["category", *(f"{method} {metric}" for method, metric in self.columns)]
         if form == "csv":
             titles = titles[:1] + [f"{title}{part}" for title in titles[1:] for part in ("", " std")]
+            titles += self.setting.keys()
             lines = [
-                [row, *("" if part is None else f"{part:.4f}" for cell in cells for part in cell or (None, None))]
+                [
+                    row,
+                    *("" if part is None else f"{part:.4f}" for cell in cells for part in cell or (None, None)),
+                    *self.setting.values(),
+                ]
                 for row, cells in self.rows.items()
             ]
         else:
@@ -415,17 +535,25 @@ def tabulate(cells: Sequence[Cell]) -> Table:
 
     The average over categories is taken seed by seed, over the categories that the column has, so that its standard
     deviation is that of the average; where the seeds differ between categories it is the mean of the means, alone.
-    Runs that name no seed are numbered within their category, in the order of the cells.
+    The mean of everything at once has a row of its own, see `read_summary`. Runs that name no seed are numbered within
+    their category, in the order of the cells.
 
     Raises:
-        ValueError: There is no cell, the protocols differ, or one seed of a method has two scores for a category.
+        ValueError: There is no cell, the protocols differ, one category was asked different questions, or one seed of a
+            method has two scores for a category.
     """
     if not cells:
         raise ValueError("summaries: expected at least one score, got none")
     if len(protocols := sorted({cell.protocol for cell in cells})) > 1:
         raise ValueError(f"summaries: expected one protocol, got {' and '.join(protocols)}; make a table of each")
     values: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    questions: dict[str, str] = {}
     for cell in cells:
+        if cell.questions is not None and questions.setdefault(cell.category, cell.questions) != cell.questions:
+            raise ValueError(
+                f"summaries: expected {cell.category!r} to be asked the same everywhere, got different pairs, points "
+                "or truth; make a table of each"
+            )
         seeds = values.setdefault((cell.method, cell.metric), {}).setdefault(cell.category, {})
         seed = len(seeds) if cell.seed is None else cell.seed
         if seed in seeds:
@@ -438,8 +566,14 @@ def tabulate(cells: Sequence[Cell]) -> Table:
     for category in categories:
         per_column = [values[column].get(category) for column in values]
         rows[category] = tuple(None if seeds is None else _in_per_cent(list(seeds.values())) for seeds in per_column)
-    rows[AVERAGE] = tuple(_average(list(by_category.values())) for by_category in values.values())
-    return Table(tuple(values), rows)
+    pooled = rows.pop(POOLED, None)
+    rows[AVERAGE] = tuple(
+        _average([own for category, own in by_category.items() if category != POOLED])
+        for by_category in values.values()
+    )
+    if pooled is not None:
+        rows[POOLED] = pooled
+    return Table(tuple(values), rows, {"protocol": protocols[0], "aggregate": cells[0].aggregate})
 
 
 def _in_per_cent(values: list[float]) -> tuple[float, float | None]:
