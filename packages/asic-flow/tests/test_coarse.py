@@ -167,5 +167,20 @@ def test_pairs_with_a_single_match_turn_nothing() -> None:
     assert spread_of_material(found.affine[1:4], maps[1:4]) < 0.05
 
 
+@pytest.mark.parametrize("few", [1, 2])
+def test_pairs_with_next_to_no_matches_do_not_outvote_a_chain_of_full_ones(few: int) -> None:
+    matches, image, points, maps = world(6, 0.4, affine=0.2)
+    rng = np.random.default_rng(0)
+    pair = matches.image_a * 6 + matches.image_b
+    chain = matches.image_b - matches.image_a == 1
+    drawn = [rng.choice(np.flatnonzero(pair == own), few, replace=False) for own in torch.unique(pair[~chain]).tolist()]
+    kept = torch.cat((torch.nonzero(chain)[:, 0], torch.from_numpy(np.concatenate(drawn))))
+    alone, both = (
+        align_coarsely(NormalisedMatches(*(field[rows] for field in vars(matches).values())), 6, image, points, SCALES)
+        for rows in (torch.nonzero(chain)[:, 0], kept)
+    )
+    assert spread_of_material(both.affine, maps) < 1.2 * spread_of_material(alone.affine, maps)
+
+
 def test_geman_mcclure_by_hand() -> None:
     assert geman_mcclure(torch.tensor([0.0, 4.0]), 2.0).tolist() == [1.0, 0.25]

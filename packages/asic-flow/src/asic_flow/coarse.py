@@ -22,6 +22,7 @@ CANONICAL_RADIUS = 0.5
 
 _PAIR_SCALES = (0.6, 0.45, 0.3, 0.2)
 _PAIR_ZOOM = (0.5, 2.0)
+_LEAST_TOLD = 1e-3
 _PLACE_SCALES = (0.3, 0.22, 0.15, 0.1)
 _PLACE_ZOOM = (0.15, 2.0)
 _PLACEMENTS = 3
@@ -194,7 +195,9 @@ def _vote(matches: NormalisedMatches, num_images: int) -> _Votes:
     score, rotation, shift = _robust_similarities(
         row, len(pair), matches.points_a, matches.points_b, matches.weight, _PAIR_SCALES, _PAIR_ZOOM
     )
-    return _Votes(pair // num_images, pair % num_images, score, rotation, shift)
+    # Any two matches fit a similarity exactly, so only what they do not take up says anything.
+    told = (1 - 2 / torch.bincount(row, minlength=len(pair)).double()).clamp_min(_LEAST_TOLD)
+    return _Votes(pair // num_images, pair % num_images, score * told[:, None], rotation, shift)
 
 
 def _groups(matches: NormalisedMatches, num_images: int) -> Tensor:
