@@ -279,3 +279,20 @@ def test_places_and_look_ups_are_those_of_the_maps_that_were_asked_for(two_sided
     mirrored = two_sided.places_on_maps(points, torch.tensor([8, 8, 4]))
     torch.testing.assert_close(mirrored[:2], own[:2] * torch.tensor([-1.0, 1.0]))
     torch.testing.assert_close(two_sided.look_up(mirrored[:2], 8)[0], two_sided.look_up(own[:2], 1)[0])
+
+
+@pytest.mark.parametrize("shown", [1, 3])
+def test_a_photo_of_which_a_point_or_a_line_is_matched_shows_no_second_side(
+    drawn: Any, match_all: Callable[[ImageCollection], MatchSet], shown: int
+) -> None:
+    collection = drawn.collection
+    assert not len(Alignment.fit(collection, match_all(collection)).second.photo)
+    tokens = torch.nonzero(collection.foreground_tokens()[4])[:, 0].numpy()
+    middle = len(tokens) // 2
+    centres = collection.grid.centres_px()[tokens[middle : middle + shown]].round().astype(int)
+    masks = collection.masks.clone()
+    masks[4] = 0
+    masks[4, centres[:, 1], centres[:, 0]] = 255
+    cut = dataclasses.replace(collection, masks=masks)
+    assert int(cut.foreground_tokens()[4].sum()) == shown
+    assert not len(Alignment.fit(cut, match_all(cut)).second.photo)

@@ -35,6 +35,8 @@ LEAST_SYMMETRY = 0.8
 _CARRY_SCALES = (4.0, 2.0, 1.0)
 # A photo that fits badly either way shows nothing of sides; share of the median photo's score.
 _LEAST_SCORE = 0.5
+# How broad a photo's matched points lie, as a share of how long: what lies on a line is its own mirror image.
+_LEAST_BREADTH = 0.1
 # Of what usually confirms a place, the share that is enough.
 _ENOUGH = 0.25
 # What a photo says for its points staying where they are, counted in bridges that say otherwise.
@@ -185,7 +187,7 @@ def fit_second_maps(
     own = placed.mirrored.long()[:, None]
     symmetry = _ratio(score, own).minimum(_ratio(score_alike, own))
     fits = score.gather(1, 1 - own) >= _LEAST_SCORE * score.gather(1, own).median()
-    shows_both = (symmetry >= LEAST_SYMMETRY) & fits[:, 0]
+    shows_both = (symmetry >= LEAST_SYMMETRY) & fits[:, 0] & _have_breadth(image, count, points)
     reference = placed.grid.from_affine(similarity[torch.arange(count), (~placed.mirrored).long()].float())
     fitted = {
         image: _fit_mirrored(image, reference[image], placed) for image in torch.nonzero(shows_both)[:, 0].tolist()
@@ -197,6 +199,18 @@ def fit_second_maps(
     symmetry = torch.where(shows_both, symmetry, carried_symmetry(support))
     maps = render_maps(placed.grid, torch.stack([found[image] for image in photo.tolist()]), size_hw)
     return SecondMaps(photo, maps, symmetry[photo])
+
+
+def _have_breadth(image: Tensor, count: int, points: Tensor) -> Tensor:
+    """(N,) bool: whether photos' matched points (M, 2) spread in two directions."""
+    number = torch.bincount(image, minlength=count).clamp_min(1).double()
+    centre = torch.zeros(count, 2, dtype=torch.float64).index_add_(0, image, points.double()) / number[:, None]
+    offset = points - centre[image]
+    products = offset[:, :, None] * offset[:, None, :]
+    spread = torch.zeros(count, 2, 2, dtype=torch.float64).index_add_(0, image, products) / number[:, None, None]
+    breadth, length = torch.linalg.eigvalsh(spread).clamp_min(0).sqrt().unbind(1)
+    broad: Tensor = (length > 0) & (breadth >= _LEAST_BREADTH * length)
+    return broad
 
 
 def _ratio(score: Tensor, own: Tensor) -> Tensor:
