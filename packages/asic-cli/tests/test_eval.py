@@ -10,7 +10,7 @@ import pytest
 
 from asic_cli.evaluate import mean_of
 from asic_cli.scores import FolderScorer, choose_cycles, skipping_nan
-from asic_eval import KeypointBenchmark, get_protocol
+from asic_eval import KeypointBenchmark, get_protocol, questions_of
 from asic_flow.alignment import DEFAULT_METHOD, Alignment
 from asic_flow.baselines import nearest_neighbour
 from asic_flow.collection import load_collection
@@ -50,6 +50,7 @@ def test_the_alignment_beats_the_baselines(summary) -> None:
 def test_scores_are_those_of_the_library(demo, summary) -> None:
     collection, _ = load_collection(demo / "collection")
     truth = KeypointBenchmark.from_json(json.loads((demo / "collection" / "truth.json").read_text()), file="truth")
+    assert summary["collection"]["questions"] == questions_of(truth)
     alignment = Alignment.load(demo / "run")
     protocol = get_protocol("spair-official")
     for name in ("nearest_neighbour", "combined"):

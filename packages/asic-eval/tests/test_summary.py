@@ -321,6 +321,11 @@ def test_what_a_run_is_about(tmp_path: Path, changes: dict[str, Any], category: 
     assert {(cell.category, cell.seed) for cell in cells} == {(category, seed)}
 
 
+def test_a_run_names_its_questions(tmp_path: Path) -> None:
+    named = RUN | {"collection": {"benchmark": "cub/001.Auk", "questions": "0123"}}
+    assert {cell.questions for cell in read_summary(write(tmp_path, "s.json", named), alpha=0.1)} == {"0123"}
+
+
 def test_runs_without_keypoints(tmp_path: Path) -> None:
     (tmp_path / "mugs").mkdir()
     assert read_summary(write(tmp_path / "mugs", "s.json", FOLDER), alpha=0.1, aggregate="per_point") == [

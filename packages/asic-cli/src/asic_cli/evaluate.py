@@ -103,6 +103,8 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
     Raises:
         InputError: The folder is neither, or the run's collection is gone or has changed.
     """
+    from asic_eval import questions_of
+
     started = time.monotonic()
     is_run = (folder / INDEX_FILES["run"]).exists()
     if not is_run and not (folder / INDEX_FILES["collection"]).exists():
@@ -129,6 +131,7 @@ def score_folder(folder: Path, seed: int) -> dict[str, Any]:
             "collection": {
                 "identity": subject.identity,
                 "benchmark": None if truth is None else truth.name,
+                "questions": None if truth is None else questions_of(truth),
                 "photos": len(subject.collection),
                 "settings": subject.collection.settings,
             },

@@ -42,7 +42,7 @@ from asic_eval.regions import (
     normalised_mutual_information,
 )
 from asic_eval.statistics import Difference, Interval, bootstrap_difference, bootstrap_interval, mean_and_std
-from asic_eval.summary import score_predictions, summarise
+from asic_eval.summary import questions_of, score_predictions, summarise
 
 __all__ = [
     "COCO_SIGMAS",
@@ -91,6 +91,7 @@ __all__ = [
     "pck",
     "pck_dagger",
     "point_errors",
+    "questions_of",
     "random_pairs",
     "read_predictions",
     "sample_cycles",

@@ -397,9 +397,11 @@ def _cells_of_asic(top: Field, path: Path, key: str, aggregate: Aggregate | None
     if aggregate is None:
         aggregate = PROTOCOLS[protocol].aggregate if protocol in PROTOCOLS else "per_point"
     number = None if seed is None else seed.integer(0)
+    asked = None if collection is None else collection.optional("questions")
+    questions = None if asked is None else asked.text()
     methods = top.key("methods")
     return [
-        Cell(method, metric, category, number, _ratio(ratio), protocol, aggregate)
+        Cell(method, metric, category, number, _ratio(ratio), protocol, aggregate, questions)
         for method in methods.keys()  # noqa: SIM118 - a Field is no dict
         for metric, ratio in _metrics_of_asic(methods.key(method), key, aggregate)
         if ratio.value is not None
