@@ -131,12 +131,47 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_arrays(tmp_path / "x.npz", {"a": np.zeros(1000)})
-    monkeypatch.setattr(arrays, "LARGEST_BYTES", 8000)
-    with pytest.raises(AnnotationError, match=r"x\.npz: file: expected arrays of at most 8000 bytes, got more$"):
+    """A number counts 8 bytes, whatever the file spends on it, a truth value 1, a string 64 beside its characters."""
+    content = {"a": np.zeros(500), "b": np.zeros(300, np.int8), "c": np.zeros(200, bool), "d": np.array(["ab", "c"])}
+    write_arrays(tmp_path / "x.npz", content)
+    size = 500 * 8 + 300 * 8 + 200 + 2 * (2 * 4 + 64)
+    monkeypatch.setattr(arrays, "LARGEST_BYTES", size - 1)
+    with pytest.raises(AnnotationError, match=rf"x\.npz: file: expected arrays of at most {size - 1} bytes, got more$"):
         read_arrays(tmp_path / "x.npz")
-    monkeypatch.setattr(arrays, "LARGEST_BYTES", 8128)
-    assert read_arrays(tmp_path / "x.npz").has("a")
+    monkeypatch.setattr(arrays, "LARGEST_BYTES", size)
+    assert sorted(read_arrays(tmp_path / "x.npz").values) == ["a", "b", "c", "d"]
+
+
+def test_all_answers_to_spair_fit_a_hundred_times() -> None:
+    """12,234 pairs of the test split, 30 keypoints with confidences, and names of 27 characters."""
+    assert arrays.LARGEST_BYTES > 100 * 12_234 * (30 * 3 * 8 + 2 * (27 * 4 + 64))
+
+
+def test_two_arrays_of_one_name(tmp_path: Path) -> None:
+    data = io.BytesIO()
+    np.lib.format.write_array(data, np.arange(3.0))
+    with pytest.warns(UserWarning, match=r"^Duplicate name: 'a\.npy'$"):
+        path = archive(tmp_path, ("a.npy", data.getvalue()), ("a.npy", data.getvalue()))
+    with pytest.raises(AnnotationError, match=r"x\.npz: array 'a': expected one of this name, got two$"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize(("code", "allowed"), [(0x7FFFFFFF, 0), (0x110000, 0), (0xD800, 0), (0xDFFF, 0), (0x10FFFF, 1)])
+def test_strings_that_are_no_text(tmp_path: Path, code: int, allowed: bool, order: Any) -> None:
+    dtype = {"little": "<U2", "big": ">U2"}[order]
+    content = ord("a").to_bytes(4, order) + code.to_bytes(4, order)
+    one = member(f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': (), }}".encode(), content)
+    two = member(f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': (2,), }}".encode(), content * 2)
+    found = read_arrays(archive(tmp_path, ("one.npy", one), ("two.npy", two)))
+    if allowed:
+        assert [found.text("one")] * 2 == found.texts("two", (2,)) == ["a" + chr(code)] * 2
+        return
+    ending = rf"that can be written as UTF-8, got the code point {code:#x}$"
+    with pytest.raises(AnnotationError, match=rf"x\.npz: array 'one': expected a string {ending}"):
+        found.text("one")
+    with pytest.raises(AnnotationError, match=rf"x\.npz: array 'two': expected strings {ending}"):
+        found.texts("two", (2,))
 
 
 def member(header: bytes, content: bytes = b"") -> bytes:
@@ -153,6 +188,8 @@ def member(header: bytes, content: bytes = b"") -> bytes:
         ("(1,)", "<U100000000", b"\x00" * 4),
         ("(-1,)", "<f8", b""),
         ("(9223372036854775807, 9)", "<f8", b""),
+        ("(1000000000,)", "<U0", b""),
+        ("(1000000000,)", "|S0", b""),
     ],
 )
 def test_headers_that_promise_another_size(
@@ -181,6 +218,9 @@ def test_long_headers_are_refused(tmp_path: Path) -> None:
         AnnotationError, match=r"x\.npz: file: expected an \.npz archive of plain arrays: Header info length"
     ):
         read_arrays(archive(tmp_path, ("a.npy", member(header, b"\x00" * 8))))
+    endless = b"\x93NUMPY\x02\x00" + (1 << 20).to_bytes(4, "little") + b" " * (1 << 20)
+    with pytest.raises(AnnotationError, match=r"EOF: reading array header, expected 1048576 bytes got 65524$"):
+        read_arrays(archive(tmp_path, ("a.npy", endless)))
 
 
 def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_missing_split_entry_is_named(root: Path) -> None:
 def test_missing_files_are_named(root: Path) -> None:
     (root / "images" / "001.Auk" / "a.jpg").unlink()
     with pytest.raises(
-        AnnotationError, match=r"a\.jpg: file: expected a readable image, got No such file or directory$"
+        AnnotationError, match=r"a\.jpg: file: expected a readable file, got No such file or directory$"
     ):
         read_cub(root, 1)
     (root / "classes.txt").unlink()

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from asic_eval import AnnotationError
-from asic_eval.fields import Field, parse_json, read_csv, read_json, read_table, read_text, write_atomically
+from asic_eval.arrays import read_arrays
+from asic_eval.benchmarks.image_size import read_image_size
+from asic_eval.benchmarks.mat_file import read_mat_variable
+from asic_eval.fields import Field, open_file, parse_json, read_csv, read_json, read_table, read_text, write_atomically
 
 
 def at(value: object) -> Field:
@@ -41,6 +44,8 @@ def at(value: object) -> Field:
         (Field.parsed_number, "-1.5e2", -150.0),
         (Field.parsed_number, "+.5", 0.5),
         (Field.parsed_number, "7.", 7.0),
+        (Field.parsed_number, "-9007199254740992", -(2.0**53)),
+        (Field.keys, {"": 1, "é": 2}, ["", "é"]),
     ],
 )
 def test_good_values(read: Callable[[Field], Any], value: object, result: object) -> None:
@@ -91,6 +96,10 @@ def test_good_values(read: Callable[[Field], Any], value: object, result: object
         (Field.parsed_number, "\u0661", "a finite number"),
         (Field.parsed_number, "nan", "a finite number"),
         (Field.parsed_number, "1e999", "a finite number"),
+        (Field.parsed_number, "1e308", "a finite number"),
+        (Field.parsed_number, "-9007199254740994", "a finite number"),
+        (Field.keys, {"a": 1, "\ud800": 2}, "keys without lone surrogates"),
+        (lambda f: f.optional("x"), [], "an object"),
         (lambda f: f.parsed_integer(0), "-1", "a whole number from 0"),
         (lambda f: f.parsed_integer(0), "1.0", "a whole number from 0"),
         (lambda f: f.parsed_integer(0), "1" * 19, "a whole number from 0"),
@@ -154,8 +163,48 @@ def test_json_files(tmp_path: Path) -> None:
         AnnotationError, match=r"nowhere: file: expected a readable file, got No such file or directory$"
     ):
         read_text(tmp_path / "nowhere")
-    with pytest.raises(AnnotationError, match=r"file: expected a readable file, got Is a directory$"):
-        read_text(tmp_path)
+
+
+READERS: list[Callable[[Path], object]] = [
+    read_json,
+    read_arrays,
+    read_image_size,
+    lambda path: read_mat_variable(path, "v"),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_only_regular_files_are_opened(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    """A pipe would wait for ever, and a device never end."""
+    (tmp_path / "device").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "pipe")
+    for name in (".", "device", "pipe"):
+        message = (
+            rf"^{re.escape(str(tmp_path / name))}: file: expected a regular file, got a folder, a pipe or a device$"
+        )
+        with pytest.raises(AnnotationError, match=message):
+            read(tmp_path / name)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(AnnotationError, match=r"loop: file: expected a readable file, got Too many levels"):
+        read(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_files_have_a_largest_size(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(2 << 30)
+    with pytest.raises(AnnotationError, match=r"holes: file: expected a file of at most \d+ bytes, got 2147483648$"):
+        read(tmp_path / "holes")
+
+
+def test_files_of_the_largest_size_and_links_to_them(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("x")
+    with open_file(tmp_path / "link", 3) as file:
+        assert file.read() == b"abc"
+    message = r"link: file: expected a file of at most 2 bytes, got 3$"
+    with pytest.raises(AnnotationError, match=message), open_file(tmp_path / "link", 2):
+        pytest.fail("a file was opened")
 
 
 def test_tables(tmp_path: Path) -> None:

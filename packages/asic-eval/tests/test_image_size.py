@@ -53,7 +53,7 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(AnnotationError, match=r"x: header: expected a JPEG or PNG image with a size$"):
         read_image_size(tmp_path / "x")
-    with pytest.raises(AnnotationError, match=r"y: file: expected a readable image, got No such file or directory$"):
+    with pytest.raises(AnnotationError, match=r"y: file: expected a readable file, got No such file or directory$"):
         read_image_size(tmp_path / "y")
 
 

@@ -106,6 +106,15 @@ for _ in range(9):
         ([array(2, (1, 1), LENGTH, element(1, b"abc\0"))], r"a part of a variable is missing"),
         ([array(2, (1, 1), small(5, bytes(4)), element(1, b"abc\0"))], r"names of fields of length \[0\]"),
         ([array(2, (1, 1), element(5, bytes(8)), element(1, b"abc\0"))], r"names of fields of length \[0, 0\]"),
+        ([array(6, (1,) * 33, element(9, bytes(8)))], r"an array of 33 dimensions"),
+        (
+            [element(14, element(6, bytes(8)) + element(9, bytes(16)) + small(1, b"v"))],
+            r"a fraction where a whole number should be",
+        ),
+        (
+            [element(14, element(6, b"\x06" + bytes(7)) + element(6, b"\xff" * 4 + bytes(4)) + small(1, b"v"))],
+            r"an array of shape \(4294967295, 0\) in ",
+        ),
         ([struct.pack("<II", 15, 4) + b"oops"], r"incorrect header check"),
         ([DEEP], r"structs and cells within each other more than 8 deep"),
     ],
@@ -131,8 +140,32 @@ def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = write(tmp_path, struct.pack("<II", 15, len(packed)) + packed)
     assert read_mat_variable(path, "v").shape == (1, 1000)
     monkeypatch.setattr(mat_file, "LARGEST_BYTES", 4000)
-    with pytest.raises(AnnotationError, match=r"a variable unpacks to more than 4000 bytes$"):
+    with pytest.raises(AnnotationError, match=r"a variable of 8048 bytes, and at most 4000 are unpacked$"):
         read_mat_variable(path, "v")
+
+
+def test_other_variables_are_not_unpacked(tmp_path: Path) -> None:
+    cut = zlib.compress(array(6, (1, 100_000), element(9, bytes(800_000)), name=b"w"))[:-100]
+    path = write(tmp_path, struct.pack("<II", 15, len(cut)) + cut, ROW)
+    assert read_mat_variable(path, "v").tolist() == [[1.5, -2.0]]
+    with pytest.raises(AnnotationError, match=r"an element of 800048 bytes, where \d+ are left$"):
+        read_mat_variable(path, "w")
+
+
+def test_values_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = element(14, b"")
+    three: Any = [empty] * 3
+    cells = array(1, (1, 2), array(1, (1, 3), *three, name=b""), array(1, (1, 3), *three, name=b""))
+    structs = array(2, (4, 1), LENGTH, element(1, b"ab\0\0cd\0\0"), *[empty] * 8)
+    fields = array(2, (0, 0), LENGTH, element(1, b"abc\0" * 8))
+    text = array(4, (1, 9), element(2, b"x" * (8 * 64 + 63)))
+    for content in (cells, structs, fields, text):
+        path = write(tmp_path, content)
+        monkeypatch.setattr(mat_file, "MOST_VALUES", 8)
+        read_mat_variable(path, "v")
+        monkeypatch.setattr(mat_file, "MOST_VALUES", 7)
+        with pytest.raises(AnnotationError, match=r"x\.mat: file: .* a variable of more than 7 values$"):
+            read_mat_variable(path, "v")
 
 
 def test_structs_keep_the_order_of_their_elements(tmp_path: Path) -> None:

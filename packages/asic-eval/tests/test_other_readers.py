@@ -68,7 +68,7 @@ def test_pf_pascal(pf_root: Path) -> None:
         ),
         ("d/a.jpg,d/b.jpg,1,1,1,1;,1", r"line 2, column 'XB': expected a string, got ''$"),
         ("../a.jpg,d/b.jpg,1,1,1,1,1", r"line 2, column 'source_image': expected a relative path"),
-        ("d/c.jpg,d/b.jpg,1,1,1,1,1", r"d/c\.jpg: file: expected a readable image"),
+        ("d/c.jpg,d/b.jpg,1,1,1,1,1", r"d/c\.jpg: file: expected a readable file"),
     ],
 )
 def test_pf_pascal_errors(pf_root: Path, line: str, message: str) -> None:
@@ -109,6 +109,12 @@ def test_pf_willow(pf_root: Path) -> None:
         read_pf_willow(write(pf_root, WILLOW_HEADER + "a,b\n"), pf_root)
     with pytest.raises(AnnotationError, match=r"line 2, column '2': expected a finite number, got 'x'$"):
         read_pf_willow(write(pf_root, WILLOW_HEADER + willow_line(xa=["x"] * 10)), pf_root)
+    # Positions so far apart have an infinite extent, at which every answer would be right.
+    apart = willow_line(xb=["1e308", "-1e308"] * 5)
+    with pytest.raises(
+        AnnotationError, match=r"pairs\.csv: line 2, column '22': expected a finite number, got '1e308'$"
+    ):
+        read_pf_willow(write(pf_root, WILLOW_HEADER + apart), pf_root)
 
 
 def animal_file(folder: Path, name: str) -> Path:

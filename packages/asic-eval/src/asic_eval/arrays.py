@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import reprlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,10 +15,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asic_eval.fields import AnnotationError, write_atomically
+from asic_eval.fields import AnnotationError, open_file, write_atomically
 
-# An archive may unpack to far more than it weighs. All answers to SPair-71k's test pairs are 6 MB.
-LARGEST_BYTES = 1 << 30
+# An archive may unpack to far more than it weighs, and a number of one byte is held in eight. All answers to
+# SPair-71k's test pairs take 13 MB, names and confidences included; here is room for them a hundred times over.
+LARGEST_BYTES = 3 << 29
+# What a string takes in Python beside its characters.
+_STRING_BYTES = 64
+_LONGEST_HEADER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Arrays:
 
     def numbers(self, name: str, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
         """Numbers, finite or not, as double precision."""
-        return self._shaped(name, shape, "fiu", "numbers").astype(np.float64)
+        return self._shaped(name, shape, "fiu", "numbers").astype(np.float64, copy=False)
 
     def flags(self, name: str, shape: tuple[int | None, ...]) -> NDArray[np.bool_]:
         """Truth values."""
@@ -65,34 +70,48 @@ class Arrays:
 
     def text(self, name: str) -> str:
         """A single string."""
-        return str(self._shaped(name, (), "U", "a string"))
+        return str(self._strings(name, (), "a string"))
 
     def texts(self, name: str, shape: tuple[int | None, ...]) -> list[str]:
         """Strings."""
-        return [str(text) for text in self._shaped(name, shape, "U", "strings")]
+        return [str(text) for text in self._strings(name, shape, "strings")]
+
+    def _strings(self, name: str, shape: tuple[int | None, ...], content: str) -> NDArray[np.str_]:
+        array = self._shaped(name, shape, "U", content)
+        # Python fails at code points that there are not, and at writing half of a pair.
+        codes = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).view(np.uint32)
+        wrong = codes[(codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))]
+        if wrong.size:
+            raise self.error(name, f"expected {content} that can be written as UTF-8, got the code point {wrong[0]:#x}")
+        return array
 
 
 def read_arrays(path: Path) -> Arrays:
     """All arrays of an `.npz` file.
 
     Raises:
-        AnnotationError: The file is missing, is no such archive, holds pickled objects or unpacks to too much.
+        AnnotationError: The file cannot be read (see `asic_eval.fields.open_file`), is no such archive, has two arrays
+            of one name, holds pickled objects, or takes more than `LARGEST_BYTES` in memory: 8 for each number, and 64
+            for each string beside its characters.
     """
+    values: dict[str, NDArray[Any]] = {}
+    room = LARGEST_BYTES
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_BYTES:
-                raise AnnotationError(path, "file", f"expected arrays of at most {LARGEST_BYTES} bytes, got more")
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            values = {}
-            for name in names:
-                with archive.open(name) as entry:
-                    _check_length(entry, archive.getinfo(name).file_size)
-                with archive.open(name) as entry:
-                    values[name.removesuffix(".npy")] = np.lib.format.read_array(entry, allow_pickle=False)
+        with open_file(path, LARGEST_BYTES) as file, zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename:
+                    continue
+                if name in values:
+                    raise AnnotationError(path, f"array {reprlib.repr(name)}", "expected one of this name, got two")
+                with archive.open(member) as entry:
+                    room -= _bytes_in_memory(entry, member.file_size)
+                if room < 0:
+                    raise AnnotationError(path, "file", f"expected arrays of at most {LARGEST_BYTES} bytes, got more")
+                with archive.open(member) as entry:
+                    values[name] = np.lib.format.read_array(entry, allow_pickle=False)
     except AnnotationError:
         raise
-    except OSError as error:
-        raise AnnotationError(path, "file", f"expected a readable file, got {error.strerror or error}") from None
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -110,18 +129,23 @@ def read_arrays(path: Path) -> Arrays:
     return Arrays(str(path), values)
 
 
-def _check_length(entry: IO[bytes], size: int) -> None:
-    """Refuses an array whose header promises another size than the entry has, before memory is taken for it."""
-    version = np.lib.format.read_magic(entry)
+def _bytes_in_memory(entry: IO[bytes], size: int) -> int:
+    """What an array will take; refuses one whose header promises another size than the entry has, or items of none."""
+    head = io.BytesIO(entry.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(head)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read_header:
         raise ValueError(f"format version {version} of an array; 1.0 and 2.0 are read")
-    shape, _, dtype = read_header[version](entry)
-    promised = math.prod(shape) * dtype.itemsize
-    if not dtype.hasobject and promised != size - entry.tell():
+    shape, _, dtype = read_header[version](head)
+    count, content = math.prod(shape), size - head.tell()
+    if not dtype.itemsize:
+        raise ValueError(f"an array of shape {shape} and type {dtype} has items of no bytes")
+    if not dtype.hasobject and count * dtype.itemsize != content:
         raise ValueError(
-            f"an array of shape {shape} and type {dtype} takes {promised} bytes, not {size - entry.tell()}"
+            f"an array of shape {shape} and type {dtype} takes {count * dtype.itemsize} bytes, not {content}"
         )
+    each = {"b": 1, "U": dtype.itemsize + _STRING_BYTES}.get(dtype.kind, max(dtype.itemsize, 8))
+    return int(count * each)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

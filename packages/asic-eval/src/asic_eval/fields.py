@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import re
 import reprlib
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
+
+# The longest list that anybody reads here, COCO's people, has 240 MB.
+LARGEST_FILE = 1 << 29
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _LARGEST_EXACT = 2**53
 # File systems end at 255 bytes a name; an ending may still be added.
 _LONGEST_NAME = 240
@@ -53,9 +59,12 @@ class Field:
         return AnnotationError(self.file, self.place, f"expected {expected}, got {reprlib.repr(self.value)}")
 
     def keys(self) -> list[str]:
-        """The keys of an object."""
+        """The keys of an object, which can be written as UTF-8."""
         if not isinstance(self.value, dict):
             raise self.error("an object")
+        for key in filter(_LONE_SURROGATE.search, self.value):
+            problem = f"expected keys without lone surrogates, got {reprlib.repr(key)}"
+            raise AnnotationError(self.file, self.place, problem)
         return list(self.value)
 
     def key(self, name: str) -> Field:
@@ -69,9 +78,9 @@ class Field:
 
     def optional(self, name: str) -> Field | None:
         """The value of a key, or None where the key is absent or null."""
-        if name in self.keys() and self.value[name] is not None:
-            return self.key(name)
-        return None
+        if not isinstance(self.value, dict):
+            raise self.error("an object")
+        return None if self.value.get(name) is None else self.key(name)
 
     def array(self, length: int | None = None) -> list[Field]:
         """The elements of an array, of a given length if one is named."""
@@ -80,7 +89,7 @@ class Field:
         return [Field(value, self.file, f"{self.place}[{index}]") for index, value in enumerate(self.value)]
 
     def number(self) -> float:
-        """A finite number (true and false are none)."""
+        """A finite number, at most 2**53 in size (true and false are none)."""
         if not _is_number(self.value):
             raise self.error("a finite number")
         return float(self.value)
@@ -115,10 +124,8 @@ class Field:
         """A string that is not empty and can be written as UTF-8."""
         if not isinstance(self.value, str) or not self.value:
             raise self.error("a string")
-        try:
-            self.value.encode()
-        except UnicodeEncodeError:
-            raise self.error("a string without lone surrogates") from None
+        if _LONE_SURROGATE.search(self.value):
+            raise self.error("a string without lone surrogates")
         return self.value
 
     def relative_path(self) -> str:
@@ -156,8 +163,8 @@ class Field:
         return left, top, left + width, top + height
 
     def parsed_number(self) -> float:
-        """The finite number that a string writes out."""
-        if _NUMBER.fullmatch(self.text()) is None or not math.isfinite(float(self.value)):
+        """The finite number, at most 2**53 in size, that a string writes out."""
+        if _NUMBER.fullmatch(self.text()) is None or not _is_number(float(self.value)):
             raise self.error("a finite number")
         return float(self.value)
 
@@ -187,16 +194,38 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+@contextmanager
+def open_file(path: Path, largest: int = LARGEST_FILE) -> Iterator[BinaryIO]:
+    """Opens a regular file, or what a link leads to, for reading; a pipe or a device might never end.
+
+    Args:
+        path: The file.
+        largest: How many bytes it may have.
+
+    Raises:
+        AnnotationError: The file is missing, unreadable, of another kind or too large.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AnnotationError(path, "file", "expected a regular file, got a folder, a pipe or a device")
+        if status.st_size > largest:
+            raise AnnotationError(path, "file", f"expected a file of at most {largest} bytes, got {status.st_size}")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise AnnotationError(path, "file", f"expected a readable file, got {error.strerror or error}") from None
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte-order mark.
 
     Raises:
-        AnnotationError: The file is missing, unreadable or not UTF-8.
+        AnnotationError: The file cannot be read (see `open_file`) or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise AnnotationError(path, "file", f"expected a readable file, got {error.strerror}") from None
+        with open_file(path) as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(path, f"byte {error.start}", "expected UTF-8 text") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asic_eval.fields import AnnotationError
+from asic_eval.fields import AnnotationError, open_file
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LONGEST_HEADER = 1 << 20
@@ -19,15 +19,12 @@ def read_image_size(path: Path) -> tuple[int, int]:
         path: A JPEG or PNG file, of which at most the first MiB is read.
 
     Raises:
-        AnnotationError: The file is missing, or its header is neither format's.
+        AnnotationError: The file cannot be read (see `open_file`), or its header is neither format's.
 
     The formats: ISO/IEC 10918-1, annex B; PNG specification, section 11.2.2.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_LONGEST_HEADER)
-    except OSError as error:
-        raise AnnotationError(path, "file", f"expected a readable image, got {error.strerror}") from None
+    with open_file(path) as file:
+        head = file.read(_LONGEST_HEADER)
     size = _png_size(head) if head.startswith(_PNG_SIGNATURE) else _jpeg_size(head)
     if size is None or min(size) < 1:
         raise AnnotationError(path, "header", "expected a JPEG or PNG image with a size")
