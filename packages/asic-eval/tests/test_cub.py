@@ -122,6 +122,26 @@ def test_unknown_species(root: Path) -> None:
             "1 1 1 2\n",
             r"line 1: expected 5 columns \(image_id, x, y, width, height\), got '1 1 1 2'",
         ),
+        (
+            "bounding_boxes.txt",
+            FILES["bounding_boxes.txt"] + "1 0 0 500 500\n",
+            r"bounding_boxes\.txt: line 5, column 'image_id': expected an image that comes once, got '1'$",
+        ),
+        (
+            "parts/part_locs.txt",
+            "",
+            r"part_locs\.txt: column 'part_id': expected a line for part 1 of image 1, got none$",
+        ),
+        (
+            "parts/part_locs.txt",
+            FILES["parts/part_locs.txt"][: -len("4 3 43.5 3.0 1\n")],
+            r"part_locs\.txt: column 'part_id': expected a line for part 3 of image 4, got none$",
+        ),
+        (
+            "parts/part_locs.txt",
+            FILES["parts/part_locs.txt"] + "1 2 0 0 0\n",
+            r"part_locs\.txt: line 13, column 'part_id': expected a part that comes once for image 1, got '2'$",
+        ),
         ("parts/part_locs.txt", "1 4 1 1 1\n", r"line 1, column 'part_id': expected a part from 1 to 3, got '4'$"),
         ("parts/part_locs.txt", "1 1 1e999 1 1\n", r"line 1, column 'x': expected a finite number, got '1e999'$"),
         (
@@ -135,6 +155,20 @@ def test_errors_name_file_and_line(root: Path, file: str, text: str, message: st
     (root / file).write_text(text)
     with pytest.raises(AnnotationError, match=message):
         read_cub(root, 1)
+
+
+def test_images_that_are_not_chosen_are_not_looked_at(root: Path) -> None:
+    before = read_cub(root, 1)
+    (root / "bounding_boxes.txt").write_text(FILES["bounding_boxes.txt"] + "2 0 0 5 5\n7 0 0 5 5\n")
+    parts = FILES["parts/part_locs.txt"].replace("2 3 23.5 3.0 1\n", "2 1 9 9 1\n") + "7 1 1 1 1\n"
+    (root / "parts" / "part_locs.txt").write_text(parts)
+    after = read_cub(root, 1)
+    assert np.array_equal(after.points_image, before.points_image, equal_nan=True)
+    assert [image.box_xyxy for image in after.images] == [image.box_xyxy for image in before.images]
+    with pytest.raises(
+        AnnotationError, match=r"bounding_boxes\.txt: line 5, column 'image_id': expected an image that"
+    ):
+        read_cub(root, None)
 
 
 def test_a_missing_split_entry_is_named(root: Path) -> None:

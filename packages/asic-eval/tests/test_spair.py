@@ -159,17 +159,25 @@ def write_image(root: Path, name: str, kps: Any, **more: Any) -> None:
 def test_image_annotations_add_keypoints_and_names(tmp_path: Path) -> None:
     write_pair(tmp_path, pair_document())
     write_image(tmp_path, "a", {"0": [12, 30], "1": None, "2": [1, 2], "3": [50, 60]}, kps_names=["w", "x", "y", "z"])
-    assert read_spair(tmp_path, "lynx").keypoint_names == (
-        "0",
-        "1",
-        "2",
-        "3",
-    )  # b has none: names are not known to agree
     write_image(tmp_path, "b", {"0": None, "1": None, "2": None, "3": None}, kps_names=["w", "x", "y", "z"])
     benchmark = read_spair(tmp_path, "lynx")
     assert benchmark.keypoint_names == ("w", "x", "y", "z")
     assert benchmark.visible.tolist() == [[True, False, True, True], [True, False, False, True]]
     assert benchmark.images[0].points_image[2].tolist() == [1.0, 2.0]
+
+
+def test_image_annotations_are_there_for_every_image_or_for_none(tmp_path: Path) -> None:
+    write_pair(tmp_path, pair_document())
+    assert read_spair(tmp_path, "lynx").keypoint_names == ("0", "1", "2", "3")
+    (tmp_path / "ImageAnnotation").mkdir()
+    for missing in ("a", "b"):
+        message = (
+            rf"ImageAnnotation/lynx/{missing}\.json: file: expected a readable file, got No such file or directory$"
+        )
+        with pytest.raises(AnnotationError, match=message):
+            read_spair(tmp_path, "lynx")
+        write_image(tmp_path, missing, {"0": None, "1": [1, 2], "2": None, "3": None})
+    assert read_spair(tmp_path, "lynx").visible.tolist() == [[True, True, False, True]] * 2
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def read_cub(
         `asic_eval.benchmarks.pairs_file.read_pair_list` reads in the place of `pairs`.
 
     Raises:
-        AnnotationError: A file is missing or malformed.
+        AnnotationError: A file is missing or malformed, or does not have one box and every part once for each image
+            that is chosen.
         ValueError: The species is unknown.
     """
     class_names = _by_id(root / "classes.txt", "class_id", "class_name")
@@ -133,6 +134,8 @@ def _read_boxes(path: Path, chosen: set[int]) -> dict[int, Field]:
     boxes = {}
     for row in read_table(path, ("image_id", "x", "y", "width", "height")):
         if (image := row["image_id"].parsed_integer(1)) in chosen:
+            if image in boxes:
+                raise row["image_id"].error("an image that comes once")
             box = [row[column].parsed_number() for column in ("x", "y", "width", "height")]
             boxes[image] = Field(box, row["x"].file, row["x"].place.split(",")[0])
     if not boxes and chosen:
@@ -143,6 +146,7 @@ def _read_boxes(path: Path, chosen: set[int]) -> dict[int, Field]:
 def _read_parts(path: Path, chosen: list[int], num_parts: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     points = np.full((len(chosen), num_parts, 2), np.nan)
     visible = np.zeros((len(chosen), num_parts), dtype=np.bool_)
+    given = np.zeros((len(chosen), num_parts), dtype=np.bool_)
     index_of = {image: index for index, image in enumerate(chosen)}
     columns = ("image_id", "part_id", "x", "y", "visible")
     for row in read_table(path, columns):
@@ -152,8 +156,15 @@ def _read_parts(path: Path, chosen: list[int], num_parts: int) -> tuple[NDArray[
         part = row["part_id"].parsed_integer(1)
         if part > num_parts:
             raise row["part_id"].error(f"a part from 1 to {num_parts}")
+        if given[index, part - 1]:
+            raise row["part_id"].error(f"a part that comes once for image {chosen[index]}")
+        given[index, part - 1] = True
         # An invisible part stands at (0, 0): that is no position.
         if row["visible"].parsed_integer(0):
             visible[index, part - 1] = True
             points[index, part - 1] = row["x"].parsed_number(), row["y"].parsed_number()
+    if not given.all():
+        index, part = (int(where[0]) for where in np.nonzero(~given))
+        problem = f"expected a line for part {part + 1} of image {chosen[index]}, got none"
+        raise AnnotationError(path, "column 'part_id'", problem)
     return points, visible

@@ -104,7 +104,8 @@ def read_spair(
     code kept those of an image's last pair only).
 
     Args:
-        root: The folder that holds `PairAnnotation/` and, if present, `ImageAnnotation/` and `Layout/`.
+        root: The folder that holds `PairAnnotation/` and, if present, `ImageAnnotation/`, which must then have a file
+            for every image of the pairs, and `Layout/`.
         category: One of `CATEGORIES`, or of one's own data in this layout.
         split: `trn`, `val` or `test`.
         pair_filter: Keep only some of the pairs.
@@ -146,7 +147,8 @@ def read_spair(
             ends.append(name)
         pairs.append((ends[0], ends[1]))
         asked.append(set(ids))
-    keypoint_names = _read_image_annotations(root / "ImageAnnotation" / category, images)
+    own = root / "ImageAnnotation"
+    keypoint_names = _read_image_annotations(own / category, images) if own.exists() else None
     if keypoint_names is None:
         seen = max((keypoint for image in images.values() for keypoint in image.points), default=-1)
         keypoint_names = _numbered(1 + max(seen, highest_keypoint(category)))
@@ -191,8 +193,6 @@ def _read_image_annotations(folder: Path, images: dict[str, _Image]) -> tuple[st
     names: tuple[str, ...] | None = None
     for name, image in images.items():
         path = folder / Path(name).with_suffix(".json")
-        if not path.exists():
-            return None
         annotation = read_json(path)
         points = annotation.key("kps")
         for key in points.keys():  # noqa: SIM118 - a Field is no dict
