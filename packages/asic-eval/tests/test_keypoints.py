@@ -50,6 +50,8 @@ def test_images_are_frozen_and_keep_a_copy() -> None:
             r"^a\.png: expected a box with left < right and top < bottom, got \(5\.0, 0\.0, 5\.0, 5\.0\)$",
         ),
         ({"box_xyxy": (0, 5, 5, 5)}, r"expected a box with left < right and top < bottom"),
+        ({"box_xyxy": (0, 0, np.inf, 5)}, r"^a\.png: expected a box with finite edges, got \(0\.0, 0\.0, inf, 5\.0\)$"),
+        ({"box_xyxy": (0, -np.inf, 5, 5)}, r"^a\.png: expected a box with finite edges, got "),
     ],
 )
 def test_bad_images_are_refused(changes: dict[str, object], message: str) -> None:
@@ -212,6 +214,7 @@ def set_at(document: dict[str, object], path: tuple[object, ...], value: object)
         (("images",), KeyError, "images: expected a value, got no such key"),
         (("images", 1, "name"), "../x", "images[1].name: expected a relative path with forward slashes and without"),
         (("images", 1, "size_hw"), [0, 3], "images[1].size_hw[0]: expected a whole number from 1 to 1000000, got 0"),
+        (("images", 1, "name"), "a/0.png", "images[1].name: expected a name that no other image has, got 'a/0.png'"),
         (("images", 0, "box_xyxy"), [4, 0, 3, 1], "images[0].box_xyxy: expected a box [left, top, right, bottom]"),
         (("images", 0, "points_image", 1), [1], "images[0].points_image[1]: expected an array of 2, got [1]"),
         (
@@ -246,6 +249,26 @@ def test_json_errors_name_file_and_field(
     assert caught.value.file == "truth.json"
 
 
+def test_json_that_asks_for_too_much_is_refused(benchmark: KeypointBenchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some bytes for each pair and each keypoint would take their product in memory."""
+    document = benchmark.to_json()
+    monkeypatch.setattr("asic_eval.keypoints.MOST_ASKED", 24)
+    assert len(KeypointBenchmark.from_json(document, file="f").pairs) == 6
+    monkeypatch.setattr("asic_eval.keypoints.MOST_ASKED", 23)
+    message = r"^f: pairs: expected at most 23 pairs times keypoints, got 6 x 4$"
+    for asked in (None, [[]] * 6):
+        with pytest.raises(AnnotationError, match=message):
+            KeypointBenchmark.from_json(document | {"pair_visible": asked}, file="f")
+
+
+def test_long_permutations_and_groups_are_shortened(benchmark: KeypointBenchmark) -> None:
+    document = benchmark.to_json()
+    for key, value in (("mirror", [0] * 4), ("look_alike", [[9]] * 999)):
+        with pytest.raises(AnnotationError, match=rf"^f: document: {key}: ") as caught:
+            KeypointBenchmark.from_json(document | {key: value}, file="f")
+        assert len(str(caught.value)) < 200
+
+
 def test_all_pairs() -> None:
     assert len(all_pairs(27)) == 27 * 26
     assert all_pairs(1).shape == (0, 2)
@@ -263,6 +286,10 @@ def test_random_pairs_are_seeded_even_and_never_of_one_image() -> None:
     assert random_pairs(2, 3, seed=0).shape == (3, 2)
     with pytest.raises(ValueError, match=r"^random_pairs: expected at least 2 images, got 1$"):
         random_pairs(1, 3, seed=0)
+    for count in (1_000_001, 10**12, -1):
+        with pytest.raises(ValueError, match=rf"^random_pairs: expected 0 to 1000000 pairs, got {count}$"):
+            random_pairs(2, count, seed=0)
+    assert len(random_pairs(2, 1_000_000, seed=0)) == 1_000_000
 
 
 def test_mirror_follows_the_words_left_and_right() -> None:

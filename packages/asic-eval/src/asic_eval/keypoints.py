@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,10 @@ __all__ = [
 
 FORMAT = "asic-eval keypoint benchmark"
 VERSION = 1
+# Pairs times keypoints of a file; all of SPair-71k's are 2.1 million.
+MOST_ASKED = 100_000_000
+# A hundred times the literature's 10,000.
+MOST_DRAWN_PAIRS = 1_000_000
 
 
 def _frozen_array(name: str, value: ArrayLike, dtype: type, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -46,7 +51,7 @@ class ImageKeypoints:
         visible: (K,) whether a point is annotated and counts.
 
     Raises:
-        ValueError: A shape does not fit, a visible point has no position, or the box has no extent.
+        ValueError: A shape does not fit, a visible point has no position, or the box has no extent or is not finite.
     """
 
     name: str
@@ -68,6 +73,8 @@ class ImageKeypoints:
             object.__setattr__(self, "box_xyxy", (left, top, right, bottom))
             if not (left < right and top < bottom):
                 raise ValueError(f"{self.name}: expected a box with left < right and top < bottom, got {self.box_xyxy}")
+            if not np.isfinite(self.box_xyxy).all():
+                raise ValueError(f"{self.name}: expected a box with finite edges, got {self.box_xyxy}")
         object.__setattr__(self, "points_image", points)
         object.__setattr__(self, "visible", visible)
 
@@ -111,7 +118,9 @@ class KeypointBenchmark:
             mirror = _frozen_array("mirror", self.mirror, np.int64, (num_keypoints,))
             identity = np.arange(num_keypoints)
             if not np.array_equal(np.sort(mirror), identity) or not np.array_equal(mirror[mirror], identity):
-                raise ValueError(f"mirror: expected a permutation that undoes itself, got {mirror.tolist()}")
+                raise ValueError(
+                    f"mirror: expected a permutation that undoes itself, got {reprlib.repr(mirror.tolist())}"
+                )
             object.__setattr__(self, "mirror", mirror)
         if self.pair_visible is not None:
             asked = _frozen_array("pair_visible", self.pair_visible, np.bool_, (len(pairs), num_keypoints))
@@ -207,7 +216,8 @@ class KeypointBenchmark:
             file: The file's name, for errors.
 
         Raises:
-            AnnotationError: The document is of another format or version, or a field is not what it should be.
+            AnnotationError: The document is of another format or version, a field is not what it should be, two images
+                have one name, or there are more than `MOST_ASKED` pairs times keypoints.
         """
         top = Field(document, file)
         if top.key("format").value != FORMAT:
@@ -215,9 +225,17 @@ class KeypointBenchmark:
         if top.key("version").value != VERSION:
             raise top.key("version").error(f"version {VERSION}; another version of asic-eval wrote this file")
         names = tuple(name.text() for name in top.key("keypoint_names").array())
-        images = tuple(_image_from_json(image, len(names)) for image in top.key("images").array())
-        pairs_field = top.key("pairs")
-        pairs = [[index.integer(0) for index in pair.array(2)] for pair in pairs_field.array()]
+        images: dict[str, ImageKeypoints] = {}
+        for image_field in top.key("images").array():
+            image = _image_from_json(image_field, len(names))
+            if image.name in images:
+                raise image_field.key("name").error("a name that no other image has")
+            images[image.name] = image
+        pairs_field = top.key("pairs").array()
+        if len(pairs_field) * len(names) > MOST_ASKED:
+            problem = f"expected at most {MOST_ASKED} pairs times keypoints, got {len(pairs_field)} x {len(names)}"
+            raise AnnotationError(file, "pairs", problem)
+        pairs = [[index.integer(0) for index in pair.array(2)] for pair in pairs_field]
         mirror, look_alike = top.optional("mirror"), top.optional("look_alike")
         pair_visible = None
         if (asked_field := top.optional("pair_visible")) is not None:
@@ -228,7 +246,7 @@ class KeypointBenchmark:
             return cls(
                 name=top.key("name").text(),
                 keypoint_names=names,
-                images=images,
+                images=tuple(images.values()),
                 pairs=np.array(pairs, dtype=np.int64).reshape(-1, 2),
                 mirror=None if mirror is None else np.array([index.integer(0) for index in mirror.array()], np.int64),
                 pair_visible=pair_visible,
@@ -250,9 +268,8 @@ def check_groups(name: str, groups: Sequence[Sequence[int]], num_keypoints: int)
     """
     members = [keypoint for group in groups for keypoint in group]
     if not members or len(set(members)) != len(members) or not set(members) <= set(range(num_keypoints)):
-        raise ValueError(
-            f"{name}: expected distinct keypoints from 0 to {num_keypoints - 1}, got {[list(g) for g in groups]}"
-        )
+        shown = reprlib.repr([list(group) for group in groups])
+        raise ValueError(f"{name}: expected distinct keypoints from 0 to {num_keypoints - 1}, got {shown}")
 
 
 def swap(num_keypoints: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -317,14 +334,16 @@ def random_pairs(num_images: int, count: int, seed: int) -> NDArray[np.int64]:
 
     Args:
         num_images: N, at least 2.
-        count: How many pairs.
+        count: How many pairs, at most `MOST_DRAWN_PAIRS`.
         seed: The same seed draws the same pairs, on every machine.
 
     Raises:
-        ValueError: There are not two images to draw from.
+        ValueError: There are not two images to draw from, or so many pairs are not drawn.
     """
     if num_images < 2:
         raise ValueError(f"random_pairs: expected at least 2 images, got {num_images}")
+    if not 0 <= count <= MOST_DRAWN_PAIRS:
+        raise ValueError(f"random_pairs: expected 0 to {MOST_DRAWN_PAIRS} pairs, got {count}")
     rng = np.random.Generator(np.random.PCG64(seed))
     source = rng.integers(num_images, size=count)
     target = rng.integers(num_images - 1, size=count)
