@@ -16,6 +16,7 @@ from asic_eval import (
     write_predictions,
 )
 from asic_eval.arrays import read_arrays, write_arrays
+from asic_eval.keypoints import ImageKeypoints, benchmark_of_point_pairs
 from asic_eval.predictions import in_order_of
 
 
@@ -60,6 +61,11 @@ def test_the_file_is_what_the_docstring_says(tmp_path: Path, benchmark: Keypoint
             {"categories": np.array(["a", "a"])},
             r"array 'categories': expected one or more different names, got \['a', 'a'\]$",
         ),
+        (
+            {"categories": np.array(["a" * 99] * 99)},
+            r"expected one or more different names, got \['aaaaaaaaaaaa\.\.\.aaaaaaaaaaaaa'(, '[a.]+'){5}, \.\.\.\]$",
+        ),
+        ({"format": np.array("x" * 99)}, r"expected 'asic-eval predictions', got 'xxxxxxxxxxxx\.\.\.xxxxxxxxxxxxx'$"),
         ({"categories": np.zeros(0, "U1")}, r"array 'categories': expected one or more different names, got \[\]$"),
         ({"categories": np.array(["a", "b"])}, r"array 'points_1': expected an array, got none of this name$"),
         ({"seed": np.array(-2)}, r"array 'seed': expected whole numbers from -1, got -2 to -2$"),
@@ -109,7 +115,7 @@ def test_answers_that_do_not_fit(benchmark: KeypointBenchmark) -> None:
     twice = CategoryPredictions(
         [*given.source, "a/0.png"], [*given.target, "a/1.png"], np.concatenate([given.points, given.points[:1]])
     )
-    message = r"^p: hand-made: expected each pair once, or all pairs in the benchmark's order$"
+    message = r"^p: hand-made: expected each pair once, or as often as the benchmark has it$"
     with pytest.raises(AnnotationError, match=message):
         in_order_of(benchmark, twice, file="p")
     repeated = replace(benchmark, pairs=benchmark.pairs[[3, 0, 3]])  # as drawn pairs may be
@@ -117,3 +123,32 @@ def test_answers_that_do_not_fit(benchmark: KeypointBenchmark) -> None:
     repeated = replace(benchmark, pairs=benchmark.pairs[[0, 0]])
     own = CategoryPredictions.of(repeated, np.zeros((2, 4, 2)))
     assert in_order_of(repeated, own, file="p") is own
+
+
+def test_pairs_that_a_list_has_twice() -> None:
+    """As in PF-PASCAL, two pairs of the same photos with other keypoints are two questions."""
+
+    def end(name: str, x: float) -> ImageKeypoints:
+        return ImageKeypoints(name, (9, 9), None, [[x, x]], [True])
+
+    ends = [(end("a", 1), end("b", 2)), (end("a", 3), end("b", 4)), (end("c", 5), end("d", 6))]
+    listed = benchmark_of_point_pairs("pf", ends, ("0",))
+    right = CategoryPredictions.of(listed, listed.points_image[listed.pairs[:, 1]])
+    assert in_order_of(listed, right, file="p") is right
+
+    def rows(*chosen: int) -> CategoryPredictions:
+        names = ([side[row] for row in chosen] for side in (right.source, right.target))
+        return CategoryPredictions(*names, right.points[list(chosen)])
+
+    for order in ((2, 0, 1), (0, 2, 1)):
+        ordered = in_order_of(listed, rows(*order), file="p")
+        assert np.array_equal(ordered.points, right.points)
+        assert (list(ordered.source), list(ordered.target)) == (["a", "a", "c"], ["b", "b", "d"])
+    for fewer in ((0, 2), (2, 1)):
+        with pytest.raises(
+            AnnotationError, match=r"^p: pf: expected as many answers for 'a' -> 'b' as the benchmark has, got one$"
+        ):
+            in_order_of(listed, rows(*fewer), file="p")
+    for other in ((0, 1, 1, 2), (0, 1, 2, 2)):
+        with pytest.raises(AnnotationError, match=r"^p: pf: expected each pair once, or as often as the benchmark has"):
+            in_order_of(listed, rows(*other), file="p")

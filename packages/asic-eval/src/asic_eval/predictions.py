@@ -11,6 +11,8 @@ The file is a zip of `.npy` arrays (no pickles). It holds
 
 from __future__ import annotations
 
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +56,10 @@ class CategoryPredictions:
         mirrored: ArrayLike | None = None,
     ) -> CategoryPredictions:
         """The answers to a benchmark's pairs, in its order."""
+        source, target = _names(benchmark)
         return cls(
-            source=[benchmark.images[index].name for index in benchmark.pairs[:, 0]],
-            target=[benchmark.images[index].name for index in benchmark.pairs[:, 1]],
+            source=source,
+            target=target,
             points=np.asarray(points, dtype=np.float64),
             confidence=None if confidence is None else np.asarray(confidence, dtype=np.float64),
             mirrored=None if mirrored is None else np.asarray(mirrored, dtype=np.bool_),
@@ -106,14 +109,14 @@ def read_predictions(path: Path) -> Predictions:
     """
     arrays = read_arrays(path)
     if arrays.text("format") != FORMAT:
-        raise arrays.error("format", f"expected {FORMAT!r}, got {arrays.text('format')!r}")
+        raise arrays.error("format", f"expected {FORMAT!r}, got {reprlib.repr(arrays.text('format'))}")
     if (version := arrays.whole_numbers("version", (), low=0)) != VERSION:
         raise arrays.error(
             "version", f"expected {VERSION}, got {version}; another version of asic-eval wrote this file"
         )
     names = arrays.texts("categories", (None,))
     if len(set(names)) != len(names) or not names:
-        raise arrays.error("categories", f"expected one or more different names, got {names}")
+        raise arrays.error("categories", f"expected one or more different names, got {reprlib.repr(names)}")
     seed = int(arrays.whole_numbers("seed", (), low=-1))
     categories = {name: _category(arrays, index) for index, name in enumerate(names)}
     return Predictions(arrays.text("method"), categories, None if seed < 0 else seed)
@@ -132,8 +135,18 @@ def _category(arrays: Arrays, index: int) -> CategoryPredictions:
     )
 
 
+def _names(benchmark: KeypointBenchmark) -> tuple[list[str], list[str]]:
+    """The names of the pairs' source images, and of their target images."""
+    source, target = ([benchmark.images[index].name for index in ends] for ends in benchmark.pairs.T)
+    return source, target
+
+
 def in_order_of(benchmark: KeypointBenchmark, category: CategoryPredictions, *, file: str) -> CategoryPredictions:
     """The answers in the order of a benchmark's pairs.
+
+    A pair that was drawn twice needs one answer. Where a benchmark asks different things of the same photos, as
+    PF-PASCAL's lists may, there must be as many answers to each pair as it asks for, and no others; they are taken in
+    their order.
 
     Args:
         benchmark: Whose pairs are asked for.
@@ -141,28 +154,39 @@ def in_order_of(benchmark: KeypointBenchmark, category: CategoryPredictions, *, 
         file: The prediction file's name, for errors.
 
     Raises:
-        AnnotationError: A pair has no answer or two, or the number of keypoints differs.
+        AnnotationError: A pair has no answer, two, or fewer than are asked for, or the number of keypoints differs.
     """
     num_keypoints = len(benchmark.keypoint_names)
     if category.points.shape[1] != num_keypoints:
         raise AnnotationError(
             file, benchmark.name, f"expected {num_keypoints} keypoints a pair, got {category.points.shape[1]}"
         )
-    asked = CategoryPredictions.of(benchmark, np.zeros((len(benchmark.pairs), num_keypoints, 2)))
+    source, target = _names(benchmark)
     given = list(zip(category.source, category.target, strict=True))
-    wanted = list(zip(asked.source, asked.target, strict=True))
+    wanted = list(zip(source, target, strict=True))
     if given == wanted:
         return category
-    row_of = {pair: row for row, pair in enumerate(given)}
-    if len(row_of) != len(given):
-        raise AnnotationError(file, benchmark.name, "expected each pair once, or all pairs in the benchmark's order")
-    for source, target in wanted:
-        if (source, target) not in row_of:
-            raise AnnotationError(file, benchmark.name, f"expected an answer for {source!r} -> {target!r}, got none")
-    rows = [row_of[pair] for pair in wanted]
+    rows_of: dict[tuple[str, str], list[int]] = {}
+    for row, pair in enumerate(given):
+        rows_of.setdefault(pair, []).append(row)
+    for pair in wanted:
+        if pair not in rows_of:
+            raise AnnotationError(file, benchmark.name, f"expected an answer for {pair[0]!r} -> {pair[1]!r}, got none")
+    if Counter(given) == Counter(wanted):
+        next_row = {pair: iter(rows) for pair, rows in rows_of.items()}
+        rows = [next(next_row[pair]) for pair in wanted]
+    elif len(rows_of) < len(given):
+        raise AnnotationError(file, benchmark.name, "expected each pair once, or as often as the benchmark has it")
+    else:
+        question_of: dict[tuple[str, str], tuple[int, int]] = {}
+        for pair, question in zip(wanted, map(tuple, benchmark.pairs.tolist()), strict=True):
+            if question_of.setdefault(pair, question) != question:
+                problem = f"expected as many answers for {pair[0]!r} -> {pair[1]!r} as the benchmark has, got one"
+                raise AnnotationError(file, benchmark.name, problem)
+        rows = [rows_of[pair][0] for pair in wanted]
     return CategoryPredictions(
-        asked.source,
-        asked.target,
+        source,
+        target,
         category.points[rows],
         None if category.confidence is None else category.confidence[rows],
         None if category.mirrored is None else category.mirrored[rows],
