@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from asic_cli.evaluate import mean_of
-from asic_cli.scores import FolderScorer, choose_cycles, skipping_nan
-from asic_eval import KeypointBenchmark, get_protocol, questions_of
+from asic_cli.scores import FolderScorer, KeypointScorer, choose_cycles, skipping_nan
+from asic_eval import ImageKeypoints, KeypointBenchmark, all_pairs, get_protocol, questions_of
 from asic_flow.alignment import DEFAULT_METHOD, Alignment
 from asic_flow.baselines import nearest_neighbour
 from asic_flow.collection import load_collection
@@ -67,6 +67,17 @@ def test_scores_are_those_of_the_library(demo, summary) -> None:
         index = protocol.alphas.index(0.10)
         assert summary["methods"][name]["pck"]["0.10"]["per_point"] == pytest.approx(counts.per_point()[index])
         assert summary["methods"][name]["pck"]["0.10"]["per_image"] == pytest.approx(counts.per_image()[index])
+
+
+@pytest.mark.parametrize(("protocol", "end"), [("box-per-point", 1.0), ("spair-per-point", 0.0)])
+def test_cycles_take_the_border_as_the_protocol_does(protocol: str, end: float) -> None:
+    images = tuple(ImageKeypoints(name, (100, 100), (0, 0, 100, 100), [[50, 50]], [True]) for name in "ab")
+    benchmark = KeypointBenchmark("two", ("p",), images, all_pairs(2))
+    # Off by 5 after one hop and by 10 after two; the tolerance is 10.
+    scores = KeypointScorer(benchmark, get_protocol(protocol), 0).score(
+        lambda points, _s, _t: points + np.array([5.0, 0.0])
+    )
+    assert scores["cycle"]["0.10"]["2"] == {"end": end, "every_hop": (1.0 + end) / 2}
 
 
 def test_boxes_reach_the_baseline_though_the_whole_photo_is_shown(demo) -> None:

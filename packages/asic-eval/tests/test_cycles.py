@@ -179,6 +179,24 @@ def test_a_lost_point_is_wrong_from_then_on() -> None:
     result = cycle_pck(lose, line(offsets), 2, [1e9], np.ones(2))
     assert result.end.per_point().tolist() == [0.0]
     assert result.every_hop.per_point().tolist() == [0.0]
+    # At tolerances beyond every number, too.
+    away = cycle_pck(lambda p, _s, _t: np.full_like(p, np.inf), line(offsets), 2, [1e200], np.full(2, 1e200))
+    assert away.every_hop.per_point().tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("inclusive", "hops", "end"), [(True, 1.0, 1.0), (False, 0.5, 0.0)])
+def test_inclusive_decides_on_the_border(inclusive: bool, hops: float, end: float) -> None:
+    offsets = [0.0, 5.0]
+    # Landings are off by 1 and 2; the tolerance is 2.
+    drift, lengths = shift(offsets, error=1.0), np.full(2, 10.0)
+    result = cycle_pck(drift, line(offsets), 2, [0.2], lengths, inclusive=inclusive)
+    assert result.every_hop.per_point().tolist() == [hops]
+    assert result.end.per_point().tolist() == [end]
+    grid = grid_cycle_pck(drift, [[[0, 0]], [[5, 0]]], 2, [0.2], lengths, inclusive=inclusive)
+    assert grid.per_point().tolist() == [end]
+    if inclusive:
+        assert cycle_pck(drift, line(offsets), 2, [0.2], lengths).end.per_point().tolist() == [end]
+        assert grid_cycle_pck(drift, [[[0, 0]], [[5, 0]]], 2, [0.2], lengths).per_point().tolist() == [end]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +205,9 @@ def test_a_lost_point_is_wrong_from_then_on() -> None:
         ({"k": 1}, r"^k: expected a cycle of 2 to 3 images, got 1$"),
         ({"k": 4}, r"^k: expected a cycle of 2 to 3 images, got 4$"),
         ({"thresholds": np.ones(2)}, r"^thresholds: expected shape \(3,\), got \(2,\)$"),
+        ({"thresholds": [1, np.nan, 1]}, r"^thresholds: expected finite lengths of at least 0, got nan to nan$"),
+        ({"thresholds": [1, np.inf, 1]}, r"^thresholds: expected finite lengths of at least 0, got 1\.0 to inf$"),
+        ({"thresholds": [1, -5, 1]}, r"^thresholds: expected finite lengths of at least 0, got -5\.0 to 1\.0$"),
         ({"cycles": [[0, 1, 2]]}, r"^cycles: expected shape \(any, 2\), got \(1, 3\)$"),
         ({"cycles": [0, 1]}, r"^cycles: expected shape \(any, 2\), got \(2,\)$"),
         ({"cycles": [[0, 3]]}, r"^cycles: expected images from 0 to 2, got 0 to 3$"),

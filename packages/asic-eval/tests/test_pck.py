@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from asic_eval import (
+    ImageKeypoints,
     KeypointBenchmark,
     PckCounts,
+    PointErrors,
+    all_pairs,
     count_pck,
     count_pck_by_keypoint,
     get_protocol,
@@ -30,6 +33,16 @@ def test_one_pair_on_paper(benchmark: KeypointBenchmark) -> None:
     assert counts.totals.tolist() == [3]
     assert counts.per_point().tolist() == [1 / 3, 2 / 3, 1.0]
     assert counts.per_image().tolist() == [1 / 3, 2 / 3, 1.0]
+
+
+def test_no_answer_is_right_at_any_length() -> None:
+    errors = PointErrors(np.array([[np.inf, 1e300]]), np.array([np.inf]), np.array([[True, True]]))
+    assert errors.correct(0.1).tolist() == errors.correct(0.1, inclusive=False).tolist() == [[False, True]]
+    images = tuple(ImageKeypoints(name, (9, 9), None, [[1.7e308, 0], [-1.7e308, 0]], [1, 1]) for name in "ab")
+    far = KeypointBenchmark("far", ("p", "q"), images, all_pairs(2))
+    with np.errstate(over="ignore"):
+        counts = pck(np.full((2, 2, 2), np.nan), far, [0.1], threshold="keypoints", missing="miss")
+    assert counts.per_point().tolist() == [0.0]
 
 
 def test_inclusive_decides_on_the_border(benchmark: KeypointBenchmark) -> None:

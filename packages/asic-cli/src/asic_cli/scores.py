@@ -91,7 +91,8 @@ class KeypointScorer:
             alpha_key(alpha): {str(k): {"end": None, "every_hop": None} for k in CYCLE_LENGTHS} for alpha in ALPHAS
         }
         for k, group in self._cycles().items():
-            found = cycle_pck(transfer, benchmark, k, ALPHAS, lengths, cycles=group.chosen)
+            inclusive = self.protocol.inclusive
+            found = cycle_pck(transfer, benchmark, k, ALPHAS, lengths, cycles=group.chosen, inclusive=inclusive)
             for index, alpha in enumerate(ALPHAS):
                 cycles[alpha_key(alpha)][str(k)] = {
                     "end": _number(found.end.per_point()[index]),

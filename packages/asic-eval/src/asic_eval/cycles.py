@@ -104,6 +104,8 @@ def _check_thresholds(thresholds: ArrayLike, num_images: int) -> NDArray[np.floa
     lengths = np.asarray(thresholds, dtype=np.float64)
     if lengths.shape != (num_images,):
         raise ValueError(f"thresholds: expected shape {(num_images,)}, got {lengths.shape}")
+    if not (np.isfinite(lengths) & (lengths >= 0)).all():
+        raise ValueError(f"thresholds: expected finite lengths of at least 0, got {lengths.min()} to {lengths.max()}")
     return lengths
 
 
@@ -144,15 +146,21 @@ def _nothing(alphas: NDArray[np.float64]) -> CycleCounts:
 
 
 def _levels(
-    points: NDArray[np.float64], truth: NDArray[np.float64], length: NDArray[np.float64], alphas: NDArray[np.float64]
+    points: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    length: NDArray[np.float64],
+    alphas: NDArray[np.float64],
+    inclusive: bool,
 ) -> NDArray[np.int16]:
-    """(M,) how many of the increasing alphas are too strict for each point; NaN points fail all of them."""
+    """(M,) how many of the increasing alphas are too strict for each point; those at no finite distance fail all."""
     with np.errstate(invalid="ignore", over="ignore"):
         difference = points - truth
         distance = np.sqrt(difference[:, 0] ** 2 + difference[:, 1] ** 2)
+        limits = alphas[:, None] * length
     level = np.zeros(len(points), dtype=np.int16)
-    for alpha in alphas:
-        level += ~(distance <= alpha * length)
+    for limit in limits:
+        within = distance <= limit if inclusive else distance < limit
+        level += ~(np.isfinite(distance) & within)
     return level
 
 
@@ -186,6 +194,7 @@ def _score(
     cycles: NDArray[np.int64],
     alphas: NDArray[np.float64],
     lengths: NDArray[np.float64],
+    inclusive: bool,
 ) -> CyclePck:
     """Scores cycles; each prefix of images is travelled once.
 
@@ -197,6 +206,7 @@ def _score(
         cycles: (Q, k) tuples of images.
         alphas: (A,) the tolerances.
         lengths: (N,) the images' lengths.
+        inclusive: Whether a landing exactly on the border is right.
     """
     num_images, k = len(points), cycles.shape[1]
     last, prefix = np.unique(cycles[:, 0], return_inverse=True)
@@ -215,7 +225,8 @@ def _score(
         here = np.empty((*alive.shape, 2))
         here[row, keypoint] = carried
         level = np.empty(alive.shape, dtype=np.int16)
-        level[row, keypoint] = _levels(carried, points[landed_in, keypoint], lengths[landed_in], alphas)
+        truth = points[landed_in, keypoint]
+        level[row, keypoint] = _levels(carried, truth, lengths[landed_in], alphas, inclusive)
         last, prefix = target, extended
         hops.append((level, prefix))
     counted = alive[prefix]
@@ -234,6 +245,7 @@ def cycle_pck(
     thresholds: ArrayLike,
     *,
     cycles: ArrayLike | None = None,
+    inclusive: bool = True,
 ) -> CyclePck:
     """k-cycle PCK: each keypoint goes from the first image through k - 1 others and back, k hops in all.
 
@@ -249,6 +261,7 @@ def cycle_pck(
         alphas: Tolerances, increasing.
         thresholds: (N,) lengths in the original photos' pixels; see `asic_eval.pck.threshold_lengths`.
         cycles: (Q, k) tuples of different images (such as `sample_cycles` draws); all ordered tuples when None.
+        inclusive: Whether a landing exactly on the border is right: `<=`, or `<` (ASIC's own script).
 
     Returns:
         Counts for both definitions, fractions in 0..1 by their methods.
@@ -261,7 +274,7 @@ def cycle_pck(
     points, visible = benchmark.points_image, benchmark.visible
     result = CyclePck(_nothing(values), _nothing(values))
     for group in _groups(cycles, len(points), k):
-        result += _score(transfer, points, visible, visible, group, values, lengths)
+        result += _score(transfer, points, visible, visible, group, values, lengths, inclusive)
     return result
 
 
@@ -273,6 +286,7 @@ def grid_cycle_pck(
     thresholds: ArrayLike,
     *,
     cycles: ArrayLike | None = None,
+    inclusive: bool = True,
 ) -> CycleCounts:
     """End-of-cycle PCK of points that have no truth elsewhere, such as a grid on each image's foreground.
 
@@ -283,6 +297,7 @@ def grid_cycle_pck(
         alphas: Tolerances, increasing.
         thresholds: (N,) lengths in the original photos' pixels.
         cycles: (Q, k) tuples of different images; all ordered tuples when None.
+        inclusive: See `cycle_pck`.
 
     Raises:
         ValueError: See `cycle_pck`.
@@ -297,5 +312,5 @@ def grid_cycle_pck(
     everywhere = np.ones_like(starts)
     result = _nothing(values)
     for group in _groups(cycles, len(own), k):
-        result += _score(transfer, points, starts, everywhere, group, values, lengths).end
+        result += _score(transfer, points, starts, everywhere, group, values, lengths, inclusive).end
     return result

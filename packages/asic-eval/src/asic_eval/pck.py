@@ -128,9 +128,10 @@ class PointErrors:
     asked: NDArray[np.bool_]
 
     def correct(self, alpha: float, *, inclusive: bool = True) -> NDArray[np.bool_]:
-        """(P, K) the points that count and lie within `alpha` times the length."""
+        """(P, K) the points that count and lie within `alpha` times the length; at an infinite distance none does."""
         limit = (alpha * self.length)[:, None]
-        return np.asarray(self.asked & (self.distance <= limit if inclusive else self.distance < limit))
+        within = self.distance <= limit if inclusive else self.distance < limit
+        return np.asarray(self.asked & np.isfinite(self.distance) & within)
 
 
 def point_errors(
