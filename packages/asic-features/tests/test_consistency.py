@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_equal_confidence_keeps_the_first() -> None:
     matches = match_set({(0, 1): [(0, 0), (1, 1)]})
     kept = suppress(replace(matches, score=np.ones(2, np.float32)), radius_px=10)
     np.testing.assert_array_equal(kept.xy_a, GRID.centres_px()[:1])
+
+
+def test_suppression_takes_memory_in_proportion_to_the_matches() -> None:
+    count = 2000
+    xy = np.stack([np.arange(count), np.zeros(count)], axis=1).astype(np.float32)
+    one_pair = match_set({(0, 1): [(0, 0)] * count})
+    tracemalloc.start()
+    kept = suppress(replace(one_pair, xy_a=xy, xy_b=xy), radius_px=9.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(kept.xy_a, xy[::10])
+    assert peak < 200 * count
 
 
 def test_selection_keeps_every_pair() -> None:

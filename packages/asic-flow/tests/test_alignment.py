@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -366,6 +367,15 @@ def test_views_lie_on_each_other_and_show_the_right_pixels(drawn: DrawnCollectio
 def test_iou_by_hand() -> None:
     masks = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], bool)
     assert mean_pairwise_iou(masks) == pytest.approx((1 / 3 + 0 + 0) / 3)
+
+
+def test_iou_takes_memory_in_proportion_to_the_masks() -> None:
+    masks = np.ones((100, 80, 80), bool)
+    tracemalloc.start()
+    assert mean_pairwise_iou(masks) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * masks.nbytes
 
 
 def test_a_collapsed_map_is_found(aligned: Alignment) -> None:

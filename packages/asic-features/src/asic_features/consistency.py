@@ -79,12 +79,13 @@ def suppress(matches: MatchSet, *, radius_px: float) -> MatchSet:
     for start, stop in itertools.pairwise(matches.offsets.tolist()):
         rows = slice(start, stop)
         order = np.arange(rows.start, rows.stop)[np.argsort(-confidence[rows], kind="stable")]
-        near = _near(matches.xy_a[order], radius_px) | _near(matches.xy_b[order], radius_px)
+        ends = matches.xy_a[order], matches.xy_b[order]
         gone = np.zeros(len(order), dtype=bool)
         for index, match in enumerate(order):
             if not gone[index]:
                 keep[match] = True
-                gone |= near[index]
+                for xy in ends:
+                    gone |= ((xy - xy[index]) ** 2).sum(axis=1) <= radius_px**2
     return select(matches, keep)
 
 
@@ -100,9 +101,3 @@ def _token(xy: Float, grid: TokenGrid) -> Int:
     column, row = np.rint((xy - grid.first) / grid.stride).astype(np.int64).T
     token: Int = row * grid.cols + column
     return token
-
-
-def _near(xy: Float, radius_px: float) -> npt.NDArray[np.bool_]:
-    difference = xy[:, None] - xy[None]
-    near: npt.NDArray[np.bool_] = (difference**2).sum(axis=-1) <= radius_px**2
-    return near

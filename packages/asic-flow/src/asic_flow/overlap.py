@@ -33,7 +33,7 @@ def mean_pairwise_iou(masks: NDArray[np.bool_]) -> float:
     """The mean over all pairs of (N, ...) masks of their intersection over union; 0 for two empty ones."""
     # Bits are counted: a long and narrow matrix by its own transpose takes BLAS a second.
     packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
-    both = np.bitwise_count(packed[:, None] & packed).sum(2, dtype=np.int64)
+    both = np.stack([np.bitwise_count(row & packed).sum(1, dtype=np.int64) for row in packed])
     area = both.diagonal()
     union = area[:, None] + area[None] - both
     pair = np.triu(np.ones_like(both, np.bool_), 1)
