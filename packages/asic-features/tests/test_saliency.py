@@ -37,5 +37,21 @@ def test_colours_of_the_border_are_not_salient() -> None:
     assert (contrast[:, 60:] == 0).all()
 
 
+def test_distances_are_taken_a_bounded_number_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = 100 * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    inside = torch.ones(1, 64, 64, dtype=torch.bool)
+    expected, sizes, distances = border_contrast(lab, inside), [], torch.cdist
+
+    def noted(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(first) * len(second))
+        return distances(first, second)
+
+    monkeypatch.setattr(torch, "cdist", noted)
+    monkeypatch.setattr("asic_features.saliency._DISTANCES_AT_ONCE", 50_000)
+    torch.testing.assert_close(border_contrast(lab, inside), expected, atol=1e-6, rtol=0)
+    assert max(sizes) <= 50_000
+    assert sum(sizes) == 64 * 64 * (64 * 64 - 56 * 56)
+
+
 def test_nothing_inside_is_nothing_salient() -> None:
     assert (border_contrast(torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool)) == 0).all()

@@ -11,6 +11,7 @@ _COLOUR_WINDOW = 8.0  # width of the kernel density in L*a*b* units
 _LIGHTNESS_WEIGHT = 0.6  # lightness varies more than colour within one background
 _CENTRE_WIDTH = 0.35  # of the photo's width and height
 _LEAST_DENSITY = 1e-3
+_DISTANCES_AT_ONCE = 1 << 22  # 16 MB
 _BLANK_FLOOR = 0.3
 
 
@@ -80,10 +81,14 @@ def _contrast(colours: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     border[top:bottom, left:right] = True
     border[top + band : bottom - band, left + band : right - band] = False
     values = colours.flatten(1).T
-    squared = torch.cdist(values, values[border.flatten()]).square()
-    density = torch.exp(-squared / (2 * _COLOUR_WINDOW**2)).mean(dim=1)
-    rarity = 1 - (density + _LEAST_DENSITY).log() / torch.tensor(_LEAST_DENSITY).log()
-    rarity = (1 - rarity).clamp(0, 1).view(inside.shape)
+    seen = values[border.flatten()]
+    density = values.new_empty(len(values))
+    some = max(1, _DISTANCES_AT_ONCE // len(seen))
+    # Each mean in its place: results between the distances of one part and the next would fragment the heap.
+    for part, mean in zip(torch.split(values, some), torch.split(density, some), strict=True):
+        mean.copy_(torch.cdist(part, seen).square_().div_(-2 * _COLOUR_WINDOW**2).exp_().mean(dim=1))
+    rarity = (density + _LEAST_DENSITY).log() / torch.tensor(_LEAST_DENSITY).log()
+    rarity = rarity.clamp(0, 1).view(inside.shape)
     y = (torch.arange(inside.shape[0], device=colours.device) - (top + bottom - 1) / 2) / (bottom - top)
     x = (torch.arange(inside.shape[1], device=colours.device) - (left + right - 1) / 2) / (right - left)
     centred = torch.exp(-(y[:, None].square() + x[None].square()) / (2 * _CENTRE_WIDTH**2))
