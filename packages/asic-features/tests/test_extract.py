@@ -294,6 +294,11 @@ def test_shards_merge_exactly(folder: Path, random_vit: Path, asked: list[int], 
     assert torch.equal(merged[0].parts, whole[0].parts)
 
 
+def test_a_shard_asks_the_network_before_masks_are_cut(folder: Path, random_vit: Path) -> None:
+    config = FeatureConfig(size=SIZE, backbone="vit_tiny_p16", weights=random_vit, grabcut=True)
+    assert extract_shard(list_photos(folder / "photos"), config, folder / "c", 0, 2) == Shard(2, None)
+
+
 def _only_no_pairs(*arguments: Any, **options: Any) -> MatchSet:
     assert arguments[4] == []
     return match_photos(*arguments, **options)

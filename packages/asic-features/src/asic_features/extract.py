@@ -183,7 +183,7 @@ def _ask_networks(
     masks = _open_mask_network(config, cache)
     if weights is None and masks is None:
         return len(sources), 0
-    alone = config if masks else replace(config, masks="none")
+    alone = config if masks else replace(config, masks="none", grabcut=False)
     prepared = prepare_photos(sources, alone, report, on_bad, least=0, mask_network=masks)
     misses = masks.cache.misses if masks and masks.cache else 0
     if weights is not None and len(prepared.photos):
