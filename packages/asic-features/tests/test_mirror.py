@@ -9,7 +9,7 @@ from asic_features.mirror import better_of, unmirror
 from asic_flow.matches import MatchSet
 
 
-@pytest.mark.parametrize(("size", "patch", "stride"), [(64, 8, 4), (64, 8, 8), (67, 14, 7), (65, 8, 6)])
+@pytest.mark.parametrize(("size", "patch", "stride"), [(64, 8, 4), (64, 8, 8), (67, 14, 7), (65, 8, 6), (300, 16, 8)])
 def test_a_token_of_the_mirrored_photo_lies_where_it_is_in_the_photo(size: int, patch: int, stride: int) -> None:
     grid = token_grid(size, patch, stride)
     centres = torch.from_numpy(grid.centres_px())
@@ -20,6 +20,7 @@ def test_a_token_of_the_mirrored_photo_lies_where_it_is_in_the_photo(size: int, 
     assert apart[:, 1].max() == 0
     assert apart[found, 0].max() <= stride / 2
     assert found.float().mean() >= 1 - 1 / grid.cols
+    assert len(torch.unique(turned[0, found, 0])) == found.view(grid.rows, grid.cols)[0].sum()
     if (size - patch) % stride == 0:
         assert found.all()
         assert apart.max() == 0

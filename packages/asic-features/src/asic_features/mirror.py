@@ -14,8 +14,8 @@ from asic_flow.matches import OF_MATCHES, MatchSet
 def unmirror(descriptors: torch.Tensor, grid: TokenGrid, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Put the descriptors of mirrored photos where their tokens lie in the photos.
 
-    Where the tokens of the mirrored photo do not fall on those of the photo, the nearest is taken, less than half a
-    stride away.
+    Where the tokens of the mirrored photo do not fall on those of the photo, the nearest is taken, at most half a
+    stride away; of two equally near ones always the same side's.
 
     Args:
         descriptors: (N, T, D) of the mirrored photos.
@@ -27,7 +27,7 @@ def unmirror(descriptors: torch.Tensor, grid: TokenGrid, size: int) -> tuple[tor
         the descriptor there is that of the nearest column.
     """
     columns = torch.arange(grid.cols, dtype=torch.float64)
-    there = ((size - 1 - 2 * grid.first) / grid.stride - columns).round().long()
+    there = ((size - 1 - 2 * grid.first) / grid.stride - columns + 0.5).floor().long()
     found = (there >= 0) & (there < grid.cols)
     maps = descriptors.view(len(descriptors), grid.rows, grid.cols, -1)
     turned = maps[:, :, there.clamp(0, grid.cols - 1)].reshape(descriptors.shape)
