@@ -326,3 +326,14 @@ def test_masks_are_brightness_or_alpha(tmp_path: Path) -> None:
     assert (read_mask(tmp_path / "grey.png") == 255).all()
     assert (read_mask(tmp_path / "cutout.png") == 30).all()
     assert (read_mask(tmp_path / "bits.png") == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "I;16"])
+def test_masks_may_name_a_transparent_colour(tmp_path: Path, mode: str) -> None:
+    """A dark object on a transparent ground, in a PNG without alpha channel."""
+    grey = Image.fromarray(np.array([[0, 10], [10, 0]], dtype=np.uint8))
+    colours = {"RGB": (0, 0, 0)}
+    grey.convert(mode).save(tmp_path / "mask.png", transparency=colours.get(mode, 0))
+    with Image.open(tmp_path / "mask.png") as picture:
+        assert picture.mode == mode
+    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 255], [255, 0]]

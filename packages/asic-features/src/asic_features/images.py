@@ -152,7 +152,7 @@ def read_photo(path: Path) -> UInt8Image:
 
 
 def read_mask(path: Path) -> UInt8Image:
-    """Read a mask: brightness, or the alpha channel where the file has one.
+    """Read a mask: opacity where the file has an alpha channel or a transparent colour, else brightness.
 
     Returns:
         (H, W) uint8, 255 where the object is.
@@ -161,7 +161,7 @@ def read_mask(path: Path) -> UInt8Image:
         PhotoError: As ``read_photo``.
     """
     picture = _decode(path)
-    if picture.mode in {"LA", "RGBA", "PA"}:
+    if picture.has_transparency_data:
         return np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.uint8)
     return np.asarray(_to_rgb(path, picture).convert("L"), dtype=np.uint8)
 
