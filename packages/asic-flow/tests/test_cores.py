@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +17,7 @@ import torch
 
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree
-from asic_flow.cores import all_cores, torch_alone, torch_together
+from asic_flow.cores import all_cores, allowed_threads, torch_alone, torch_together
 from asic_flow.partners import find_partners
 from asic_flow.sides import SecondMaps
 from asic_flow.tokens import ForegroundTokens
@@ -66,6 +69,55 @@ def test_large_operations_have_all_threads_again() -> None:
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("later", [[all_cores], [torch_alone, torch_together], [torch_together]])
+def test_of_users_that_overlap_the_last_one_restores(later: list[Callable[[], AbstractContextManager[object]]]) -> None:
+    turns = sys.getswitchinterval()
+    begun, joined, left = (threading.Event() for _ in range(3))
+
+    def first() -> int:
+        with all_cores():
+            begun.set()
+            joined.wait(10)
+        left.set()
+        return torch.get_num_threads()
+
+    def second() -> None:
+        begun.wait(10)
+        with ExitStack() as stack:
+            for use in later:
+                stack.enter_context(use())
+            joined.set()
+            left.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        threads, _ = pool.submit(first), pool.submit(second).result()
+        assert threads.result() == 2
+    assert sys.getswitchinterval() == turns
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_others_may_ask_how_many_threads_are_allowed() -> None:
+    assert allowed_threads() == 2
+    with torch_alone():
+        assert allowed_threads() == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(allowed_threads).result() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_a_shared_piece_of_work_calls_leaves_torch_alone_too() -> None:
+    def work(_: int) -> int:
+        with torch_alone():
+            pass
+        return torch.get_num_threads()
+
+    with all_cores() as cores:
+        assert set(cores.map(work, range(4))) == {1}
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("none", None)])

@@ -3,16 +3,20 @@
 Torch's own threads wait for each other after every operation. Here most operations are small, and cores are shared with
 whatever else a laptop does: with two cores, of which something else used one, an alignment took ten times as long as
 with torch on one thread, most of it waiting. So torch computes alone, and what is shared out are whole pieces of work.
+
+How many threads torch takes is a matter of each thread, but what new ones begin with belongs to the whole process, as
+the time of a thread's turn does. Threads may use all of this at once: the first one notes what was set, and with the
+last one it is so again.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Protocol, TypeVar
 
 MOST_TOKENS_A_CORE = 4096
@@ -21,7 +25,17 @@ MOST_TOKENS_A_CORE = 4096
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _SWITCH_SECONDS = 0.0005
-_allowed: int | None = None  # threads that torch had before it was left alone with one
+_lock = threading.Lock()
+# What was set before, one entry for each thread that changed it, all the same.
+_usual_threads: list[int] = []
+_usual_turns: list[float] = []
+
+
+class _ThisThread(threading.local):
+    alone = False  # whether torch was left alone in it
+
+
+_this_thread = _ThisThread()
 
 
 @contextmanager
@@ -33,8 +47,8 @@ def all_cores() -> Iterator[Executor]:
     torch = sys.modules.get("torch")
     alone = nullcontext() if torch is None else torch_alone()
     # A thread's first product would else be shared by as many threads as there are cores.
-    begin = None if torch is None else partial(torch.set_num_threads, 1)
-    with alone, _taking_turns(), ThreadPoolExecutor(_allowed or _threads(), initializer=begin) as pool:
+    begin = None if torch is None else _leave_alone
+    with alone, _taking_turns(), ThreadPoolExecutor(allowed_threads(), initializer=begin) as pool:
         try:
             yield pool
         finally:
@@ -44,19 +58,36 @@ def all_cores() -> Iterator[Executor]:
 @contextmanager
 def torch_alone() -> Iterator[None]:
     """Torch with one thread; `all_cores` within still has as many as torch had."""
-    global _allowed
     import torch
 
-    if _allowed is not None:
+    if _this_thread.alone:
         yield
         return
-    _allowed = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _lock:
+        _usual_threads.append(_usual_threads[0] if _usual_threads else torch.get_num_threads())
+        _leave_alone()
     try:
         yield
     finally:
-        torch.set_num_threads(_allowed)
-        _allowed = None
+        with _lock:
+            torch.set_num_threads(_usual_threads.pop())
+            _this_thread.alone = False
+
+
+def _leave_alone() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _this_thread.alone = True
+
+
+def allowed_threads() -> int:
+    """How many threads torch may use, left alone or not: for others that share their work out by themselves."""
+    torch = sys.modules.get("torch")
+    with _lock:
+        if _usual_threads:
+            return _usual_threads[0]
+        return _threads() if torch is None else torch.get_num_threads()
 
 
 @contextmanager
@@ -64,10 +95,10 @@ def torch_together() -> Iterator[None]:
     """Torch with the threads it had before it was left alone: for operations so large that one at a time is enough."""
     import torch
 
-    if _allowed is None:
+    if not _this_thread.alone:
         yield
         return
-    torch.set_num_threads(_allowed)
+    torch.set_num_threads(allowed_threads())
     try:
         yield
     finally:
@@ -95,12 +126,16 @@ def mapping(*, apart: bool) -> Iterator[Map]:
 @contextmanager
 def _taking_turns() -> Iterator[None]:
     """Threads that ask for Python's lock wait less for one that computes in Python than the usual 5 ms."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    with _lock:
+        _usual_turns.append(_usual_turns[0] if _usual_turns else sys.getswitchinterval())
+        sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         yield
     finally:
-        sys.setswitchinterval(usual)
+        with _lock:
+            usual = _usual_turns.pop()
+            if not _usual_turns:
+                sys.setswitchinterval(usual)
 
 
 def _threads() -> int:
