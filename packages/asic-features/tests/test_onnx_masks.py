@@ -3,10 +3,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from asic_features.config import FeatureConfig
 from asic_features.extract import extract_collection
@@ -14,6 +16,7 @@ from asic_features.extras import ExtraError
 from asic_features.images import list_photos
 from asic_features.onnx_masks import MaskNetwork
 from asic_features.weights import WeightsError
+from asic_flow.cores import torch_alone
 
 Save = Callable[..., Path]
 
@@ -114,6 +117,27 @@ def test_masks_of_a_collection(network_file: Callable[..., Path], save: Save, tm
     again, _ = extract_collection(list_photos(tmp_path / "photos"), config, cache=tmp_path / "cache")
     assert (again.masks == collection.masks).all()
     assert len(list((tmp_path / "cache").iterdir())) == 1  # equal photos, asked once
+
+
+def test_a_network_has_the_threads_that_torch_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[SimpleNamespace] = []
+
+    def session(file: str, options: SimpleNamespace, providers: list[str]) -> SimpleNamespace:
+        del file, providers
+        made.append(options)
+        given = SimpleNamespace(name="picture", type="tensor(float)", shape=[1, 3, 32, 32])
+        return SimpleNamespace(get_inputs=lambda: [given])
+
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with torch_alone():
+            MaskNetwork("isnet", tmp_path / "n.onnx")
+    finally:
+        torch.set_num_threads(before)
+    assert made[0].intra_op_num_threads == 3
 
 
 def test_without_onnx_runtime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

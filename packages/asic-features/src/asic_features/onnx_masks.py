@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from asic_features.extras import ExtraError
 from asic_features.images import UInt8Image
 from asic_features.mask_networks import MASK_NETWORKS
 from asic_features.weights import WeightsError
+from asic_flow.cores import allowed_threads
 
 
 class MaskNetwork:
@@ -41,7 +41,7 @@ class MaskNetwork:
                 f"masks {name!r} need ONNX Runtime: pip install 'asic-features[onnx]', or use masks 'cosegment'"
             ) from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = allowed_threads()
         options.log_severity_level = 4
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
