@@ -22,9 +22,16 @@ def test_content_digest_and_mode_are_as_promised(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "fchmod"])
+def test_the_umask_is_never_another_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> int:
+        raise AssertionError("a umask is every thread's")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    atomic.write_bytes(tmp_path / "a.bin", b"new")
+
+
 def test_a_failure_before_the_rename_leaves_the_old_content_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -32,7 +39,7 @@ def test_a_failure_before_the_rename_leaves_the_old_content_and_no_litter(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, step, fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         atomic.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
@@ -70,6 +77,14 @@ def test_a_disk_that_fills_up_leaves_all_of_the_old_content(
             {tmp_path / "a.bin": b"new", tmp_path / "b.bin": b"new"}, (tmp_path / "index", b"new"), [tmp_path / "a.bin"]
         )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(names, b"old")
+
+
+def test_a_file_that_cannot_take_its_place_leaves_no_index(tmp_path: Path) -> None:
+    (tmp_path / "index").write_bytes(b"old")
+    (tmp_path / "b.bin").mkdir()
+    with pytest.raises(OSError, match=r"b\.bin"):
+        atomic.write_together({tmp_path / "a.bin": b"new", tmp_path / "b.bin": b"new"}, (tmp_path / "index", b"new"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b.bin"]
 
 
 def test_sweep_removes_what_a_killed_writer_left_and_nothing_else(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +47,8 @@ def write_together(contents: Mapping[Path, bytes], index: tuple[Path, bytes], st
         stale: Files to remove with the old index.
 
     Raises:
-        OSError: A folder is not writable, or the disk is full. Every file is then as it was.
+        OSError: A folder is not writable, or the disk is full: every file is then as it was. Or a file cannot take its
+            place, where there is a folder, say: others may have taken theirs, and there is no index.
     """
     staged: dict[Path, Path] = {}
     try:
@@ -66,16 +67,15 @@ def write_together(contents: Mapping[Path, bytes], index: tuple[Path, bytes], st
 
 
 def _stage(path: Path, data: bytes) -> Path:
-    """Writes a temporary file beside `path`, flushed to disk."""
+    """Writes a temporary file beside `path`, flushed to disk; others may read it as far as the umask lets them."""
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     with _naming(path):
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-    temporary = Path(name)
+        # No private one by mkstemp: to learn the umask is to change it for all threads.
+        stream = temporary.open("xb")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with stream:
             stream.write(data)
             stream.flush()
-            # mkstemp makes the file private; a file that others may read is what the umask says.
-            os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -96,9 +96,3 @@ def sweep(folder: Path) -> None:
     """Removes what killed writers left in `folder`; call it while holding the folder's lock."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
