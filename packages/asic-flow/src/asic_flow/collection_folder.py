@@ -148,7 +148,7 @@ def write_collection(
     """Writes a collection folder; see `IndexedFolder.write`.
 
     Args:
-        folder: Created where missing. Files of an earlier collection that this one lacks are removed.
+        folder: Created where missing. Files of an earlier collection of this version that this one lacks are removed.
         collection: What to write.
         matches: Its matches.
         beside: Further files by name, which belong to the collection.
@@ -194,7 +194,9 @@ def identity(folder: Path) -> str:
 
 
 def read_collection(folder: Path) -> tuple[CollectionArrays, MatchSet]:
-    """Reads a collection folder and checks every file against its recorded sha256.
+    """Reads a collection folder and checks every file that it takes against its recorded sha256.
+
+    Further files that were written with it, `beside` in `write_collection`, are neither read nor checked.
 
     Raises:
         CollectionError: A file is missing, changed, or not what the index says.

@@ -38,7 +38,8 @@ class IndexedFolder:
         """Writes a folder. All files are on the disk before the first old one goes, and the index comes last.
 
         Args:
-            folder: Created where missing. Files that its old index names and `contents` lacks are removed.
+            folder: Created where missing. Files that its old index names, if that is of this version, and `contents`
+                lacks are removed.
             document: The index, less `format`, `version` and `sha256`.
             contents: Files by their names relative to the folder.
 
@@ -46,7 +47,8 @@ class IndexedFolder:
             The sha256 of the index.
 
         Raises:
-            OSError: The folder cannot be written, or the disk is full; an earlier content is then still whole.
+            OSError: The folder cannot be written, or the disk is full: an earlier content is then still whole. Or a
+                file cannot take its place; see `atomic.write_together`.
         """
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
         whole = {"format": self.format, "version": self.version, **document, "sha256": digests}
@@ -111,7 +113,7 @@ class IndexedFolder:
         """Reads a safetensors file as `read_file` does.
 
         Raises:
-            ValueError: `error`: as there, or it holds no arrays.
+            ValueError: `error`: as there, or it is no safetensors file.
         """
         try:
             return load(self.read_file(folder, name, digests))
