@@ -190,6 +190,13 @@ def test_a_damaged_run_is_detected(tmp_path: Path, aligned: Alignment, name: str
         ({"alignment": {"colour": 1}}, "malformed field"),
         ({"photos": []}, "expected maps of 0 photos"),
         ({"grid": 3}, "malformed field"),
+        ({"grid": {"rows": "a few", "cols": 24, "stride": 4.0, "first": 1.5}}, "malformed field"),
+        ({"grid": {"rows": 24, "cols": 24, "stride": 0.0, "first": 1.5}}, "grid: expected .* a positive stride"),
+        ({"grid": {"rows": 0, "cols": 24, "stride": 4.0, "first": 1.5}}, "grid: expected rows and cols from 1 on"),
+        ({"grid": {"rows": 24, "cols": 24, "stride": 4.0, "first": np.nan}}, "grid: expected .* a finite first"),
+        ({"mirrored": [True]}, r"config\.json, field 'mirrored': expected a value for each of 6 photos"),
+        ({"mirrored": [[True]] * 6}, "field 'mirrored': expected a value for each of 6 photos"),
+        ({"support": [0.5] * 7}, "field 'support': expected a value for each of 6 photos"),
     ],
 )
 def test_a_malformed_run_index_is_refused(
@@ -199,6 +206,27 @@ def test_a_malformed_run_index_is_refused(
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(RunError, match=message):
+        Alignment.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale_xy": [np.nan, 1.0]}, "finite scale_xy and offset_xy"),
+        ({"offset_xy": [0.0, np.inf]}, "finite scale_xy and offset_xy"),
+        ({"size_hw": [np.inf, 1]}, "malformed field: OverflowError"),
+        ({"box_xyxy": [0.0, 1.0]}, "malformed field"),
+    ],
+)
+def test_a_run_whose_photos_are_malformed_is_refused(
+    tmp_path: Path, aligned: Alignment, change: dict[str, object], message: str
+) -> None:
+    aligned.save(tmp_path, {})
+    path = tmp_path / "config.json"
+    document = json.loads(path.read_text())
+    document["photos"][2] |= change
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunError, match=rf"config\.json: .*{message}"):
         Alignment.load(tmp_path)
 
 

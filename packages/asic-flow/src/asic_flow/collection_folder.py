@@ -207,15 +207,9 @@ def read_collection(folder: Path) -> tuple[CollectionArrays, MatchSet]:
         digests = dict(document["sha256"])
         photos = tuple(read_photo(record) for record in document["photos"])
         pictures = [str(record["picture"]) for record in document["photos"]]
-        grid_fields = document["grid"]
-        grid = TokenGrid(
-            int(grid_fields["rows"]),
-            int(grid_fields["cols"]),
-            float(grid_fields["stride"]),
-            float(grid_fields["first"]),
-        )
+        grid = read_grid(document["grid"])
         settings = dict(document["settings"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CollectionError(f"{path}: malformed field: {error!r}") from error
     try:
         descriptors, saliency = (
@@ -250,21 +244,40 @@ def read_collection(folder: Path) -> tuple[CollectionArrays, MatchSet]:
 
 
 def read_photo(record: Mapping[str, Any]) -> Photo:
-    """Builds a photo from its JSON record; raises KeyError, TypeError or ValueError where a field is off."""
+    """Builds a photo from its JSON record.
+
+    Raises KeyError, TypeError, ValueError or OverflowError where a field is off.
+    """
     box = record["box_xyxy"]
     height, width = (int(value) for value in record["size_hw"])
     scale_x, scale_y = (float(value) for value in record["scale_xy"])
     offset_x, offset_y = (float(value) for value in record["offset_xy"])
     if min(height, width) < 1 or min(scale_x, scale_y) <= 0:
         raise ValueError(f"photo {record['path']!r}: expected positive size_hw and scale_xy")
+    if not np.isfinite([scale_x, scale_y, offset_x, offset_y]).all():
+        raise ValueError(f"photo {record['path']!r}: expected finite scale_xy and offset_xy")
+    if box is not None:
+        left, top, right, bottom = (float(value) for value in box)
+        box = left, top, right, bottom
     return Photo(
         path=str(record["path"]),
         pixels_sha256=str(record["pixels_sha256"]),
         size_hw=(height, width),
         scale_xy=(scale_x, scale_y),
         offset_xy=(offset_x, offset_y),
-        box_xyxy=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        box_xyxy=box,
     )
+
+
+def read_grid(record: Mapping[str, Any]) -> TokenGrid:
+    """Builds a grid from its JSON record.
+
+    Raises KeyError, TypeError, ValueError or OverflowError where a field is off.
+    """
+    grid = TokenGrid(int(record["rows"]), int(record["cols"]), float(record["stride"]), float(record["first"]))
+    if min(grid.rows, grid.cols) < 1 or not (0 < grid.stride < np.inf and np.isfinite(grid.first)):
+        raise ValueError(f"grid: expected rows and cols from 1 on, a positive stride and a finite first, got {grid}")
+    return grid
 
 
 def _pixels(folder: Path, name: str, digests: Mapping[str, str]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from asic_flow.collection_folder import Photo, TokenGrid, read_photo
+from asic_flow.collection_folder import Photo, TokenGrid, read_grid, read_photo
 from asic_flow.config import AlignmentConfig
 from asic_flow.foreground_tree import MapIndex, Places
 from asic_flow.indexed_folder import IndexedFolder
@@ -141,7 +141,7 @@ class AlignmentArrays:
             settings: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in document["alignment"].items()
             }
-            grid = TokenGrid(**document["grid"])
+            grid = read_grid(document["grid"])
             photos = tuple(read_photo(record) for record in document["photos"])
             mirrored = np.array(document["mirrored"], np.bool_)
             support = np.array(document["support"], np.float32)
@@ -166,7 +166,7 @@ class AlignmentArrays:
             )
         except RunError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise RunError(f"{path}: malformed field: {error!r}") from error
         arrays._check(folder)
         return arrays
@@ -211,6 +211,9 @@ class AlignmentArrays:
         file, count = folder / _MAPS_FILE, len(self.photos)
         if self.maps.shape[0] != count or self.maps.shape[:3] != self.confidence.shape:
             raise RunError(f"{file}: expected maps of {count} photos")
+        for field, of_photos in (("mirrored", self.mirrored), ("support", self.support)):
+            if of_photos.shape != (count,):
+                raise RunError(f"{folder / INDEX_FILE}, field '{field}': expected a value for each of {count} photos")
         photo = self.second_photo
         if not len(self.second_maps) == len(photo) == len(self.second_symmetry) <= count or (
             len(photo) and not 0 <= int(photo.min()) <= int(photo.max()) < count
