@@ -18,6 +18,7 @@ from asic_flow.config import AlignmentConfig
 from asic_flow.kernels import CanonicalIndex
 from asic_flow.matches import MatchSet
 from asic_flow.overlap import collapsed, mean_pairwise_iou
+from asic_flow.run_folder import choose_maps
 from asic_flow.tokens import ForegroundTokens, held_out_tokens
 from asic_flow.train import AlignmentError, held_out_matches
 from asic_flow.views import canonical_views
@@ -228,6 +229,12 @@ def test_a_run_whose_photos_are_malformed_is_refused(
     path.write_text(json.dumps(document))
     with pytest.raises(RunError, match=rf"config\.json: .*{message}"):
         Alignment.load(tmp_path)
+
+
+def test_the_photo_that_has_a_second_map_changes_it_however_ill_that_fits() -> None:
+    mirrored, second, symmetry = np.array([False, True]), np.array([1]), np.zeros(1, np.float32)
+    from_map, to_map = choose_maps(mirrored, second, symmetry, np.array([0, 1]), np.array([1, 0]))
+    assert (from_map.tolist(), to_map.tolist()) == ([0, 2], [2, 0])
 
 
 def test_no_run_names_the_command(tmp_path: Path) -> None:

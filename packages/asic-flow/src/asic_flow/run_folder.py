@@ -270,7 +270,7 @@ def choose_maps(
     symmetry = np.zeros(count, np.float32)
     symmetry[second_photo] = second_symmetry
     differ = (mirrored[source] != mirrored[target]) & ((row[source] >= 0) | (row[target] >= 0))
-    at_source = symmetry[source] >= symmetry[target]
+    at_source = (row[source] >= 0) & ((row[target] < 0) | (symmetry[source] >= symmetry[target]))
     return (
         np.where(differ & at_source, count + row[source], source),
         np.where(differ & ~at_source, count + row[target], target),

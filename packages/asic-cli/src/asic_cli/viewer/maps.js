@@ -135,7 +135,8 @@ function probabilityOf(agreement) {
 function mapsBetween(source, target) {
   if (source === CANONICAL_FRAME || target === CANONICAL_FRAME || source.mirrored === target.mirrored) return [source, target];
   if (source.second === null && target.second === null) return [source, target];
-  return source.symmetry >= target.symmetry ? [source.second, target] : [source, target.second];
+  const atSource = source.second !== null && (target.second === null || source.symmetry >= target.symmetry);
+  return atSource ? [source.second, target] : [source, target.second];
 }
 
 // Where a point of one frame, a photo or canonical space, shows in another; see PhotoMap.find.
