@@ -435,7 +435,10 @@ def test_box_copy_keeps_the_relative_position(drawn: DrawnCollection) -> None:
     photos[0] = dataclasses.replace(photos[0], box_xyxy=(10.0, 20.0, 30.0, 60.0))
     photos[1] = dataclasses.replace(photos[1], box_xyxy=(0.0, 0.0, 100.0, 10.0))
     copy = box_copy(dataclasses.replace(drawn.collection, photos=tuple(photos)))
-    np.testing.assert_allclose(copy(np.array([[15.0, 40.0]]), np.array([0]), np.array([1])), [[25.0, 5.0]])
+    # The corners of the first pixels, the middles of the boxes, the corners of the last pixels.
+    points = np.array([[9.5, 19.5], [19.5, 39.5], [29.5, 59.5]])
+    copied = copy(points, np.zeros(3, int), np.ones(3, int))
+    np.testing.assert_allclose(copied, [[-0.5, -0.5], [49.5, 4.5], [99.5, 9.5]])
     whole = copy(np.array([[-0.5, 191.5]]), np.array([2]), np.array([3]))
     np.testing.assert_allclose(whole, [[-0.5, 191.5]])
 

@@ -76,5 +76,7 @@ def nearest_neighbour(collection: ImageCollection) -> Baseline:
 
 
 def _box(photo: Photo) -> tuple[float, float, float, float]:
+    """The edges of what the box covers, columns x0 to x1 - 1; a pixel's centre is its integer coordinate."""
     height, width = photo.size_hw
-    return photo.box_xyxy or (-0.5, -0.5, width - 0.5, height - 0.5)
+    left, top, right, bottom = photo.box_xyxy or (0, 0, width, height)
+    return left - 0.5, top - 0.5, right - 0.5, bottom - 0.5

@@ -46,7 +46,7 @@ class Photo:
         size_hw: Height and width of the original, in pixels.
         scale_xy: `points_px = points_image * scale_xy + offset_xy`.
         offset_xy: See `scale_xy`; in model pixels.
-        box_xyxy: The object's box in the original photo, or None.
+        box_xyxy: The object's box in the original photo, columns x0 to x1 - 1 and rows y0 to y1 - 1, or None.
     """
 
     path: str
