@@ -544,6 +544,12 @@ def test_photos_that_do_not_split_are_told_before_training(
     monkeypatch.setattr("asic_flow.paper.training.world_size", lambda: 3)
     with pytest.raises(AlignmentError, match="3 processes need a multiple of 3 photos a step, got 4; run fewer"):
         training(drawn)
+    # Five photos a step are two pairs, which one step of all pairs would not drop.
+    monkeypatch.setattr("asic_flow.paper.training.world_size", lambda: 5)
+    with pytest.raises(AlignmentError, match="5 processes need a multiple of 5 photos a step, got 4; run fewer"):
+        training(drawn, photos_per_step=5)
+    made = training(drawn, photos_per_step=5, all_pairs=True)
+    assert len(draw_batch(made.data, made.config, made.generator).share(4, 5).photos) == 1
 
 
 def test_two_processes_train_as_one(drawn: DrawnCollection) -> None:

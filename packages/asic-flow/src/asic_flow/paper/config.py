@@ -146,6 +146,11 @@ class PaperConfig:
         """Side of the flow, in its pixels."""
         return self.side // (4 if self.head == "quarter" else 1)
 
+    def photos_drawn(self, num_photos: int) -> int:
+        """Photos of a step where the collection has so many: all in pairs, unless all pairs are matched."""
+        count = min(num_photos, self.photos_per_step)
+        return count if self.all_pairs else count // 2 * 2
+
     def learning_rate_at(self, step: int) -> float:
         """The rate of step 0 to `steps - 1`; it would be zero at `steps`.
 

@@ -169,13 +169,10 @@ class Batch:
 
 def draw_batch(data: TrainingData, config: PaperConfig, generator: torch.Generator) -> Batch:
     """Draws photos without replacement, their pairs, and their augmentation."""
-    count = min(len(data.images), config.photos_per_step)
+    count = config.photos_drawn(len(data.images))
     photos = torch.randperm(len(data.images), generator=generator)[:count]
-    if config.all_pairs:
-        pairs = torch.combinations(torch.arange(count))
-    else:
-        photos = photos[: count // 2 * 2]
-        pairs = torch.arange(len(photos)).reshape(-1, 2)
+    numbers = torch.arange(count)
+    pairs = torch.combinations(numbers) if config.all_pairs else numbers.reshape(-1, 2)
     # Matches are filed under their photos in rising order.
     swapped = photos[pairs[:, 0]] > photos[pairs[:, 1]]
     pairs = torch.where(swapped[:, None], pairs.flip(1), pairs)

@@ -138,10 +138,11 @@ class Training:
         fitting = normalised_matches(collection, matches, ~held)
         if not len(fitting.image_a):
             raise AlignmentError("no two photos match on their foreground; are they of one kind of object?")
-        if min(len(collection), config.photos_per_step) % world_size():
+        drawn = config.photos_drawn(len(collection))
+        if drawn % world_size():
             raise AlignmentError(
-                f"{world_size()} processes need a multiple of {world_size()} photos a step, got "
-                f"{min(len(collection), config.photos_per_step)}; run fewer processes"
+                f"{world_size()} processes need a multiple of {world_size()} photos a step, got {drawn}; "
+                "run fewer processes"
             )
         self.collection, self.config, self.alignment = collection, config, alignment
         self.device = torch.device(device)
