@@ -178,6 +178,20 @@ def test_scores_and_pictures_change_nothing(drawn: DrawnCollection) -> None:
     assert same(often.model.state_dict(), seldom.model.state_dict())
 
 
+def test_results_may_be_asked_for_on_the_way(drawn: DrawnCollection) -> None:
+    asked, plain = training(drawn, evaluate_every=1), training(drawn, evaluate_every=1)
+    for made in (asked, plain):
+        made._score()
+        made.advance()
+    found = asked.result()
+    maps = found.model.maps(asked.data.images, asked.data.placement, drawn.collection.size_hw)
+    for made in (asked, plain):
+        made.advance()
+    assert same(state(asked), state(plain))
+    again = found.model.maps(asked.data.images, asked.data.placement, drawn.collection.size_hw)
+    assert torch.equal(again, maps)
+
+
 def test_a_value_that_is_not_finite_is_named_and_the_checkpoint_stays(drawn: DrawnCollection, tmp_path: Path) -> None:
     made = training(drawn, tmp_path)
     made.advance()

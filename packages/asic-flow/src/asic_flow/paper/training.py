@@ -319,11 +319,12 @@ class Training:
         ).save(self.path)
 
     def result(self) -> TrainedMaps:
-        """The maps of the best scored weights."""
+        """The maps of the best scored weights; may be asked for between steps, which it does not change."""
         self._require_finite()
+        model = copy.deepcopy(self.averaged)
         if self.best:
-            self.averaged.load_state_dict(self.best)
-        flows = self.averaged.maps(self.data.images, self.data.placement, self.collection.size_hw)
+            model.load_state_dict(self.best)
+        flows = model.maps(self.data.images, self.data.placement, self.collection.size_hw)
         gauge = Gauge.of(flows, self.collection.foreground())
         maps = gauge.apply(flows)
         match = self.fitting
@@ -334,7 +335,7 @@ class Training:
         )
         support = torch.as_tensor(agreed) / torch.as_tensor(all_of_it).clamp_min(1e-12)
         mirrored = _mirrored(maps, self.collection.foreground())
-        return TrainedMaps(maps, mirrored, support.float(), self.averaged, gauge, self.best_score, self.step)
+        return TrainedMaps(maps, mirrored, support.float(), model, gauge, self.best_score, self.step)
 
     def _score(self) -> float:
         """Scores the averaged weights by held-out matches, and keeps them when they are the best."""
