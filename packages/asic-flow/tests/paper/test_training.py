@@ -426,6 +426,15 @@ def test_a_network_may_see_more_components_than_the_thin_convolution_takes(drawn
     assert torch.isfinite(torch.stack(list(made.advance().values()))).all()
 
 
+def test_descriptors_may_have_fewer_components_than_are_asked_for(drawn: DrawnCollection) -> None:
+    narrow = torch.nn.functional.normalize(drawn.collection.descriptors[..., :4].float(), dim=-1).half()
+    collection = dataclasses.replace(drawn.collection, descriptors=narrow)
+    config = dataclasses.replace(TINY, network="components", components=8)
+    made = Training(collection, drawn.matches, config)
+    assert made.data.images.shape[1] == 4
+    assert torch.isfinite(torch.stack(list(made.advance().values()))).all()
+
+
 def test_a_numbered_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)

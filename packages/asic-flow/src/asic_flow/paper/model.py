@@ -37,7 +37,8 @@ class PaperModel(nn.Module):
 
         Args:
             config: Settings.
-            channels: Channels of a photo's target; the canonical image has one more, the mask's logit.
+            channels: Channels of a photo's target, RGB and components; the canonical image has one more, the mask's
+                logit.
             num_photos: Photos of the collection.
             num_parts: Parts of the collection, 0 for none.
             seed: Of the weights.
@@ -52,7 +53,7 @@ class PaperModel(nn.Module):
                 nn.init.zeros_(self.network.head.bias)
                 self.codes = nn.Parameter(0.1 * torch.randn(num_photos, _CODE))
             else:
-                seen = config.components if config.network == "components" else 3
+                seen = channels - 3 if config.network == "components" else 3
                 self.network = FlowNetwork(config.width, quarter=config.head == "quarter", channels=seen)
             if config.canonical == "network":
                 self.painter = CoordinateNetwork(channels + 1, width=64, depth=8, skips=(4, 7), frequencies=6)
