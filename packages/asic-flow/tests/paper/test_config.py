@@ -56,3 +56,8 @@ def test_a_network_sees_something() -> None:
 def test_weights_are_checked(value: float) -> None:
     with pytest.raises(ValueError, match=r"weights\.mask must be 0 or more and finite"):
         LossWeights(mask=value)
+
+
+def test_some_loss_counts() -> None:
+    with pytest.raises(ValueError, match="weights must not all be 0"):
+        LossWeights(reconstruction=0, matches=0, total_variation=0, equivariance=0, mask=0, parts=0)

@@ -42,6 +42,8 @@ class LossWeights:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"weights.{name} must be 0 or more and finite, got {value}")
+        if not any(getattr(self, entry.name) for entry in fields(self)):
+            raise ValueError("weights must not all be 0, got no loss to train by")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class PaperConfig:
             stage, so that the network has neither to mirror nor to turn it; ours.
         rematch_every: steps after which matches are made again under the guide of the maps, from the first step on
             where the start is coarse; 0 keeps the collection's, the published way.
-        components: principal components of the descriptors that the canonical image holds beside RGB and mask. Ours:
-            their distance stands for the published perceptual one, and needs no other network's weights.
+        components: principal components of the descriptors that the canonical image holds beside RGB and mask, fewer
+            where descriptors are narrower. Ours: their distance stands for the published perceptual one, and needs no
+            other network's weights.
         canonical: the canonical image, a learnable grid or a network of coordinates.
         canonical_side: side of that grid, in its pixels.
         learning_rate: Adam's, at its first peak.
