@@ -87,6 +87,18 @@ def test_places_of_flags_that_are_not_trusted_do_not_count() -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_what_is_kept_of_hubs_belongs_to_the_settings_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, other = draw(), dataclasses.replace(CONFIG, combine=0.0)
+    points, photos = tokens.centres_px[:25], torch.zeros(25, dtype=torch.int64)
+    expected = draw().answer(points, photos, photos + 1, other)
+    tokens.answer(points, photos, photos + 1, CONFIG)
+    assert torch.equal(tokens.answer(points, photos, photos + 1, other), expected)
+    monkeypatch.setattr("asic_flow.consensus._HUBS_KEPT", 60)
+    for target in range(3):
+        tokens.answer(points, photos, photos + target, CONFIG)
+        assert sum(map(len, tokens._known_hubs.values())) <= 60
+
+
 def test_answers_lie_between_tokens() -> None:
     tokens = draw()
     points = 8 + 23 * torch.rand(200, 2, generator=torch.Generator().manual_seed(0))

@@ -44,7 +44,7 @@ from asic_flow.tokens import ForegroundTokens, at_tokens
 
 _HUB_TEMPERATURE = 0.1
 _HUB_TOKENS = 1024  # of the source photo, at most
-_HUBS_KEPT = 4096  # pairs of photos, a few megabytes
+_HUBS_KEPT = 1 << 22  # values, 16 MB
 _NEIGHBOUR_TEMPERATURE = 0.05
 # Flags that count less than this beside the other one are left out.
 _LEAST_FLAG_WEIGHT = 0.05
@@ -229,22 +229,20 @@ class ConsensusTokens:
         return found
 
     @cached_property
-    def _known_hubs(self) -> dict[tuple[int, int], Tensor]:
+    def _known_hubs(self) -> dict[tuple[int, int, float, float], Tensor]:
         return {}
 
     def _hubs(self, source: int, target: int, config: AlignmentConfig) -> Tensor:
         """(T,): h of the target's tokens, over all tokens of the source or an even part of them."""
-        if len(self._known_hubs) > _HUBS_KEPT:
-            self._known_hubs.clear()
-        if (source, target) not in self._known_hubs:
+        known, asked = self._known_hubs, (source, target, config.combine, config.combine_scale)
+        if asked not in known:
+            if (len(known) + 1) * self.grid.rows * self.grid.cols > _HUBS_KEPT:
+                known.clear()
             mine = self.rows(source)
             step = -(-(mine.stop - mine.start) // _HUB_TOKENS)
             some = slice(mine.start, mine.stop, step)
-            score = self.scores(
-                self.descriptors[some], self.places[some], source, target, config.combine, config.combine_scale
-            )
-            self._known_hubs[source, target] = half_of_all(score)
-        return self._known_hubs[source, target]
+            known[asked] = half_of_all(self.scores(self.descriptors[some], self.places[some], *asked))
+        return known[asked]
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
