@@ -87,6 +87,19 @@ def test_what_does_not_fit_is_refused(drawn: DrawnCollection, known: Alignment) 
         empty.add_images(first, last)
 
 
+def test_a_photo_of_which_only_a_held_out_token_is_foreground_is_placed(
+    drawn: DrawnCollection, known: Alignment
+) -> None:
+    first, last = take_photos(drawn.collection, slice(0, 4)), take_photos(drawn.collection, slice(4, 5))
+    held = held_out_tokens(join_collections(first, last))[4] & last.foreground_tokens()[0]
+    x, y = last.grid.centres_px()[int(held.nonzero()[0])].round().astype(int)
+    mask = torch.zeros_like(last.masks)
+    mask[0, y, x] = 255
+    found = known.add_images(first, dataclasses.replace(last, masks=mask))
+    assert (found.token_image == 4).sum() == 1
+    assert torch.isfinite(found.maps[4]).all()
+
+
 def test_joined_collections_keep_the_first_ones_settings_and_no_parts(drawn: DrawnCollection) -> None:
     first, last = take_photos(drawn.collection, slice(0, 4)), take_photos(drawn.collection, slice(4, 6))
     joined = join_collections(dataclasses.replace(first, parts=torch.ones_like(first.masks)), last)
