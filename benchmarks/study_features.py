@@ -28,6 +28,7 @@ from asic_features.extract import extract_collection
 from asic_features.images import PhotoSource
 from asic_features.mls import rigid_flow
 from asic_flow.collection import ImageCollection
+from asic_flow.grid import pixel_to_token_norm
 from asic_flow.matches import MatchSet
 
 ALPHA = 0.1  # of the side
@@ -114,7 +115,7 @@ def nearest_neighbour_pck(
     """
     grid, size = collection.grid, collection.images.shape[1]
     maps = collection.descriptors.float().view(len(points_px), grid.rows, grid.cols, -1).permute(0, 3, 1, 2)
-    where = torch.from_numpy((points_px - grid.first) / grid.stride / (grid.cols - 1) * 2 - 1).float()
+    where = pixel_to_token_norm(torch.from_numpy(points_px).float(), grid)
     asked = functional.grid_sample(maps, where[:, None], align_corners=True, padding_mode="border")[:, :, 0]
     asked = functional.normalize(asked.transpose(1, 2), dim=-1)
     centres = grid.centres_px()

@@ -13,14 +13,15 @@ import torch
 
 from asic_flow.alignment import Alignment, RunError
 from asic_flow.baselines import box_copy, nearest_neighbour
-from asic_flow.collection import ImageCollection
+from asic_flow.collection import ImageCollection, Photo, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.kernels import CanonicalIndex
 from asic_flow.matches import MatchSet
 from asic_flow.overlap import collapsed, mean_pairwise_iou
 from asic_flow.run_folder import choose_maps
+from asic_flow.sides import SecondMaps
 from asic_flow.tokens import ForegroundTokens, held_out_tokens
-from asic_flow.train import AlignmentError, held_out_matches
+from asic_flow.train import AlignmentError, FittedMaps, held_out_matches
 from asic_flow.views import canonical_views
 
 if TYPE_CHECKING:
@@ -122,6 +123,32 @@ def test_confidence_is_a_fraction_and_zero_off_the_mask(drawn: DrawnCollection, 
     assert aligned.confidence.max() <= 1
     assert not aligned.confidence[~drawn.collection.foreground()].any()
     assert aligned.confidence[aligned.foreground].mean() > 0.5
+
+
+def test_confidence_lies_where_its_tokens_do_in_oblong_frames() -> None:
+    grid = TokenGrid(rows=2, cols=4, stride=4.0, first=2.0)
+    collection = ImageCollection(
+        photos=(Photo("0.png", "0" * 64, (8, 16), (1.0, 1.0), (0.0, 0.0), None),),
+        images=torch.zeros(1, 8, 16, 3, dtype=torch.uint8),
+        masks=torch.full((1, 8, 16), 255, dtype=torch.uint8),
+        descriptors=torch.ones(1, 8, 1).half(),
+        saliency=torch.zeros(1, 8),
+        grid=grid,
+        settings={},
+    )
+    tokens, confidence = ForegroundTokens.of(collection), torch.arange(1, 9) / 8
+    fitted = FittedMaps(
+        torch.zeros(1, 8, 16, 2),
+        SecondMaps.none((8, 16)),
+        torch.zeros(1, dtype=torch.bool),
+        torch.ones(1),
+        tokens,
+        torch.ones(8, 1),
+        torch.zeros(8, 2, 2),
+        confidence,
+    )
+    found = Alignment.of(collection, fitted, AlignmentConfig()).confidence
+    torch.testing.assert_close(found[0, 2::4, 2::4].flatten(), confidence)
 
 
 def test_what_a_mask_takes_in_and_no_other_photo_shows_is_no_foreground(

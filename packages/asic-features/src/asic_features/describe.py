@@ -17,6 +17,7 @@ from asic_features.descriptors import VisionTransformer, token_grid
 from asic_features.weights import sha256_of
 from asic_flow.collection import TokenGrid
 from asic_flow.cores import MOST_TOKENS_A_CORE, mapping
+from asic_flow.grid import pixel_to_token_norm
 from asic_flow.kernels import warp_bilinear
 
 Progress = Callable[[str, int, int], None]
@@ -158,8 +159,7 @@ def _resize(images: torch.Tensor, side: int) -> torch.Tensor:
 
 def _sample(facet: torch.Tensor, grid: TokenGrid, points_px: torch.Tensor) -> torch.Tensor:
     """(N, M, D) float16 of unit length: (N, T, D) tokens of a grid, bilinear at (M, 2) points of its square."""
-    last = torch.tensor([grid.cols - 1.0, grid.rows - 1.0]).clamp_min(1)
-    points_norm = ((points_px - grid.first) / grid.stride / last * 2 - 1)[None]
+    points_norm = pixel_to_token_norm(points_px, grid)[None]
     maps = facet.view(len(facet), grid.rows, grid.cols, -1).permute(0, 3, 1, 2)
     sampled = [warp_bilinear(one[None].float(), points_norm)[0].T for one in maps]
     return torch.stack([functional.normalize(one, dim=-1).half() for one in sampled])

@@ -24,6 +24,7 @@ from asic_features.images import (
     render_mask,
 )
 from asic_flow.collection import TokenGrid
+from asic_flow.grid import pixel_to_token_norm
 
 _CELL = 4  # side in pixels of the places that are told apart
 _KEY_RIDGE = 1.0
@@ -205,10 +206,8 @@ def tokens_to_square(values: torch.Tensor, grid: TokenGrid, size: int, cells: in
         (N, cells, cells); beyond the outermost tokens their values continue.
     """
     centres = (torch.arange(cells, device=values.device) + 0.5) * size / cells - 0.5
-    column = (centres - grid.first) / grid.stride
-    x = column / max(1, grid.cols - 1) * 2 - 1
-    y = column / max(1, grid.rows - 1) * 2 - 1
-    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(values), -1, -1, -1)
+    points_px = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
+    points = pixel_to_token_norm(points_px, grid).expand(len(values), -1, -1, -1)
     return functional.grid_sample(values[:, None].float(), points, padding_mode="border", align_corners=True)[:, 0]
 
 

@@ -18,7 +18,7 @@ from asic_flow.collection import ImageCollection, Photo, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens
 from asic_flow.cores import torch_alone
-from asic_flow.grid import pixel_to_norm
+from asic_flow.grid import pixel_to_token_norm
 from asic_flow.groups import rows_of_each
 from asic_flow.matches import MatchSet
 from asic_flow.run_folder import (
@@ -123,17 +123,15 @@ class Alignment:
         """Fitted maps of whatever recipe, with the photos they belong to."""
         count, (height, width) = len(collection), collection.size_hw
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        pixels = pixel_to_norm(torch.stack((columns, rows), -1).reshape(-1, 2).float(), (height, width))
         tokens = fitted.tokens
         grid = collection.grid
         known = torch.zeros(count, 2, grid.rows * grid.cols)
         known[tokens.image, 0, tokens.token] = fitted.confidence
         known[tokens.image, 1, tokens.token] = 1.0
-        first, last = grid.first, grid.first + grid.stride * (max(grid.rows, grid.cols) - 1)
-        at_token = ((pixels + 1) / 2 * (max(height, width) - 1) - first) / max(last - first, 1.0) * 2 - 1
+        at_token = pixel_to_token_norm(torch.stack((columns, rows), -1).float(), grid)
         spread = grid_sample(
             known.reshape(count, 2, grid.rows, grid.cols),
-            at_token.reshape(1, height, width, 2).expand(count, -1, -1, -1),
+            at_token.expand(count, -1, -1, -1),
             padding_mode="border",
             align_corners=True,
         )

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from asic_flow.coarse import NormalisedMatches
 from asic_flow.collection import ImageCollection
-from asic_flow.grid import norm_to_pixel
+from asic_flow.grid import norm_to_pixel, pixel_to_token_norm
 from asic_flow.kernels import warp_bilinear
 from asic_flow.paper.augment import Augmentation
 from asic_flow.paper.config import PaperConfig
@@ -70,9 +70,8 @@ class TrainingData:
         components = _components(collection, config.components)
 
         def described(side: int) -> Tensor:
-            placed = norm_to_pixel(placement.pixels_seen((side, side)), collection.size_hw) - collection.grid.first
-            last = torch.tensor([collection.grid.cols - 1, collection.grid.rows - 1]).clamp_min(1)
-            return warp_bilinear(components, placed / collection.grid.stride / last * 2 - 1)
+            placed = norm_to_pixel(placement.pixels_seen((side, side)), collection.size_hw)
+            return warp_bilinear(components, pixel_to_token_norm(placed, collection.grid))
 
         of_tokens = described(half) if config.components else small[:, :0]
         target_masks = (_resized(foreground, half)[:, 0] >= 0.5).float().to(device)
