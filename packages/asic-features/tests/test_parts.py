@@ -105,6 +105,17 @@ def test_copies_join_the_clustering_and_are_not_answered(
     assert sorted(int(found[truth == part].mode().values) for part in (1, 2)) == [1, 2]
 
 
+def test_copies_have_no_vote(
+    scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asic_features.parts._EVERY", 1)
+    images, descriptors, masks, truth = scene
+    # Of all photos and copies too few find any cluster on the object.
+    copies = Augmented(descriptors.repeat(5, 1, 1), torch.zeros_like(masks).repeat(5, 1, 1))
+    found = discover_parts(images, descriptors, masks, GRID, count=2, augmented=copies)
+    assert sorted(int(found[truth == part].mode().values) for part in (1, 2)) == [1, 2]
+
+
 def test_parts_of_photos_that_are_all_object(
     scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:

@@ -108,7 +108,7 @@ def discover_parts(
     foreground = foreground_tokens(all_masks, grid)
     first = cluster_by_elbow(flat[::_EVERY], most=_MOST_CLUSTERS, seed=seed)
     label = assign(flat, first.centres)[0].view(foreground.shape)
-    on_object = _vote(label, foreground, len(first.centres))
+    on_object = _vote(label[:number], foreground[:number], len(first.centres))
     ground = first.centres[~on_object]
     candidates = foreground & on_object[label]
     if stages == 3 and int(candidates.sum()) >= count:
