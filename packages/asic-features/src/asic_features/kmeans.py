@@ -69,10 +69,10 @@ def assign(
 
 
 def cluster_by_elbow(points: torch.Tensor, *, most: int = 14, ratio: float = 0.975, seed: int = 0) -> Clusters:
-    """k-means with the smallest number of clusters whose successor hardly helps.
+    """k-means with the smallest number of clusters that hardly helps, compared with one fewer.
 
-    k grows from 1; it stops when the inertia is above ``ratio`` times that of one cluster fewer, as in Amir et al.,
-    "Deep ViT features as dense visual descriptors" (2021).
+    k grows from 1 and stops at the first one whose inertia is above ``ratio`` times that of one cluster fewer, as in
+    Amir et al., "Deep ViT features as dense visual descriptors" (2021).
 
     Args:
         points: (M, D).
