@@ -56,7 +56,8 @@ class Transfer:
     """Where points of one photo lie in another.
 
     Attributes:
-        points_image: (M, 2) float64 xy in the target photo's own pixels; NaN where the target has no foreground.
+        points_image: (M, 2) float64 xy in the target photo's own pixels; NaN where the target has no foreground, and by
+            the method `combined` where the source has none.
         confidence: (M,) float64, 0 to 1: agreement of the matches around both ends, falling with the canonical distance
             that remains between them; 0 outside the foreground.
         probability: (M,) float64: the chance that the answer lies within a tenth of the object's size of the right
