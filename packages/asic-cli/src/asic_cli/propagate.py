@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, max_pool2d
 from asic_flow.alignment import VISIBLE_DISTANCE, Alignment
 from asic_flow.grid import pixel_to_norm
 from asic_flow.kernels import warp_bilinear
+from asic_flow.train import nearness
 
 Blend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -89,9 +90,8 @@ class Propagation:
         foreground = alignment.foreground[target].float()
         column, row = source_px.round().long().unbind(-1)
         at_source = alignment.confidence[self._source][row.clamp(0, height - 1), column.clamp(0, width - 1)]
-        scale = alignment.config.residual_scale**2
         sure = (at_source * _spread(alignment.confidence[target], foreground)).clamp_min(0).sqrt()
-        sure = sure * scale / (scale + distance.square()) * (distance <= VISIBLE_DISTANCE)
+        sure = sure * nearness(distance.square(), alignment.config) * (distance <= VISIBLE_DISTANCE)
         opacity = ((sure - self._least) / max(self._least, 1e-6)).clamp(0, 1)
         return _Field(source_px, opacity, foreground)
 

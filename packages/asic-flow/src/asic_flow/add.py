@@ -18,7 +18,7 @@ from asic_flow.dense import fit_photo, render_maps
 from asic_flow.sides import SecondMaps, carried_symmetry, carry
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
-from asic_flow.train import AlignmentError, FittedMaps
+from asic_flow.train import AlignmentError, FittedMaps, nearness
 
 
 def join_collections(collection: ImageCollection, added: ImageCollection) -> ImageCollection:
@@ -233,8 +233,7 @@ def _joined_by_partners(
         best = theirs[_scores(mine, placed, theirs, known, config.guide).argmax(1)]
         similarity = (mine * known.descriptors[best]).sum(1, keepdim=True).clamp_min(0)
         total += similarity**config.consensus_power * known.descriptors[best]
-        squared = (placed - known.canonical[best]).square().sum(1)
-        confidence += config.residual_scale**2 / (config.residual_scale**2 + squared)
+        confidence += nearness((placed - known.canonical[best]).square().sum(1), config)
     return normalize(total, dim=1), confidence / len(known.photos)
 
 

@@ -33,7 +33,7 @@ from asic_flow.run_folder import (
     sample,
 )
 from asic_flow.sides import SecondMaps
-from asic_flow.train import FittedMaps, Progress, fit, stay_silent
+from asic_flow.train import FittedMaps, Progress, fit, nearness, stay_silent
 
 __all__ = [
     "CALIBRATION",
@@ -211,7 +211,7 @@ class Alignment:
             there = self.places_on_maps(found_px.nan_to_num(), to_map)
             apart = torch.linalg.vector_norm(there - canonical, dim=1)
             distance = torch.where(found_px[:, 0].isnan(), torch.inf, apart)
-        near = self.config.residual_scale**2 / (self.config.residual_scale**2 + distance.square())
+        near = nearness(distance.square(), self.config)
         ends = ((source_px, source_photo), (found_px.nan_to_num(), target_photo))
         confidence, agreement = (
             (

@@ -209,13 +209,17 @@ def _describe(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Consensus descriptors, consensus places and confidence of all foreground tokens, from where maps take them."""
     found = find_partners(raw, canonical, foreground, pairs, config.guide)
-    squared = (canonical[found.row] - canonical[found.partner]).square().sum(1)
-    agrees = config.residual_scale**2 / (config.residual_scale**2 + squared)
+    agrees = nearness((canonical[found.row] - canonical[found.partner]).square().sum(1), config)
     partners = torch.bincount(pairs.flatten(), minlength=len(collection)).clamp_min(1)
     confidence = torch.zeros(len(raw)).index_add_(0, found.row, agrees) / partners[foreground.image]
     joined = consensus(raw, found, config.consensus_power)
     on_maps = ConsensusTokens.on_maps(collection, foreground, joined, canonical, second, mirrored)
     return *agree(on_maps, raw, pairs, config), confidence
+
+
+def nearness(squared: Tensor, config: AlignmentConfig) -> Tensor:
+    """How far places at squared canonical distances agree, from 1 where they are the same towards 0."""
+    return config.residual_scale**2 / (config.residual_scale**2 + squared)
 
 
 def centred_descriptors(collection: ImageCollection, tokens: ForegroundTokens) -> Tensor:
