@@ -41,7 +41,7 @@ class Lattice:
     content: Literal["orientation", "colour", "foreground"]
 
 
-LATTICES: tuple[Lattice, ...] = (
+_LATTICES: tuple[Lattice, ...] = (
     Lattice(1 / 32, 4, 1.0, "orientation"),
     Lattice(1 / 16, 4, 1.0, "orientation"),
     Lattice(1 / 8, 4, 1.0, "orientation"),
@@ -90,9 +90,7 @@ def mask_pose(masks: torch.Tensor) -> MaskPose:
 
 
 @torch.inference_mode()
-def describe_gradients(
-    images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid, *, lattices: tuple[Lattice, ...] = LATTICES
-) -> torch.Tensor:
+def describe_gradients(images: torch.Tensor, masks: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
     """Describe every token of a batch of photos.
 
     Args:
@@ -100,7 +98,6 @@ def describe_gradients(
         masks: (B, S, S) uint8, probability of foreground times 255; the background's gradients and colours do not
             count.
         grid: Where the tokens are.
-        lattices: What surrounds a token.
 
     Returns:
         (B, T, D) float32 of unit length.
@@ -109,7 +106,7 @@ def describe_gradients(
     centres = torch.from_numpy(grid.centres_px()).to(images.device)
     # One photo at a time: windows differ in width, and the pooled maps of a photo are all the memory needed.
     rows = [
-        _describe(images[index], masks[index], centres, lattices, float(pose.angle[index]), float(pose.extent[index]))
+        _describe(images[index], masks[index], centres, float(pose.angle[index]), float(pose.extent[index]))
         for index in range(len(images))
     ]
     return torch.stack(rows)
@@ -119,7 +116,6 @@ def _describe(
     image: torch.Tensor,
     mask: torch.Tensor,
     centres: torch.Tensor,
-    lattices: tuple[Lattice, ...],
     angle: float,
     extent: float,
 ) -> torch.Tensor:
@@ -135,7 +131,7 @@ def _describe(
     turn = torch.tensor(angle, device=image.device)
     rotation = torch.stack([torch.stack([turn.cos(), turn.sin()]), torch.stack([-turn.sin(), turn.cos()])])
     parts = []
-    for lattice in lattices:
+    for lattice in _LATTICES:
         step = lattice.cell * size * zoom
         pooled = blur(maps[lattice.content], sigma=step / 2)
         if lattice.content == "colour":

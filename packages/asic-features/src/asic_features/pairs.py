@@ -9,22 +9,19 @@ from torch.nn import functional
 
 from asic_features.config import NEIGHBOURS
 
-ALL_PAIRS_UP_TO = 60
+_ALL_PAIRS_UP_TO = 60
 _CHUNK = 1024
 
 
-def choose_pairs(
-    summaries: torch.Tensor, *, all_up_to: int = ALL_PAIRS_UP_TO, neighbours: int = NEIGHBOURS
-) -> list[tuple[int, int]]:
+def choose_pairs(summaries: torch.Tensor, *, neighbours: int = NEIGHBOURS) -> list[tuple[int, int]]:
     """Pairs that tie a collection together.
 
-    Up to ``all_up_to`` photos all pairs; past that each photo with its ``neighbours`` most similar ones, and what is
+    Up to 60 photos all pairs; past that each photo with its ``neighbours`` most similar ones, and what is
     still apart is joined along the most similar pairs between the parts (Boruvka, 1926), so that every photo can be
     reached from every other. The number of pairs grows as N times k.
 
     Args:
         summaries: (N, D) one global descriptor for each photo.
-        all_up_to: Largest number of photos that are all matched with each other.
         neighbours: Neighbours k of each photo.
 
     Returns:
@@ -36,7 +33,7 @@ def choose_pairs(
     if neighbours < 1:
         raise ValueError(f"neighbours: expected at least 1, got {neighbours}")
     count = len(summaries)
-    if count <= all_up_to or neighbours >= count - 1:
+    if count <= _ALL_PAIRS_UP_TO or neighbours >= count - 1:
         return list(combinations(range(count), 2))
     unit = functional.normalize(summaries.float(), dim=-1)
     pairs: set[tuple[int, int]] = set()

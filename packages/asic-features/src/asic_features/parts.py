@@ -71,7 +71,6 @@ def discover_parts(
     stages: PartStages = 2,
     augmented: Augmented | None = None,
     seed: int = 0,
-    field: CrfSettings | None = None,
 ) -> torch.Tensor:
     """Divide every object into parts that mean the same in all photos.
 
@@ -92,7 +91,6 @@ def discover_parts(
         stages: 2 or 3.
         augmented: Copies that join the clustering, or None.
         seed: Of the clustering.
-        field: Kernels of the CRF, in model pixels.
 
     Returns:
         (N, S, S) uint8: 0 for background, 1 to ``count`` for parts. Never a part where the mask is empty.
@@ -123,7 +121,7 @@ def discover_parts(
         # Nothing to tell background by: the tokens off the object, or the origin where there is none.
         outside = flat[~foreground.flatten()]
         ground = outside.sum(dim=0, keepdim=True) / max(1, len(outside))
-    field = field or CrfSettings()
+    field = CrfSettings()
     shrunk = replace(field, smooth_px=field.smooth_px / _FIELD_CELL, bilateral_px=field.bilateral_px / _FIELD_CELL)
     cells = size // _FIELD_CELL
     small = functional.interpolate(images.permute(0, 3, 1, 2).float(), size=(cells, cells), mode="area")

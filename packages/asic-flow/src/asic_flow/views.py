@@ -10,6 +10,8 @@ from torch import Tensor
 from asic_flow.alignment import Alignment
 from asic_flow.kernels import CanonicalIndex
 
+_EXTENT = 1.2  # half the side of the square shown; objects lie mostly within [-1, 1]
+
 
 @dataclass(frozen=True, eq=False)
 class CanonicalViews:
@@ -35,20 +37,19 @@ class CanonicalViews:
         return sampled.permute(0, 2, 3, 1) * self.visible[..., None]
 
 
-def canonical_views(alignment: Alignment, size: int = 128, extent: float = 1.2) -> CanonicalViews:
+def canonical_views(alignment: Alignment, size: int = 128) -> CanonicalViews:
     """Inverts every map on a square grid: each canonical pixel finds the photo's nearest foreground pixel.
 
     Args:
         alignment: The maps.
         size: S, pixels along one side of a view.
-        extent: Half the side of the canonical square shown.
 
     Returns:
         The views. A photo shows a canonical pixel when its nearest foreground lies within 1.5 canonical pixels.
     """
-    axis = torch.linspace(-extent, extent, size)
+    axis = torch.linspace(-_EXTENT, _EXTENT, size)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     points = torch.stack((x, y), -1).reshape(-1, 2)
-    found = CanonicalIndex(alignment.maps, alignment.foreground).nearest(points, max_distance=3 * extent / (size - 1))
+    found = CanonicalIndex(alignment.maps, alignment.foreground).nearest(points, max_distance=3 * _EXTENT / (size - 1))
     shape = (len(alignment), size, size)
-    return CanonicalViews(found.points_px.nan_to_num().reshape(*shape, 2), found.visible.reshape(shape), extent)
+    return CanonicalViews(found.points_px.nan_to_num().reshape(*shape, 2), found.visible.reshape(shape), _EXTENT)
