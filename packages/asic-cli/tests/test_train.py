@@ -154,7 +154,7 @@ def test_a_training_that_is_stopped_goes_on_and_ends_the_same(asic, collection, 
 
     monkeypatch.setattr(Training, "advance", interrupt)
     stopped = asic("train", collection, "--out", "x", *PAPER)
-    assert (stopped.code, "To go on: asic train" in stopped.err) == (130, True)
+    assert (stopped.code, "To go on from what is finished: asic train" in stopped.err) == (130, True)
     assert not (tmp_path / "x" / INDEX).exists()
     other = asic("train", collection, "--out", "x", *PAPER, "--seed", 1)
     assert (other.code, "made with other settings (seed)" in other.err) == (2, True)
