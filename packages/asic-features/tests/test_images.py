@@ -290,6 +290,33 @@ def test_render_agrees_with_pillow() -> None:
         assert np.abs(got - expected)[inner, inner].max() <= 1
 
 
+_RENDER = """
+import hashlib, numpy as np
+from asic_features.images import fit_photo, render, render_mask
+drawn = np.random.default_rng(0)
+seen = hashlib.sha256()
+for height, width in drawn.integers(300, 900, (12, 2)).tolist():
+    photo = drawn.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    placement = fit_photo((height, width), 256)
+    seen.update(render(photo, placement).tobytes() + render_mask(photo[:, :, 0], placement).tobytes())
+print(seen.hexdigest())
+"""
+
+
+def test_what_the_model_sees_does_not_depend_on_threads() -> None:
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", _RENDER],
+            env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(seen) == 1
+
+
 def test_render_continues_the_edge(picture: Pixels) -> None:
     beyond = render(picture, Placement(-60, 0, 60, 40, 32))
     np.testing.assert_array_equal(beyond, np.broadcast_to(beyond[:, :1], beyond.shape))
