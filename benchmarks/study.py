@@ -218,16 +218,13 @@ def table(runs: list[dict[str, Any]], further: bool) -> str:
     lines = ["| PCK@0.10 (2-cycle, 3-cycle) | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     measured = {run["variant"] for run in runs if run["set"] in sets}
     known = [variant for variant in variants(ablate=True) if variant.name in measured]
-    own_descriptors = {variant.name for variant in variants(ablate=True) if variant.flags}
     rows: list[tuple[str | None, str, str]] = [(None, method, text) for method, text in METHODS.items()]
     for variant in known:
         methods = ("nearest_neighbour", "canonical", "combined") if variant.flags else ("canonical", "combined")
         rows += [(variant.name, method, f"{variant.name}, {METHODS.get(method, method)}") for method in methods]
     for name, method, text in rows:
-        # Baselines are those of the default descriptors, which all but some variants have.
-        mine = [
-            run for run in runs if (run["variant"] not in own_descriptors if name is None else run["variant"] == name)
-        ]
+        # Baselines are those of the first preset, on the default descriptors.
+        mine = [run for run in runs if run["variant"] == (name or ON_THE_CPU[0])]
         found = {which: [run["methods"][method] for run in mine if run["set"] == which] for which in SETS}
         if further:
             last = _mean(list(found.values()))
