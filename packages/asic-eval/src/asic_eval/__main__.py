@@ -100,12 +100,7 @@ def _add_form(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark_and_protocol(arguments: argparse.Namespace) -> tuple[dict[str, KeypointBenchmark], Protocol]:
-    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark].protocol)
-    return read_benchmarks(arguments.benchmark, _request(arguments)), protocol
-
-
-def _request(arguments: argparse.Namespace) -> Request:
-    return Request(
+    request = Request(
         arguments.root,
         tuple(arguments.category),
         arguments.split,
@@ -115,6 +110,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         arguments.pairs,
         arguments.random_pairs,
     )
+    protocol = get_protocol(arguments.protocol or READERS[arguments.benchmark].protocol)
+    return read_benchmarks(arguments.benchmark, request), protocol
 
 
 def _score(arguments: argparse.Namespace) -> str:

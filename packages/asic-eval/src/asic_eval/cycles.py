@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asic_eval.keypoints import KeypointBenchmark
-from asic_eval.pck import check_alphas
+from asic_eval.pck import check_alphas, within
 
 Transfer = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 """Carries points (M, 2) of the images `source` (M,) to the images `target` (M,): (M, 2), all in original pixels."""
@@ -159,8 +159,7 @@ def _levels(
         limits = alphas[:, None] * length
     level = np.zeros(len(points), dtype=np.int16)
     for limit in limits:
-        within = distance <= limit if inclusive else distance < limit
-        level += ~(np.isfinite(distance) & within)
+        level += ~within(distance, limit, inclusive=inclusive)
     return level
 
 

@@ -129,9 +129,12 @@ class PointErrors:
 
     def correct(self, alpha: float, *, inclusive: bool = True) -> NDArray[np.bool_]:
         """(P, K) the points that count and lie within `alpha` times the length; at an infinite distance none does."""
-        limit = (alpha * self.length)[:, None]
-        within = self.distance <= limit if inclusive else self.distance < limit
-        return np.asarray(self.asked & np.isfinite(self.distance) & within)
+        return np.asarray(self.asked & within(self.distance, (alpha * self.length)[:, None], inclusive=inclusive))
+
+
+def within(distance: NDArray[np.float64], limit: NDArray[np.float64], *, inclusive: bool) -> NDArray[np.bool_]:
+    """Which distances lie within limits, on the border or not; one that is not finite never does."""
+    return np.asarray(np.isfinite(distance) & (distance <= limit if inclusive else distance < limit))
 
 
 def point_errors(

@@ -67,8 +67,9 @@ def _resampled(
     asked = counts.totals > 0
     if not asked.any():
         raise ValueError("counts: expected at least one pair that asks for a point, got none")
-    member = _one_a_pair("groups", np.arange(len(asked)) if groups is None else groups, asked)
-    stratum = _one_a_pair("strata", np.zeros(len(asked)) if strata is None else strata, asked)
+    if not enough_to_draw(counts, groups, strata):
+        raise ValueError("groups: expected at least two to draw from, got one, which tells nothing of its like")
+    stratum, member = _drawn_from(counts, groups, strata)
     hits, totals = counts.hits[asked, index].astype(np.float64), counts.totals[asked].astype(np.float64)
     if aggregate == "per_image":
         hits, totals = hits / totals, np.ones_like(totals)
@@ -81,12 +82,34 @@ def _resampled(
     return math.fsum(values) / len(parts), np.mean(scores, axis=0)
 
 
-def _one_a_pair(name: str, values: ArrayLike, asked: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Values of the pairs that ask for a point, numbered."""
-    rows = np.asarray(values)
-    if rows.shape != asked.shape:
-        raise ValueError(f"{name}: expected one for each of {len(asked)} pairs, got shape {rows.shape}")
-    return np.unique(rows[asked], return_inverse=True)[1].astype(np.int64)
+def enough_to_draw(counts: PckCounts, groups: ArrayLike | None = None, strata: ArrayLike | None = None) -> bool:
+    """Whether a bootstrap has two groups or more to draw from, in each stratum that asks for a point, and there is one.
+
+    Args:
+        counts: One row a pair.
+        groups: See `bootstrap_interval`.
+        strata: See `bootstrap_interval`.
+
+    Raises:
+        ValueError: Groups or strata do not fit.
+    """
+    stratum, _ = np.unique(_drawn_from(counts, groups, strata), axis=1)
+    return bool(len(stratum) and (np.bincount(stratum) > 1).all())
+
+
+def _drawn_from(counts: PckCounts, groups: ArrayLike | None, strata: ArrayLike | None) -> NDArray[np.int64]:
+    """(2, Q): the strata and the groups of the pairs that ask for a point, numbered."""
+    asked = counts.totals > 0
+    numbered = []
+    for name, values, default in (
+        ("strata", strata, np.zeros(len(asked))),
+        ("groups", groups, np.arange(len(asked))),
+    ):
+        rows = default if values is None else np.asarray(values)
+        if rows.shape != asked.shape:
+            raise ValueError(f"{name}: expected one for each of {len(asked)} pairs, got shape {rows.shape}")
+        numbered.append(np.unique(rows[asked], return_inverse=True)[1])
+    return np.stack(numbered).astype(np.int64)
 
 
 def _resampled_stratum(
@@ -99,8 +122,6 @@ def _resampled_stratum(
     _, member = np.unique(member, return_inverse=True)
     hits = np.bincount(member, weights=hits).astype(np.float64)
     totals = np.bincount(member, weights=totals).astype(np.float64)
-    if len(hits) < 2:
-        raise ValueError("groups: expected at least two to draw from, got one, which tells nothing of its like")
     scores = np.empty(resamples)
     for draw in range(resamples):
         weight = np.bincount(rng.integers(len(hits), size=len(hits)), minlength=len(hits))

@@ -22,7 +22,7 @@ from asic_eval.keypoints import KeypointBenchmark
 from asic_eval.pck import PckCounts
 from asic_eval.predictions import Predictions, in_order_of
 from asic_eval.protocols import PROTOCOLS, Protocol
-from asic_eval.statistics import Aggregate, bootstrap_difference, bootstrap_interval, mean_and_std
+from asic_eval.statistics import Aggregate, bootstrap_difference, bootstrap_interval, enough_to_draw, mean_and_std
 
 FORMAT = "asic-eval summary"
 ASIC_FORMAT = "asic-summary"
@@ -169,50 +169,37 @@ def _pooled(counts: Iterable[PckCounts]) -> PckCounts:
     return sum(rest, start=first)
 
 
-@dataclass(frozen=True)
-class _Draws:
+def _drawn_from(
+    benchmarks: Iterable[KeypointBenchmark], over_categories: Literal["macro", "micro"]
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """What a bootstrap draws from.
 
-    Args:
-        groups: (P,) a number for each category's source image, as pairs of one source are not independent. Sources go
-            by name: where keypoints mean something within their pair only, an image stands in `images` once a pair.
-        strata: (P,) the category where categories count alike, or None.
+    Returns:
+        (P,) a number for each category's source image, as pairs of one source are not independent. Images go by name,
+        as one stands in `images` once a pair where keypoints mean something within their pair only. And (P,) the
+        category where categories count alike, or None.
     """
-
-    groups: NDArray[np.int64]
-    strata: NDArray[np.int64] | None
-
-    @classmethod
-    def of(cls, benchmarks: Sequence[KeypointBenchmark], over_categories: Literal["macro", "micro"]) -> _Draws:
-        sources = [
-            (category, benchmark.images[source].name)
-            for category, benchmark in enumerate(benchmarks)
-            for source in benchmark.pairs[:, 0].tolist()
-        ]
-        number = {source: index for index, source in enumerate(dict.fromkeys(sources))}
-        groups = np.array([number[source] for source in sources], dtype=np.int64)
-        strata = np.array([category for category, _ in sources], dtype=np.int64)
-        return cls(groups, strata if over_categories == "macro" else None)
-
-    def are_enough(self, counts: PckCounts) -> bool:
-        """Whether every stratum that asks for a point has two groups that do."""
-        asked = counts.totals > 0
-        strata = np.zeros_like(self.groups) if self.strata is None else self.strata
-        sources = np.unique(np.stack([strata, self.groups])[:, asked], axis=1)
-        return bool(sources.size and (np.unique(sources[0], return_counts=True)[1] > 1).all())
+    groups, strata, offset = [], [], 0
+    for category, benchmark in enumerate(benchmarks):
+        first: dict[str, int] = {}
+        number = np.array([first.setdefault(image.name, len(first)) for image in benchmark.images], dtype=np.int64)
+        groups.append(number[benchmark.pairs[:, 0]] + offset)
+        strata.append(np.full(len(benchmark.pairs), category))
+        offset += len(benchmark.images)
+    return np.concatenate(groups), np.concatenate(strata) if over_categories == "macro" else None
 
 
 def _interval(protocol: Protocol, benchmarks: Mapping[str, KeypointBenchmark], pooled: PckCounts) -> list[float] | None:
-    draws = _Draws.of(list(benchmarks.values()), protocol.over_categories)
-    if not draws.are_enough(pooled):
+    groups, strata = _drawn_from(benchmarks.values(), protocol.over_categories)
+    if not enough_to_draw(pooled, groups, strata):
         return None
     index = protocol.alphas.index(protocol.headline_alpha)
     interval = bootstrap_interval(
         pooled,
         index,
         aggregate=protocol.aggregate,
-        groups=draws.groups,
-        strata=draws.strata,
+        groups=groups,
+        strata=strata,
         level=_LEVEL,
         resamples=_RESAMPLES,
     )
@@ -269,7 +256,7 @@ def compare_predictions(
                 protocol,
                 [first[category] for category in categories],
                 [second[category] for category in categories],
-                _Draws.of([benchmarks[category] for category in categories], protocol.over_categories),
+                [benchmarks[category] for category in categories],
                 resamples,
             )
             for name, categories in chosen.items()
@@ -279,10 +266,15 @@ def compare_predictions(
 
 
 def _difference(
-    protocol: Protocol, first: Sequence[PckCounts], second: Sequence[PckCounts], draws: _Draws, resamples: int
+    protocol: Protocol,
+    first: Sequence[PckCounts],
+    second: Sequence[PckCounts],
+    benchmarks: Sequence[KeypointBenchmark],
+    resamples: int,
 ) -> dict[str, float | bool | None]:
     before, after = _pooled(first), _pooled(second)
-    if not draws.are_enough(before):
+    groups, strata = _drawn_from(benchmarks, protocol.over_categories)
+    if not enough_to_draw(before, groups, strata):
         value = _headline(protocol, second) - _headline(protocol, first)
         return {"difference": value, "low": None, "high": None, "p_value": None, "real": None}
     difference = bootstrap_difference(
@@ -290,8 +282,8 @@ def _difference(
         after,
         protocol.alphas.index(protocol.headline_alpha),
         aggregate=protocol.aggregate,
-        groups=draws.groups,
-        strata=draws.strata,
+        groups=groups,
+        strata=strata,
         level=_LEVEL,
         resamples=resamples,
     )

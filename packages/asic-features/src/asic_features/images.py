@@ -327,12 +327,13 @@ def render(photo: UInt8Image, placement: Placement) -> UInt8Image:
 
 def _weigh_rows(weights: npt.NDArray[np.float64], pixels: UInt8Image) -> npt.NDArray[np.float64]:
     """The product of weights (size, H) and pixels (H, W), some rows at a time, whose weights lie close together."""
-    answer = np.empty((len(weights), pixels.shape[1]))
+    answer = np.zeros((len(weights), pixels.shape[1]))
     for start in range(0, len(weights), _ROWS_AT_ONCE):
         block = weights[start : start + _ROWS_AT_ONCE]
         used = np.flatnonzero(block.any(axis=0))
-        taken = slice(used[0], used[-1] + 1)
-        answer[start : start + _ROWS_AT_ONCE] = block[:, taken] @ pixels[taken].astype(np.float64)
+        if len(used):
+            taken = slice(used[0], used[-1] + 1)
+            answer[start : start + _ROWS_AT_ONCE] = block[:, taken] @ pixels[taken].astype(np.float64)
     return answer
 
 
@@ -349,7 +350,7 @@ def render_mask(mask: UInt8Image, placement: Placement) -> UInt8Image:
     height, width = mask.shape
     rows = _coverage(height, placement.top, placement.height, placement.size)
     columns = _coverage(width, placement.left, placement.width, placement.size)
-    return np.clip(np.round(rows @ mask.astype(np.float64) @ columns.T), 0, 255).astype(np.uint8)
+    return np.clip(np.round(_weigh_rows(rows, mask) @ columns.T), 0, 255).astype(np.uint8)
 
 
 def pixels_of_box(box_xyxy: tuple[float, float, float, float], size_hw: tuple[int, int]) -> tuple[slice, slice]:

@@ -13,6 +13,7 @@ All of it is small, so it runs on the CPU in float64.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ CANONICAL_RADIUS = 0.5
 
 _PAIR_SCALES = (0.6, 0.45, 0.3, 0.2)
 _PAIR_ZOOM = (0.5, 2.0)
-_LEAST_TOLD = 1e-3
+_LEAST_TOLD = 1e-3  # what pairs of one or two matches count beside full ones
 _PLACE_SCALES = (0.3, 0.22, 0.15, 0.1)
 _PLACE_ZOOM = (0.15, 2.0)
 _PLACEMENTS = 3
@@ -201,7 +202,7 @@ def _vote(matches: NormalisedMatches, num_images: int) -> _Votes:
 
 
 def _groups(matches: NormalisedMatches, num_images: int) -> Tensor:
-    """(N,) int64: 0 to the number of groups less one, the same for photos that a chain of matches joins."""
+    """(N,) int64: the same for photos that a chain of matches joins, the lowest of their numbers."""
     counts = matches.weight > 0
     ends = torch.stack((matches.image_a[counts], matches.image_b[counts]))
     lowest = torch.arange(num_images)
@@ -209,15 +210,14 @@ def _groups(matches: NormalisedMatches, num_images: int) -> Tensor:
         joined = lowest.scatter_reduce(0, ends.flatten(), lowest[ends.flip(0)].flatten(), "amin")
         joined = joined[joined]
         if torch.equal(joined, lowest):
-            numbers: Tensor = torch.unique(lowest, return_inverse=True)[1]
-            return numbers
+            return lowest
         lowest = joined
 
 
 def _leading_eigenvectors(hermitian: Tensor, group: Tensor) -> Tensor:
     """(N,): of an (N, N) matrix, which is 0 between groups, each group's own leading eigenvector."""
     leading = torch.empty(len(hermitian), dtype=hermitian.dtype)
-    for number in range(int(group.max()) + 1):
+    for number in torch.unique(group).tolist():
         mine = torch.nonzero(group == number)[:, 0]
         leading[mine] = torch.linalg.eigh(hermitian[mine[:, None], mine]).eigenvectors[:, -1]
     return leading
@@ -246,10 +246,7 @@ def _robust_similarities(
     Returns:
         Scores (G, 2), 0 to 1; complex rotations (G, 2) with scale; complex shifts (G, 2).
     """
-
-    def total(values: Tensor) -> Tensor:
-        return torch.zeros(num_groups, dtype=values.dtype).index_add_(0, group, values)
-
+    total = partial(_summed, owner=group, count=num_groups)
     goal = torch.complex(*target.unbind(-1))
     mass = total(weight).clamp_min(1e-12)
     scores, rotations, shifts = [], [], []
@@ -328,7 +325,7 @@ def _synchronise_mirrors(votes: _Votes, group: Tensor) -> tuple[Tensor, _Votes]:
     ballot = torch.zeros(len(group), len(group), dtype=torch.float64)
     ballot[votes.first, votes.second] = votes.score[:, 0] - votes.score[:, 1]
     sign = torch.where(_leading_eigenvectors(ballot + ballot.T, group) < 0, -1.0, 1.0).double()
-    sign = torch.where(_of_groups(sign, group, group)[group] < 0, -sign, sign)
+    sign = torch.where(_summed(sign, group, len(group))[group] < 0, -sign, sign)
     mirror = (sign[votes.first] != sign[votes.second]).long()[:, None]
     score, rotation, shift = (field.gather(1, mirror)[:, 0] for field in (votes.score, votes.rotation, votes.shift))
     # Seen in a mirrored second photo, q' = -conj(q): the rotation is conjugated and the shift mirrored.
@@ -353,7 +350,8 @@ def _synchronise_similarities(votes: _Votes, sign: Tensor, group: Tensor) -> Ten
     laplacian.index_put_((second, second), weight, accumulate=True)
     laplacian.index_put_((first, second), -weight, accumulate=True)
     laplacian.index_put_((second, first), -weight, accumulate=True)
-    # A constant a group is free in both systems; pinning their means to zero makes them definite.
+    # A constant a group is free in both systems; pinning their means to zero makes them definite, and the last term
+    # keeps them so where votes hardly count.
     together = (group[:, None] == group).double()
     laplacian = laplacian + together / together.sum(1) + 1e-9 * torch.eye(num_images, dtype=torch.float64)
 
@@ -427,20 +425,20 @@ def _limit_aspect(transform: Tensor) -> Tensor:
 
 def _gauge(transform: Tensor, group: Tensor, foreground_image: Tensor, points: Tensor) -> Tensor:
     """Of each group, centres the foreground, sets its radius, and turns the mean photo upright."""
-    owner = group[foreground_image]
+    owner, count = group[foreground_image], len(group)
     mapped = (transform[foreground_image] @ points[..., None])[:, :2, 0]
     share = (1 / torch.bincount(foreground_image, minlength=len(transform)).clamp_min(1).double())[foreground_image]
-    weight = (share / _of_groups(share, owner, group)[owner])[:, None]
-    centre = _of_groups(weight * mapped, owner, group)
-    radius = _of_groups(weight * (mapped - centre[owner]).square(), owner, group).sum(1).sqrt()
+    weight = (share / _summed(share, owner, count)[owner])[:, None]
+    centre = _summed(weight * mapped, owner, count)
+    radius = _summed(weight * (mapped - centre[owner]).square(), owner, count).sum(1).sqrt()
     zoom = torch.where(radius > 1e-9, CANONICAL_RADIUS / radius, 1.0)
     # The rotation nearest to a map, mirroring taken off, has the angle of (a + d, c - b).
     sign = torch.linalg.det(transform[:, :2, :2]).sign()
     cosine = transform[:, 0, 0] * sign + transform[:, 1, 1]
     sine = transform[:, 1, 0] * sign - transform[:, 0, 1]
-    turn = _of_groups(torch.complex(cosine, sine), group, group)
+    turn = _summed(torch.complex(cosine, sine), group, count)
     turn = torch.where(turn.abs() > 1e-9, turn / turn.abs(), 1.0)
-    upright = torch.eye(3, dtype=torch.float64).repeat(len(turn), 1, 1)
+    upright = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
     linear = torch.stack((turn.real, turn.imag, -turn.imag, turn.real), 1).reshape(-1, 2, 2) * zoom[:, None, None]
     upright[:, :2, :2] = linear
     upright[:, :2, 2] = -(linear @ centre[..., None])[..., 0]
@@ -448,10 +446,9 @@ def _gauge(transform: Tensor, group: Tensor, foreground_image: Tensor, points: T
     return gauged
 
 
-def _of_groups(values: Tensor, owner: Tensor, group: Tensor) -> Tensor:
-    """(G, ...): sums of (M, ...) values over the groups (M,) that own them."""
-    totals = torch.zeros(int(group.max()) + 1, *values.shape[1:], dtype=values.dtype)
-    return totals.index_add_(0, owner, values)
+def _summed(values: Tensor, owner: Tensor, count: int) -> Tensor:
+    """(count, ...): sums of (M, ...) values over the owners (M,) that they have."""
+    return torch.zeros(count, *values.shape[1:], dtype=values.dtype).index_add_(0, owner, values)
 
 
 def _homogeneous(points: Tensor) -> Tensor:
