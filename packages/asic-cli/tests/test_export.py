@@ -9,6 +9,7 @@ import torch
 
 from asic_flow.alignment import Alignment
 from asic_flow.collection import load_collection
+from asic_flow.paper.checkpoint import NETWORK_FILE
 from asic_flow.paper.training import Training
 
 
@@ -22,6 +23,14 @@ SMALL = ("--preset", "paper-small", "--steps", 2, "--device", "cpu")
 def test_a_run_without_a_network_is_told(asic, run) -> None:
     result = asic("export", run)
     assert (result.code, "its preset trains no network" in result.err) == (2, True)
+
+
+def test_the_network_of_a_run_that_was_replaced_is_not_taken_for_the_new_ones(asic, collection, tmp_path) -> None:
+    assert asic("train", collection, "--out", "x", *SMALL).code == 0
+    assert (tmp_path / "x" / NETWORK_FILE).exists()
+    assert asic("train", collection, "--out", "x", "--fresh").code == 0
+    assert not (tmp_path / "x" / NETWORK_FILE).exists()
+    assert asic("export", "x").code == 2
 
 
 def test_the_file_holds_the_network_of_the_run(asic, collection, tmp_path, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,9 @@ from asic_cli.errors import Stopped
 from asic_flow.alignment import Alignment
 from asic_flow.collection import load_collection, save_collection
 from asic_flow.matches import OF_MATCHES
+from asic_flow.paper.checkpoint import CHECKPOINT_FILE, NETWORK_FILE
 from asic_flow.paper.training import Training
+from asic_flow.run_folder import read_run_file
 
 INDEX = "config.json"
 
@@ -164,6 +167,39 @@ def test_a_training_that_is_stopped_goes_on_and_ends_the_same(asic, collection, 
     steps.clear()
     assert asic("train", collection, "--out", "x", *PAPER, "--fresh").code == 130
     assert steps == [0, 1, 2]
+    assert torch.equal(Alignment.load(tmp_path / "x").maps, Alignment.load(tmp_path / "whole").maps)
+
+
+def test_starting_over_keeps_what_is_there_until_its_end_and_goes_on_when_stopped(
+    asic, collection, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(Training.run.__kwdefaults__, "save_seconds", 0)
+    assert asic("train", collection, "--out", "x", "--preset", "paper-small", "--steps", 2).code == 0
+    network = read_run_file(tmp_path / "x", NETWORK_FILE)
+    advance, steps = Training.advance, []
+
+    def interrupt(training: Training) -> object:
+        steps.append(training.step)
+        if steps in ([0], [0, 0, 1, 2]):
+            raise Stopped(signal.SIGINT)
+        return advance(training)
+
+    monkeypatch.setattr(Training, "advance", interrupt)
+    command = ("train", collection, "--out", "x", *PAPER, "--fresh")
+    for _ in range(2):
+        stopped = asic(*command)
+        given = shlex.join(map(str, command))
+        assert (stopped.code, stopped.err.endswith(f"To go on from what is finished: asic {given}\n")) == (130, True)
+        assert read_run_file(tmp_path / "x", NETWORK_FILE) == network
+    ended = asic(*command)
+    assert (ended.code, "going on after step 2" in ended.err) == (0, True)
+    assert steps == [0, 0, 1, 2, 2, 3]
+    assert read_run_file(tmp_path / "x", NETWORK_FILE) != network
+    assert not (tmp_path / "x" / CHECKPOINT_FILE).exists()
+    # What cannot be gone on with is no hindrance.
+    (tmp_path / "x" / CHECKPOINT_FILE).write_bytes(b"damaged")
+    assert asic(*command).code == 0
+    assert steps[6:] == [0, 1, 2, 3]
 
 
 def test_steps_and_processes_are_for_presets_that_train(asic, collection, monkeypatch) -> None:
@@ -192,6 +228,10 @@ def test_torchrun_gives_the_losses_of_one_process(asic, draw, tmp_path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["reused"] is False
+    refused = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, timeout=120, check=False)
+    assert refused.returncode != 0
+    assert "made with other settings" in refused.stderr
+    assert "this is a bug" not in refused.stderr
     assert "2 processes" in ended.stderr
     alone, both = ([line for line in log_of(tmp_path / name) if "step" in line] for name in ("alone", "both"))
     assert [line["step"] for line in both] == [line["step"] for line in alone]

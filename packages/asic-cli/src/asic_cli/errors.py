@@ -18,7 +18,7 @@ PHOTOS_SKIPPED = 4
 _INPUT_ERRORS = frozenset(
     {"AlignmentError", "AnnotationError", "CollectionError", "MaskError", "PhotoError", "PhotosError", "RunError"}
 )
-_MACHINE_ERRORS = frozenset({"ExtraError", "OutOfMemoryError", "WeightsError"})
+_MACHINE_ERRORS = frozenset({"ExtraError", "OutOfMemoryError", "PeerError", "WeightsError"})
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

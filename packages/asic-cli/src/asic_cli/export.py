@@ -26,13 +26,14 @@ def export(
 
     Example: `asic export asic-out/teapot-run --out flow.onnx`
     """
-    from asic_flow.paper.checkpoint import CHECKPOINT_FILE
+    from asic_flow.paper.checkpoint import NETWORK_FILE
     from asic_flow.paper.export import export_onnx
     from asic_flow.paper.training import Training
+    from asic_flow.run_folder import read_run_index
 
     found = load_run(run)
-    if not (run / CHECKPOINT_FILE).exists():
-        raise InputError(f"{run} holds no {CHECKPOINT_FILE}: its preset trains no network; --preset paper-small does")
+    if NETWORK_FILE not in read_run_index(run)["sha256"]:
+        raise InputError(f"{run} has no {NETWORK_FILE}: its preset trains no network; --preset paper-small does")
     training = Training.read(found.collection, found.matches, run)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

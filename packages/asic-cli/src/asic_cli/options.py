@@ -31,7 +31,7 @@ def check_out_file(path: Path | None) -> Path | None:
     return path
 
 
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start over what an earlier command left in the folder.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Make again what an earlier command finished in the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
 ConfigFile = Annotated[
     Path | None,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from asic_cli.console import say
 from asic_cli.errors import InputError, MachineError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def make_alignment(
     identity: Mapping[str, Any],
     progress: Callable[[str, int, int], None],
     tracker: Tracker | None = None,
-) -> Alignment:
+) -> tuple[Alignment, dict[str, bytes]]:
     """Aligns a collection by a recipe, and tells the folder's log how it goes.
 
     A network's training goes on from the checkpoint that an earlier command left in `folder`. Of several processes that
@@ -145,12 +146,15 @@ def make_alignment(
         collection: The photos.
         matches: Theirs.
         folder: Where log and checkpoint are kept.
-        fresh: Start over what is there.
+        fresh: Pass over a checkpoint of other settings, or a damaged one, instead of refusing it.
         seed: Of whatever is drawn at random.
         device: A torch device; only networks are trained elsewhere than on the CPU.
         identity: What names collection and version, JSON values.
         progress: Told of every stage and step.
         tracker: Told what the log is told, and shown the canonical image of the presets that have one.
+
+    Returns:
+        The alignment, and files that belong into its run: the network, of the presets that train one.
 
     Raises:
         AlignmentError: The collection cannot be aligned.
@@ -162,6 +166,7 @@ def make_alignment(
     from asic_flow.train import describe_maps, fit, held_out_matches, normalised_matches
 
     log: RunLog | None = None
+    files: dict[str, bytes] = {}
 
     def write(record: dict[str, Any]) -> None:
         if log is not None:
@@ -186,13 +191,10 @@ def make_alignment(
 
         fitted = fit(collection, matches, recipe.alignment, progress=progress, observe=tell)
     else:
-        from asic_flow.paper.checkpoint import CHECKPOINT_FILE
-        from asic_flow.paper.synchronised import agreed, rank
+        from asic_flow.paper.checkpoint import NETWORK_FILE
+        from asic_flow.paper.synchronised import rank
         from asic_flow.paper.training import Training
 
-        if fresh and not rank():
-            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        agreed(True)  # nobody reads the checkpoint before it is gone
         training = Training(
             collection,
             matches,
@@ -203,11 +205,15 @@ def make_alignment(
             device=device,
             folder=folder,
             identity=identity,
+            fresh=fresh,
         )
+        if training.step and not rank():
+            say(f"going on after step {training.step}, where an earlier command was stopped")
         log = RunLog(folder, after_step=training.step) if not rank() else None
         found = training.run(progress=progress, log=write)
         if tracker is not None:
             tracker.picture("canonical image", found.model.picture())
+        files[NETWORK_FILE] = training.network()
         fitted = describe_maps(collection, matches, found.maps, found.mirrored, found.support, recipe.alignment)
     alignment = Alignment.of(collection, fitted, recipe.alignment)
     write(
@@ -217,4 +223,4 @@ def make_alignment(
             "support": float(alignment.support.mean()),
         }
     )
-    return alignment
+    return alignment, files

@@ -182,6 +182,7 @@ def align(
 
     from asic_flow.alignment import Alignment
     from asic_flow.collection import identity, load_collection
+    from asic_flow.paper.checkpoint import CHECKPOINT_FILE
     from asic_flow.paper.synchronised import agreed, joined, rank, world_size
     from asic_flow.train import stay_silent
 
@@ -203,7 +204,7 @@ def align(
             say(f"{len(collection)} photos, preset {preset} on {mine}, {torch.get_num_threads()} threads{together}")
         tracker = Tracker(folder, wanted, tensorboard=tensorboard and not rank(), wandb=wandb and not rank())
         with tracker, Stages() if not rank() else nullcontext(stay_silent) as stages:
-            alignment = make_alignment(
+            alignment, beside = make_alignment(
                 recipe,
                 collection,
                 matches,
@@ -223,7 +224,9 @@ def align(
         if not rank():
             path = os.path.relpath(collection_folder.resolve(), folder.resolve())
             where = {"collection": {"path": Path(path).as_posix(), **made_of["collection"]}}
-            alignment.save(folder, {**wanted, **where})
+            alignment.save(folder, {**wanted, **where}, beside)
+            if beside:  # the network has taken its place
+                (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         agreed(True)  # nobody reports before the run is written
     return Trained(folder, False, alignment, time.monotonic() - started)
 

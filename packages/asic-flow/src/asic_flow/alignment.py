@@ -234,17 +234,18 @@ class Alignment:
 
         return add_photos(self, collection, added)
 
-    def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, extra: Mapping[str, Any], beside: Mapping[str, bytes] | None = None) -> None:
         """Writes a run folder.
 
         Args:
             folder: Created where missing.
             extra: JSON values kept in `config.json` beside the settings: the collection's path and identity, say.
+            beside: Further files by name, a trained network's, say; `read_run_file` reads them.
 
         Raises:
             OSError: The folder cannot be written, or the disk is full; what it held before is still there.
         """
-        self.arrays.save(folder, extra)
+        self.arrays.save(folder, extra, beside)
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:

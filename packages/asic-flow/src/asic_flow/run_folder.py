@@ -1,7 +1,7 @@
 """The run folder on disk, and what can be asked of its maps without torch.
 
-A run folder holds `config.json`, `canonical_maps.safetensors` and `consensus.safetensors`. `config.json` is written
-last and names the sha256 of the two others.
+A run folder holds `config.json`, `canonical_maps.safetensors`, `consensus.safetensors` and, where one was trained,
+`network.safetensors`. `config.json` is written last and names the sha256 of the others.
 """
 
 from __future__ import annotations
@@ -88,12 +88,13 @@ class AlignmentArrays:
         """Height and width of the model's frame, in pixels."""
         return int(self.maps.shape[1]), int(self.maps.shape[2])
 
-    def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, extra: Mapping[str, Any], beside: Mapping[str, bytes] | None = None) -> None:
         """Writes a run folder.
 
         Args:
             folder: Created where missing.
             extra: JSON values kept in `config.json` beside the settings: the collection's path and identity, say.
+            beside: Further files by name; `read_run_file` reads them.
 
         Raises:
             OSError: The folder cannot be written, or the disk is full; what it held before is still there.
@@ -126,7 +127,7 @@ class AlignmentArrays:
             "support": [round(value, 6) for value in self.support.tolist()],
             **extra,
         }
-        _FOLDER.write(folder, document, files)
+        _FOLDER.write(folder, document, files | dict(beside or {}))
 
     @classmethod
     def load(cls, folder: Path) -> AlignmentArrays:
@@ -242,6 +243,15 @@ def read_run_index(folder: Path) -> dict[str, Any]:
         RunError: No index, or none that this version reads.
     """
     return _FOLDER.read_index(folder)
+
+
+def read_run_file(folder: Path, name: str) -> bytes:
+    """Reads a file that was written with a run, and checks it against its recorded sha256.
+
+    Raises:
+        RunError: It is not recorded, missing or changed.
+    """
+    return _FOLDER.read_file(folder, name, read_run_index(folder)["sha256"])
 
 
 def choose_maps(

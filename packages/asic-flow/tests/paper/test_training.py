@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from asic_flow.alignment import Alignment
+from asic_flow.alignment import Alignment, RunError
 from asic_flow.coarse import NormalisedMatches
 from asic_flow.collection import ImageCollection
 from asic_flow.config import AlignmentConfig
 from asic_flow.kernels import warp_bilinear
 from asic_flow.paper.augment import bend_points
-from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
+from asic_flow.paper.checkpoint import CHECKPOINT_FILE, NETWORK_FILE, Checkpoint, CheckpointError
 from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import draw_batch
 from asic_flow.paper.model import total_loss
@@ -47,9 +47,11 @@ TINY = PaperConfig(
 )
 
 
-def training(drawn: DrawnCollection, folder: Path | None = None, seed: int = 0, **changes: Any) -> Training:
+def training(
+    drawn: DrawnCollection, folder: Path | None = None, seed: int = 0, fresh: bool = False, **changes: Any
+) -> Training:
     config = dataclasses.replace(TINY, **changes)
-    return Training(drawn.collection, drawn.matches, config, seed=seed, folder=folder)
+    return Training(drawn.collection, drawn.matches, config, seed=seed, folder=folder, fresh=fresh)
 
 
 def steps_of(drawn: DrawnCollection) -> list[dict[str, float]]:
@@ -448,15 +450,16 @@ def test_settings_of_an_earlier_version_are_named(drawn: DrawnCollection, tmp_pa
     made = training(drawn, tmp_path)
     made.settings["compiled"] = False
     made.save()
-    with pytest.raises(CheckpointError, match=r"made with other settings \(compiled\); remove it"):
+    with pytest.raises(CheckpointError, match=r"made with other settings \(compiled\); run `asic train`"):
         training(drawn, tmp_path)
 
 
 def test_other_settings_do_not_go_on(drawn: DrawnCollection, tmp_path: Path) -> None:
     made = training(drawn, tmp_path)
     made.save()
-    with pytest.raises(CheckpointError, match=r"made with other settings \(config\); remove it"):
+    with pytest.raises(CheckpointError, match=r"made with other settings \(config\); run .* --fresh to train anew"):
         training(drawn, tmp_path, steps=7)
+    assert training(drawn, tmp_path, steps=7, fresh=True).step == 0
     with pytest.raises(CheckpointError, match="made with other settings"):
         training(drawn, tmp_path, seed=1)
 
@@ -479,14 +482,25 @@ def test_damaged_checkpoints_are_told(drawn: DrawnCollection, tmp_path: Path) ->
 def test_an_ended_training_is_read_back_with_its_settings(drawn: DrawnCollection, tmp_path: Path) -> None:
     made = training(drawn, tmp_path, seed=3, start="coarse", rematch_every=2)
     expected = made.run()
-    read = Training.read(drawn.collection, drawn.matches, tmp_path)
-    assert (read.config, read.ended) == (made.config, True)
+    fitted = describe_maps(
+        drawn.collection, drawn.matches, expected.maps, expected.mirrored, expected.support, made.alignment
+    )
+    alignment = Alignment.of(drawn.collection, fitted, made.alignment)
+    alignment.save(tmp_path / "run", {}, {NETWORK_FILE: made.network()})
+    read = Training.read(drawn.collection, drawn.matches, tmp_path / "run")
+    assert (read.config, read.step) == (made.config, made.step)
     assert torch.equal(read.result().maps, expected.maps)
-    stored = Checkpoint.load(tmp_path / CHECKPOINT_FILE)
+    stored = Checkpoint.from_bytes(made.network(), tmp_path)
     changed = {**stored.settings, "config": {**stored.settings["config"], "depth": 7}}
-    dataclasses.replace(stored, settings=changed).save(tmp_path / CHECKPOINT_FILE)
-    with pytest.raises(CheckpointError, match=r"expected this version's settings: .*depth"):
-        Training.read(drawn.collection, drawn.matches, tmp_path)
+    alignment.save(tmp_path / "run", {}, {NETWORK_FILE: dataclasses.replace(stored, settings=changed).to_bytes()})
+    with pytest.raises(CheckpointError, match=r"expected this version's settings and tensors: .*depth"):
+        Training.read(drawn.collection, drawn.matches, tmp_path / "run")
+    (tmp_path / "run" / NETWORK_FILE).write_bytes(made.network())
+    with pytest.raises(RunError, match=f"{NETWORK_FILE}: the content is not what was recorded"):
+        Training.read(drawn.collection, drawn.matches, tmp_path / "run")
+    alignment.save(tmp_path / "run", {})
+    with pytest.raises(RunError, match=f"'{NETWORK_FILE}' is not recorded"):
+        Training.read(drawn.collection, drawn.matches, tmp_path / "run")
 
 
 def test_what_cannot_be_trained_is_refused(

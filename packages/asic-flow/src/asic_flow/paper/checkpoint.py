@@ -1,4 +1,8 @@
-"""The state of training in one file, `checkpoint.safetensors`: the tensors, and what else there is as its metadata."""
+"""The state of training in one file: the tensors, and what else there is as its metadata.
+
+`checkpoint.safetensors` is all that a training in progress needs to go on; `network.safetensors` is what one that has
+ended leaves in its run.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from asic_flow import atomic
 from asic_flow.alignment import RunError
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+NETWORK_FILE = "network.safetensors"
 FORMAT_VERSION = 2
+ANEW = "run `asic train` with --fresh to train anew"
 
 
 class CheckpointError(RunError):
@@ -44,6 +50,10 @@ class Checkpoint:
         Raises:
             OSError: The folder cannot be written, or the disk is full.
         """
+        atomic.write_bytes(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
         document = {
             "format": "asic-checkpoint",
             "version": FORMAT_VERSION,
@@ -53,7 +63,7 @@ class Checkpoint:
         }
         # One storage may stand behind two names, which the format does not allow.
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in self.tensors.items()}
-        atomic.write_bytes(path, save(tensors, {"asic": json.dumps(document)}))
+        return save(tensors, {"asic": json.dumps(document)})
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -63,19 +73,30 @@ class Checkpoint:
             CheckpointError: It is not there, damaged, or not a checkpoint of this version.
         """
         try:
-            with safe_open(path, framework="pt") as stream:
-                document = json.loads((stream.metadata() or {})["asic"])
-                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
+            return cls.from_bytes(path.read_bytes(), path)
+        except OSError as error:
+            raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; {ANEW}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> Checkpoint:
+        """Reads the content of the file that lies at `path`.
+
+        Raises:
+            CheckpointError: It is damaged, or not a checkpoint of this version.
+        """
+        try:
+            tensors = load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            document = json.loads(header["__metadata__"]["asic"])
             if (document["format"], document["version"]) != ("asic-checkpoint", FORMAT_VERSION):
                 raise CheckpointError(
-                    f"{path}, field 'version': expected {FORMAT_VERSION}, got {document['version']!r}; "
-                    "remove it to train anew"
+                    f"{path}, field 'version': expected {FORMAT_VERSION}, got {document['version']!r}; {ANEW}"
                 )
             return cls(int(document["step"]), dict(document["settings"]), dict(document["progress"]), tensors)
         except CheckpointError:
             raise
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; remove it to train anew") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; {ANEW}") from error
 
 
 def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

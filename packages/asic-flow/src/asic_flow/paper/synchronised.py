@@ -18,6 +18,10 @@ from asic_flow.kernels import batch_norm_relu, batch_norm_relu_pool
 _MOMENTUM = 0.1  # of running statistics, torch's own choice
 
 
+class PeerError(RuntimeError):
+    """Another process of this training is gone."""
+
+
 def processes_started() -> int:
     """How many processes a launcher such as torchrun has started for this command, by its `WORLD_SIZE`."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -48,11 +52,16 @@ def joined(device: str) -> Iterator[str]:
 
 
 def agreed(value: bool) -> bool:
-    """What the first process says; the others wait for it."""
+    """What the first process says; the others wait for it.
+
+    Raises:
+        PeerError: It is gone.
+    """
     if world_size() == 1:
         return value
     said = [value]
-    dist.broadcast_object_list(said)
+    with _waiting():
+        dist.broadcast_object_list(said)
     return said[0]
 
 
@@ -64,6 +73,21 @@ def world_size() -> int:
 def rank() -> int:
     """Which of them this is, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """What a backend says of a peer that is gone is the backend's own, and of many types."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError("another process of this training has stopped; what it said tells why") from error
+
+
+def _sum(values: Tensor) -> None:
+    """Replaces a tensor by its sum over all processes."""
+    with _waiting():
+        dist.all_reduce(values)
 
 
 class BatchNormRelu(nn.BatchNorm2d):
@@ -113,13 +137,13 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:  # noqa: ARG004 - nothing to keep
         total = values.clone()
-        dist.all_reduce(total)
+        _sum(total)
         return total
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # noqa: ARG004
         total = grad.clone()
-        dist.all_reduce(total)
+        _sum(total)
         return total
 
 
@@ -129,13 +153,14 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:  # noqa: ARG004
         parts = [torch.empty_like(values) for _ in range(world_size())]
-        dist.all_gather(parts, values.contiguous())
+        with _waiting():
+            dist.all_gather(parts, values.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # noqa: ARG004
         total = grad.clone()
-        dist.all_reduce(total)
+        _sum(total)
         return total.chunk(world_size())[rank()]
 
 
@@ -154,7 +179,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     if world > 1:
         for parameter in parameters:
             if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
+                _sum(parameter.grad)
                 parameter.grad /= world
 
 
@@ -163,6 +188,6 @@ def average(values: Tensor) -> Tensor:
     """The mean of a tensor over all processes."""
     if world_size() > 1:
         values = values.clone()
-        dist.all_reduce(values)
+        _sum(values)
         values /= world_size()
     return values

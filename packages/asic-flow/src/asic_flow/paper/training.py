@@ -20,7 +20,16 @@ from asic_flow.held_out import WITHIN, agreeing_share, match_distances
 from asic_flow.matches import MatchSet
 from asic_flow.paper.adam import Adam
 from asic_flow.paper.captured import CapturedStep
-from asic_flow.paper.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError, as_json, pack, unpack
+from asic_flow.paper.checkpoint import (
+    ANEW,
+    CHECKPOINT_FILE,
+    NETWORK_FILE,
+    Checkpoint,
+    CheckpointError,
+    as_json,
+    pack,
+    unpack,
+)
 from asic_flow.paper.config import LossWeights, PaperConfig
 from asic_flow.paper.data import Batch, TrainingData, draw_batch
 from asic_flow.paper.device import FiniteCheck
@@ -29,6 +38,7 @@ from asic_flow.paper.perceptual import PerceptualDistance
 from asic_flow.paper.placement import Placement
 from asic_flow.paper.rematching import rematch
 from asic_flow.paper.synchronised import average, average_gradients, rank, world_size
+from asic_flow.run_folder import read_run_file
 from asic_flow.train import AlignmentError, Progress, held_out_matches, normalised_matches, stay_silent
 
 Log = Callable[[dict[str, Any]], None]
@@ -112,6 +122,7 @@ class Training:
         half: bool | None = None,
         folder: Path | None = None,
         identity: Mapping[str, Any] | None = None,
+        fresh: bool = False,
     ) -> None:
         """Prepares the data, and reads the folder's checkpoint if there is one.
 
@@ -126,11 +137,12 @@ class Training:
             half: Whether the network computes in bfloat16, channels last; None: on a GPU.
             folder: Where the checkpoint is kept; None keeps none.
             identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
+            fresh: Pass over a checkpoint that cannot be gone on with; the first one that is saved replaces it.
 
         Raises:
             AlignmentError: Fewer than two photos, no foreground, no match to train on, or photos of a step that do not
                 split among the processes.
-            CheckpointError: A checkpoint that is damaged or was made with other settings.
+            CheckpointError: A checkpoint that is damaged or was made with other settings, and not `fresh`.
         """
         if len(collection) < 2:
             raise AlignmentError(f"expected at least two photos to align, got {len(collection)}")
@@ -181,37 +193,38 @@ class Training:
         }
         self.settings = as_json({**settings, **(identity or {})})
         if self.path is not None and self.path.exists():
-            stored = Checkpoint.load(self.path)
-            if stored.settings != self.settings:
-                names = sorted(stored.settings.keys() | self.settings.keys())
-                differ = [name for name in names if stored.settings.get(name) != self.settings.get(name)]
-                raise CheckpointError(
-                    f"{self.path}: made with other settings ({', '.join(differ)}); remove it to train anew"
-                )
-            self._restore(stored, self.path)
+            try:
+                stored = self._stored(self.path)
+            except CheckpointError:
+                if not fresh:
+                    raise
+            else:
+                self._restore(stored, self.path)
 
     @classmethod
     def read(cls, collection: ImageCollection, matches: MatchSet, folder: Path) -> Training:
-        """The training whose checkpoint lies in a folder, with its settings, on the CPU.
+        """The training that left its network in a run, with its settings, on the CPU: its `result` can be asked for.
 
         Args:
             collection: What it was begun with.
             matches: Likewise.
-            folder: Of the checkpoint.
+            folder: The run's.
 
         Raises:
-            CheckpointError: There is none, or it is damaged or does not fit the collection.
+            RunError: The run has no network, or it is damaged.
+            CheckpointError: It is of another version, or does not fit the collection.
         """
-        path = folder / CHECKPOINT_FILE
-        stored = Checkpoint.load(path)
+        path = folder / NETWORK_FILE
+        stored = Checkpoint.from_bytes(read_run_file(folder, NETWORK_FILE), path)
         try:
             config, alignment = dict(stored.settings["config"]), dict(stored.settings["alignment"])
             config["weights"] = LossWeights(**config["weights"])
             alignment["coarse_scales"] = tuple(alignment["coarse_scales"])
             made = cls(collection, matches, PaperConfig(**config), alignment=AlignmentConfig(**alignment))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: expected this version's settings: {error!r}; train anew") from error
-        made._restore(stored, path)
+            made.averaged.load_state_dict(unpack("averaged", stored.tensors))
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: expected this version's settings and tensors: {error!r}; {ANEW}") from error
+        made.step = stored.step
         return made
 
     @property
@@ -318,6 +331,12 @@ class Training:
             },
         ).save(self.path)
 
+    def network(self) -> bytes:
+        """The content of a run's `network.safetensors`: the averaged weights that scored best, for `read`."""
+        self._require_finite()
+        weights = pack("averaged", self.best or self.averaged.state_dict())
+        return Checkpoint(self.step, self.settings, {"best_score": self.best_score}, weights).to_bytes()
+
     def result(self) -> TrainedMaps:
         """The maps of the best scored weights; may be asked for between steps, which it does not change."""
         self._require_finite()
@@ -378,6 +397,14 @@ class Training:
         for mean, value in zip(means, now, strict=True):
             if not mean.is_floating_point():
                 mean.copy_(value)
+
+    def _stored(self, path: Path) -> Checkpoint:
+        stored = Checkpoint.load(path)
+        if stored.settings != self.settings:
+            names = sorted(stored.settings.keys() | self.settings.keys())
+            differ = [name for name in names if stored.settings.get(name) != self.settings.get(name)]
+            raise CheckpointError(f"{path}: made with other settings ({', '.join(differ)}); {ANEW}")
+        return stored
 
     def _restore(self, stored: Checkpoint, path: Path) -> None:
         try:
