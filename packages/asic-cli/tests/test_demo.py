@@ -36,7 +36,15 @@ def test_damaged_drawings_are_drawn_again(tmp_path) -> None:
     drawing = demo_command.Drawing(3, num_images=2, size=32)
     demo_command._draw(tmp_path, drawing, fresh=False)
     assert json.loads((tmp_path / "demo.json").read_text())["seed"] == 3
-    (tmp_path / "demo.json").write_text("{")
-    (tmp_path / "photos" / "JPEGImages" / "creature" / "000.png").unlink()
-    demo_command._draw(tmp_path, drawing, fresh=False)
-    assert (tmp_path / "photos" / "JPEGImages" / "creature" / "000.png").exists()
+    picture = tmp_path / "photos" / "JPEGImages" / "creature" / "000.png"
+    whole = picture.read_bytes()
+    for damage in (
+        lambda: (tmp_path / "demo.json").write_text("{"),
+        lambda: (tmp_path / "demo.json").write_text("5"),
+        picture.unlink,
+        lambda: picture.write_bytes(whole[:99]),
+        lambda: shutil.rmtree(tmp_path / "photos"),
+    ):
+        damage()
+        demo_command._draw(tmp_path, drawing, fresh=False)
+        assert picture.read_bytes() == whole

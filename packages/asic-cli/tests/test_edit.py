@@ -141,13 +141,15 @@ def test_originals_that_are_not_there_are_named(asic, run, photos, spot, tmp_pat
     else:
         shutil.copy(copied / "2.png", copied / "3.png")
     layer = _layer(tmp_path / "layer.png", spot)
+    assert asic("edit", run, "--source", photos / "0.png", "--layer", layer, "--out", "edited").code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "edited").iterdir()}
+    layer = _layer(tmp_path / "layer.png", spot, alpha=99)
     result = asic("edit", run, "--source", copied / "0.png", "--layer", layer, "--out", "edited")
     message = {"gone": "missing", "other pixels": "not those that the run was made from", "unreadable": "convert it"}
     assert result.code == 2, result.err
     assert "photos/3.png: " in result.err
     assert message[missing] in result.err
-    assert (tmp_path / "edited").exists() == (missing != "gone")
-    assert not (tmp_path / "edited" / "edit.json").exists()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "edited").iterdir()} == before
 
 
 @pytest.mark.parametrize(

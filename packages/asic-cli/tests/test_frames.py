@@ -53,18 +53,37 @@ def test_every_third_frame_of_a_video(asic, video) -> None:
 
 def test_other_frames_replace_those_that_were_there(asic, video) -> None:
     assert asic("features", video, "--out", "x", *FEATURES).json["photos"][-1] == "000011.png"
-    result = asic("features", video, "--out", "x", "--every", 5, "--limit", 2, *FEATURES)
-    assert (result.code, "photo 000001.png: in the folder, now gone" in result.err) == (2, True)
+    frames = _contents(Path("x-frames"))
+    for other in (("--every", 5), ("--limit", 2), ("--every", 50), ("--every", 50, "--fresh")):
+        result = asic("features", video, "--out", "x", *other, *FEATURES)
+        assert result.code == 2, result.err
+        assert _contents(Path("x-frames")) == frames
+    another = Path(shutil.copy(video, "another.mp4"))
+    with another.open("ab") as stream:
+        stream.write(b"\0" * 8)
+    result = asic("features", another, "--out", "x", *FEATURES)
+    assert (result.code, "video_sha256: " in result.err) == (2, True)
+    assert _contents(Path("x-frames")) == frames
     result = asic("features", video, "--out", "x", "--every", 5, "--limit", 2, "--fresh", *FEATURES)
     assert result.json["photos"] == ["000000.png", "000005.png"]
     assert sorted(path.name for path in Path("x-frames").glob("*.png")) == ["000000.png", "000005.png"]
     index = json.loads(Path("x-frames/frames.json").read_text())
     assert (index["every"], index["limit"]) == (5, 2)
     # Cut short by a crash, it is made again.
-    for damage in ("", "[]", json.dumps({key: index[key] for key in ("video_sha256", "every", "limit")})):
-        Path("x-frames/frames.json").write_text(damage)
+    without_frames = json.dumps({key: index[key] for key in ("video_sha256", "every", "limit")})
+    for name, damage in (
+        ("frames.json", ""),
+        ("frames.json", "[]"),
+        ("frames.json", without_frames),
+        ("000005.png", "cut short"),
+    ):
+        Path("x-frames", name).write_text(damage)
         result = asic("features", video, "--out", "x", "--every", 5, "--limit", 2, *FEATURES)
         assert (result.json["reused"], "2 frames of" in result.err) == (True, True)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_what_is_no_video_is_told(asic, video, monkeypatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,30 @@ def test_a_failure_before_the_rename_leaves_the_old_content_and_no_litter(
 
 def test_files_that_belong_together_come_together(tmp_path: Path) -> None:
     (tmp_path / "old.bin").write_bytes(b"1")
-    atomic.write_together({tmp_path / "a" / "x.bin": b"x"}, (tmp_path / "index", b"i"), [tmp_path / "old.bin"])
+    with atomic.Staging() as staging:
+        assert staging.add(tmp_path / "a" / "x.bin", b"x") == hashlib.sha256(b"x").hexdigest()
+        staging.commit(tmp_path / "index", b"i", [tmp_path / "old.bin"])
     assert {
         path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     } == {
         "a/x.bin": b"x",
         "index": b"i",
     }
+
+
+def test_files_that_were_staged_and_not_committed_leave_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"old")
+    with atomic.Staging() as staging:
+        staging.add(tmp_path / "a.bin", b"new")
+        staging.add(tmp_path / "b.bin", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.bin": b"old"}
+
+
+def _write_new(folder: Path, stale: Sequence[Path] = ()) -> None:
+    with atomic.Staging() as staging:
+        for name in ("a.bin", "b.bin"):
+            staging.add(folder / name, b"new")
+        staging.commit(folder / "index", b"new", stale)
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
@@ -73,9 +91,7 @@ def test_a_disk_that_fills_up_leaves_all_of_the_old_content(
 
     monkeypatch.setattr(os, "fsync", fill)
     with pytest.raises(OSError, match="No space left"):
-        atomic.write_together(
-            {tmp_path / "a.bin": b"new", tmp_path / "b.bin": b"new"}, (tmp_path / "index", b"new"), [tmp_path / "a.bin"]
-        )
+        _write_new(tmp_path, [tmp_path / "a.bin"])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(names, b"old")
 
 
@@ -83,7 +99,7 @@ def test_a_file_that_cannot_take_its_place_leaves_no_index(tmp_path: Path) -> No
     (tmp_path / "index").write_bytes(b"old")
     (tmp_path / "b.bin").mkdir()
     with pytest.raises(OSError, match=r"b\.bin"):
-        atomic.write_together({tmp_path / "a.bin": b"new", tmp_path / "b.bin": b"new"}, (tmp_path / "index", b"new"))
+        _write_new(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b.bin"]
 
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +22,13 @@ from asic_cli.runs import REPORT_FILE
 from asic_cli.train import align
 from asic_cli.versions import installed_version
 from asic_features.config import FeatureConfig
+from asic_features.weights import sha256_of
 from asic_flow import atomic
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn; kept in `demo.json` once all of it is there.
+    """What is drawn; kept in `demo.json` once all of it is there, with the sha256 of every file.
 
     Attributes:
         seed: Chooses the species and every individual.
@@ -88,13 +89,13 @@ def _draw(folder: Path, drawing: Drawing, fresh: bool) -> None:
 
     index, photos = folder / INDEX_FILES["demo"], folder / "photos"
     if not fresh and index.exists():
-        try:
-            stored = dict(json.loads(index.read_bytes()))
-        except ValueError:
-            warn(f"{index} is damaged; drawing again")
-        else:
+        stored = _stored(index)
+        if stored is not None:
+            digests = stored.pop("sha256")
             refuse_other_settings(folder, differences(stored, asdict(drawing)))
-            return
+            if digests == _digests(photos):
+                return
+        warn(f"{folder} is damaged: drawing again")
     say(f"drawing {drawing.num_images} pictures with seed {drawing.seed}")
     index.unlink(missing_ok=True)
     shutil.rmtree(photos, ignore_errors=True)
@@ -106,4 +107,18 @@ def _draw(folder: Path, drawing: Drawing, fresh: bool) -> None:
         Image.fromarray(pixels).save(buffer, format="PNG")
         atomic.write_bytes(path, buffer.getvalue())
     write_spair_annotations(photos, drawn.benchmark, CATEGORY)
-    atomic.write_bytes(index, json.dumps(asdict(drawing)).encode())
+    atomic.write_bytes(index, json.dumps({**asdict(drawing), "sha256": _digests(photos)}, indent=1).encode())
+
+
+def _stored(index: Path) -> dict[str, Any] | None:
+    try:
+        stored = json.loads(index.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return stored if isinstance(stored, dict) and "sha256" in stored else None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below a folder, by its relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

@@ -64,15 +64,14 @@ def edit(
     except ValueError as error:
         raise InputError(f"--source {source}: {error}") from error
     records: list[dict[str, Any]] = []
-    with writing(out, "edit"), Stages() as stages:
+    with writing(out, "edit"), Stages() as stages, atomic.Staging() as staging:
         stale = _written(out)
-        (out / INDEX_FILES["edit"]).unlink(missing_ok=True)
         for index, photo in enumerate(alignment.photos):
             stages("photos", index, len(alignment))
             before = originals.read(index)
             after = propagation.onto(index, before, over if blend == "alpha" else over_by_bands)
             name = picture_name(alignment.photos, index, ".png")
-            sha256 = atomic.write_bytes(out / name, _png(after))
+            sha256 = staging.add(out / name, _png(after))
             changed = float((before != after).any(axis=2).mean())
             records.append({"photo": photo.path, "picture": name, "sha256": sha256, "changed": round(changed, 6)})
         document = {
@@ -86,9 +85,8 @@ def edit(
             "pictures": records,
         }
         text = json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False)
-        atomic.write_bytes(out / INDEX_FILES["edit"], text.encode())
-        for name in stale - {record["picture"] for record in records}:
-            (out / name).unlink(missing_ok=True)
+        stale -= {record["picture"] for record in records}
+        staging.commit(out / INDEX_FILES["edit"], text.encode(), [out / name for name in stale])
     if as_json:
         write_json(document)
     else:

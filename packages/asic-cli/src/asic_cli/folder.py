@@ -12,12 +12,13 @@ from filelock import FileLock, Timeout
 
 from asic_cli.errors import InputError, MachineError, explain_os_error
 
-Kind = Literal["collection", "run", "demo", "edit"]
+Kind = Literal["collection", "run", "demo", "edit", "frames"]
 INDEX_FILES: Mapping[Kind, str] = {
     "collection": "collection.json",
     "run": "config.json",
     "demo": "demo.json",
     "edit": "edit.json",
+    "frames": "frames.json",
 }
 LOCK_FILE = ".asic.lock"
 DEFAULT_PARENT = Path("asic-out")

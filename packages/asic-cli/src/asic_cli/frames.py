@@ -10,18 +10,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asic_cli.console import Stages, say
-from asic_cli.errors import InputError, MachineError, explain_os_error
+from asic_cli.console import Stages, say, warn
+from asic_cli.errors import InputError, MachineError
+from asic_cli.folder import INDEX_FILES, differences, refuse_other_settings, writing
 from asic_cli.photo_sets import LEAST_PHOTOS, PhotoSet, Selection, refuse_flags
 from asic_features.images import PhotoSource
 from asic_features.weights import sha256_of
+from asic_flow import atomic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"})
-_INDEX = "frames.json"
 _MOST_FRAMES = 1000
 _FRAME = re.compile(r"\d{6}\.png")
 
@@ -35,18 +36,18 @@ def find_frames(video: Path, selection: Selection, beside: Path, *, decode: bool
     """Every so many-th frame of a video.
 
     The frames are written to `<collection>-frames`, where they are found again by the video's content; nothing else
-    reads the video.
+    reads the video. Those of another video, or taken by other flags, are replaced with `fresh` only.
 
     Args:
         video: The file.
         selection: Which frames.
         beside: The collection's folder.
         decode: Whether to write them; otherwise they are named as far as the video's header tells.
-        fresh: Decode again even if they are there.
+        fresh: Decode again whatever is there.
 
     Raises:
         InputError: Flags do not fit a video, it cannot be decoded, it has too few or too many frames, or the frames'
-            folder holds somebody's files.
+            folder holds other frames or somebody's files.
         MachineError: No decoder is installed, or the folder cannot be written.
     """
     if selection.dataset is not None:
@@ -54,8 +55,6 @@ def find_frames(video: Path, selection: Selection, beside: Path, *, decode: bool
     refuse_flags(selection, "a video", "species", "category", "split")
     folder = beside.with_name(f"{beside.name}-frames")
     names = _write(video, selection, folder, fresh) if decode else _guess(video, selection)
-    if len(names) < LEAST_PHOTOS:
-        raise InputError(f"{video}: {len(names)} frame was taken, at least {LEAST_PHOTOS} are needed: lower --every")
     return PhotoSet(
         title=video.stem,
         source={"kind": "folder", "video": video.name, "every": selection.every},
@@ -69,48 +68,58 @@ def _guess(video: Path, selection: Selection) -> list[str]:
     with closing(_decode(video)) as frames:
         header = next(frames)
     count = max(1, round(header["duration"] * header["fps"]))
-    return [_name(index) for index in range(0, count, selection.every)][: selection.limit]
+    names = [_name(index) for index in range(0, count, selection.every)][: selection.limit]
+    _check_count(video, len(names))
+    return names
 
 
 def _write(video: Path, selection: Selection, folder: Path, fresh: bool) -> list[str]:
     wanted = {"video_sha256": sha256_of(video), "every": selection.every, "limit": selection.limit}
+    with writing(folder, "frames"):
+        stored = None if fresh else _stored(folder)
+        if stored is not None:
+            frames = stored.pop("frames")
+            refuse_other_settings(folder, differences(stored, wanted))
+            if all(_is_whole(folder / name, digest) for name, digest in frames.items()):
+                return list(frames)
+            warn(f"{folder} is damaged: a frame is missing or has changed; decoding again")
+        with atomic.Staging() as staging:
+            digests = _stage_frames(staging, video, selection, folder)
+            _check_count(video, len(digests))
+            stale = [path for path in folder.iterdir() if _FRAME.fullmatch(path.name) and path.name not in digests]
+            index = json.dumps(wanted | {"frames": digests}, indent=1)
+            staging.commit(folder / INDEX_FILES["frames"], index.encode(), stale)
+        say(f"{folder}: {len(digests)} frames of {video.name}")
+    return list(digests)
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    """The index of frames that an earlier command took; None where there is none, or it is damaged."""
     try:
-        stored = _stored(folder)
-        names = [str(name) for name in stored.get("frames", [])]
-        if not fresh and stored == wanted | {"frames": names} and all((folder / name).is_file() for name in names):
-            return names
-        folder.mkdir(parents=True, exist_ok=True)
-        # The folder is ours from now on, but without names it is not whole.
-        (folder / _INDEX).write_text(json.dumps(wanted))
-        for path in folder.iterdir():
-            if _FRAME.fullmatch(path.name):
-                path.unlink()
-        names = _write_frames(video, selection, folder)
-        (folder / _INDEX).write_text(json.dumps(wanted | {"frames": names}))
-    except OSError as error:
-        raise MachineError(f"cannot write {folder}: {explain_os_error(error)}") from error
-    return names
+        stored = json.loads((folder / INDEX_FILES["frames"]).read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    whole = isinstance(stored, dict) and isinstance(stored.get("frames"), dict)
+    return stored if whole and all(_FRAME.fullmatch(name) for name in stored["frames"]) else None
 
 
-def _stored(folder: Path) -> dict[str, Any]:
-    if not folder.exists():
-        return {}
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if names and _INDEX not in names:
-        raise InputError(f"{folder} is not empty and holds no {_INDEX}; choose another --out")
+def _is_whole(frame: Path, digest: object) -> bool:
     try:
-        stored = json.loads((folder / _INDEX).read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
+        return sha256_of(frame) == digest
+    except OSError:
+        return False
 
 
-def _write_frames(video: Path, selection: Selection, folder: Path) -> list[str]:
+def _check_count(video: Path, count: int) -> None:
+    if count < LEAST_PHOTOS:
+        raise InputError(f"{video}: {count} frame was taken, at least {LEAST_PHOTOS} are needed: lower --every")
+
+
+def _stage_frames(staging: atomic.Staging, video: Path, selection: Selection, folder: Path) -> dict[str, str]:
+    """The sha256 of every frame's file by its name."""
     from PIL import Image
 
-    from asic_flow.atomic import write_bytes
-
-    names: list[str] = []
+    digests: dict[str, str] = {}
     with closing(_decode(video)) as frames, Stages() as stages:
         header = next(frames)
         total = max(1, round(header["duration"] * header["fps"]))
@@ -118,7 +127,7 @@ def _write_frames(video: Path, selection: Selection, folder: Path) -> list[str]:
             stages("frames", min(index, total), total)
             if index % selection.every:
                 continue
-            if len(names) == _MOST_FRAMES:
+            if len(digests) == _MOST_FRAMES:
                 least = -(-total // _MOST_FRAMES)
                 raise InputError(
                     f"{video}: more than {_MOST_FRAMES} frames would be taken: give --every K, from {least} on, or "
@@ -126,12 +135,10 @@ def _write_frames(video: Path, selection: Selection, folder: Path) -> list[str]:
                 )
             buffer = BytesIO()
             Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-            write_bytes(folder / _name(index), buffer.getvalue())
-            names.append(_name(index))
-            if len(names) == selection.limit:
+            digests[_name(index)] = staging.add(folder / _name(index), buffer.getvalue())
+            if len(digests) == selection.limit:
                 break
-    say(f"{folder}: {len(names)} frames of {video.name}")
-    return names
+    return digests
 
 
 def _name(index: int) -> str:

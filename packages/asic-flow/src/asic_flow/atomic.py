@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 TEMPORARY_PREFIX = ".asic-tmp-"
 
@@ -35,35 +36,59 @@ def write_bytes(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_together(contents: Mapping[Path, bytes], index: tuple[Path, bytes], stale: Sequence[Path] = ()) -> None:
-    """Writes files that belong together, and the index that says so.
+class Staging:
+    """Files that belong together, and the index that says so: all of them take their places, or none.
 
-    Everything is flushed to temporary files first. Then the old index goes, the files take their places, and the new
-    index comes last: whoever finds an index finds all that it names.
-
-    Args:
-        contents: Files and their whole contents; their folders are created where missing.
-        index: The index and its content.
-        stale: Files to remove with the old index.
-
-    Raises:
-        OSError: A folder is not writable, or the disk is full: every file is then as it was. Or a file cannot take its
-            place, where there is a folder, say: others may have taken theirs, and there is no index.
+    `add` flushes each to a temporary file, `commit` puts them where they belong. A block that is left without it leaves
+    every file as it was.
     """
-    staged: dict[Path, Path] = {}
-    try:
-        for path, data in [*contents.items(), index]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staged[path] = _stage(path, data)
-        index[0].unlink(missing_ok=True)
+
+    def __init__(self) -> None:
+        self._staged: dict[Path, Path] = {}
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for temporary in self._staged.values():
+            temporary.unlink(missing_ok=True)
+
+    def add(self, path: Path, data: bytes) -> str:
+        """Stages a file with its whole content; its folder is created where missing.
+
+        Returns:
+            The sha256 of `data`, in hexadecimal.
+
+        Raises:
+            OSError: The folder is not writable, or the disk is full.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._staged[path] = _stage(path, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def commit(self, index: Path, data: bytes, stale: Sequence[Path] = ()) -> None:
+        """Removes the old index, lets the files take their places, and writes the new index last.
+
+        Whoever finds an index finds all that it names.
+
+        Args:
+            index: The index.
+            data: Its content.
+            stale: Files to remove with the old index.
+
+        Raises:
+            OSError: The disk is full: every file is then as it was. Or a file cannot take its place, where there is a
+                folder, say: others may have taken theirs, and there is no index.
+        """
+        self.add(index, data)
+        index.unlink(missing_ok=True)
         for path in stale:
             path.unlink(missing_ok=True)
-        for path, temporary in staged.items():
+        for path, temporary in self._staged.items():
             with _naming(path):
                 temporary.replace(path)
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
 
 
 def _stage(path: Path, data: bytes) -> Path:

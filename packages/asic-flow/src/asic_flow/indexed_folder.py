@@ -48,20 +48,19 @@ class IndexedFolder:
 
         Raises:
             OSError: The folder cannot be written, or the disk is full: an earlier content is then still whole. Or a
-                file cannot take its place; see `atomic.write_together`.
+                file cannot take its place; see `atomic.Staging.commit`.
         """
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        whole = {"format": self.format, "version": self.version, **document, "sha256": digests}
-        text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
-        index = text.encode("utf-8", "surrogateescape")
         try:
             known = self.read_index(folder)["sha256"]
         except self.error:
             known = {}
         stale = [folder / name for name in known if name not in contents and _is_inside(name)]
-        atomic.write_together(
-            {folder / name: data for name, data in contents.items()}, (folder / self.index_file, index), stale
-        )
+        with atomic.Staging() as staging:
+            digests = {name: staging.add(folder / name, data) for name, data in contents.items()}
+            whole = {"format": self.format, "version": self.version, **document, "sha256": digests}
+            text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
+            index = text.encode("utf-8", "surrogateescape")
+            staging.commit(folder / self.index_file, index, stale)
         return hashlib.sha256(index).hexdigest()
 
     def read_index(self, folder: Path) -> dict[str, Any]:
