@@ -197,11 +197,11 @@ def test_photos_are_found_by_any_one_of_them(alignment, tmp_path) -> None:
         (Path("two.jpg"), tmp_path, 2),
         (Path("one.jpg"), tmp_path, 3),
     ):
-        found, here = find_originals(records, source, root)
-        assert (found.root, here) == (tmp_path, index)
+        found, here = find_originals(records, source, [root] if root else [])
+        assert (found.files, here) == (tuple(tmp_path / name for name in names), index)
     for source in (tmp_path / "three.jpg", tmp_path / "o.jpg"):
         with pytest.raises(InputError, match=r"expected one of the run's 4 photos \(a/one.jpg, "):
-            find_originals(records, source, None)
+            find_originals(records, source, [])
 
 
 def test_names_of_pictures_are_harmless_and_their_own(alignment) -> None:

@@ -15,13 +15,20 @@ from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
 from asic_features.describe import Describer
 from asic_features.descriptors import VisionTransformer
-from asic_features.extract import PhotosError, SettingsError, Shard, extract_collection, extract_shard
+from asic_features.extract import (
+    PhotosError,
+    SettingsError,
+    Shard,
+    extract_added,
+    extract_collection,
+    extract_shard,
+)
 from asic_features.images import PhotoError, PhotoSource, list_photos
 from asic_features.knn import match_photos
 from asic_features.masks import MaskError
 from asic_features.weights import WeightsError
 from asic_flow.collection import ImageCollection, TokenGrid, load_collection, save_collection
-from asic_flow.matches import MatchSet
+from asic_flow.matches import OF_MATCHES, MatchSet
 
 Save = Callable[..., Path]
 SIZE = 96
@@ -430,6 +437,36 @@ def test_a_mirrored_photo_matches_its_mirror_image(folder: Path, random_vit: Pat
     mirrored = SIZE - 1 - matches.xy_a[:, 0]
     assert np.mean(np.abs(mirrored - matches.xy_b[:, 0]) <= 1) > 0.95
     assert matches.score.mean() > 0.99
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_a_photo_that_joins_is_matched_as_if_it_had_been_there(folder: Path, random_vit: Path, top_k: int) -> None:
+    """The last photo but one is the first one's mirror image, which only mirrored tokens are matched with."""
+    pixels = np.random.default_rng(5).integers(0, 256, (12, 12, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    for name, shown in (("a", pixels), ("b", pixels.swapaxes(0, 1)), ("c", pixels[:, ::-1]), ("d", pixels[::-1])):
+        Image.fromarray(np.ascontiguousarray(shown)).save(folder / f"photos/{name}.png")
+    photos = [source for source in list_photos(folder / "photos") if source.name.endswith(".png")][-4:]
+    config = FeatureConfig(
+        size=SIZE,
+        backbone="vit_tiny_p16",
+        weights=random_vit,
+        masks="none",
+        stride=8,
+        mirror_test=True,
+        top_k=top_k,
+    )
+    whole, together = extract_collection(photos, config)
+    known, matches = extract_collection(photos[:2], config)
+    added, joined = extract_added(photos[2:], photos[:1], config, known, matches)
+    assert [photo.path for photo in added.photos] == ["c.png", "d.png"]
+    assert torch.equal(added.descriptors, whole.descriptors[2:])
+    order = np.lexsort(together.pairs.T)  # new photos come after all pairs of those before them
+    together = MatchSet.concatenate([together.of_pairs(row, row + 1) for row in order])
+    for name in ("pairs", "offsets", *OF_MATCHES):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(together, name), err_msg=name)
+    turned = joined.of_pairs(1, 2)
+    assert turned.pairs.tolist() == [[0, 2]]
+    assert np.mean(np.abs(SIZE - 1 - turned.xy_a[:, 0] - turned.xy_b[:, 0]) <= 1) > 0.6
 
 
 @pytest.mark.parametrize("network", [False, True])

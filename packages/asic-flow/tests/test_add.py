@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from asic_flow.add import join_collections, take_photos
 from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
-from asic_flow.collection import ImageCollection
+from asic_flow.collection import ImageCollection, join_collections, take_photos
 from asic_flow.matches import MatchSet
 from asic_flow.train import AlignmentError, held_out_tokens
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from asic_flow import train
-from asic_flow.add import take_photos
 from asic_flow.alignment import Alignment, RunError
-from asic_flow.collection import ImageCollection, Photo, TokenGrid
+from asic_flow.collection import ImageCollection, Photo, TokenGrid, take_photos
 from asic_flow.config import AlignmentConfig
 from asic_flow.matches import MatchSet
 from asic_flow.sides import SecondMaps, fit_second_maps

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from asic_cli.errors import InputError
 from asic_cli.folder import INDEX_FILES, differences, refuse_other_settings, writing
 from asic_cli.options import Device, Fresh, Json
 from asic_cli.runs import Run, load_run
+from asic_cli.truth import TRUTH_FILE, truth_file
 
 if TYPE_CHECKING:
     from asic_features.config import FeatureConfig
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from asic_flow.collection import ImageCollection
     from asic_flow.matches import MatchSet
 
-# Photos of the collection that the new ones are described with: co-segmentation wants to see what recurs.
+# Photos of the collection that the new ones are described with.
 _COMPANIONS = 4
 _LOW_SUPPORT = 0.5  # of the median photo's
 
@@ -41,6 +42,10 @@ def add(
     weights: Annotated[
         Path | None, typer.Option(envvar="ASIC_WEIGHTS", help="The backbone's weights, where the cache has none.")
     ] = None,
+    mask_weights: Annotated[
+        Path | None,
+        typer.Option(envvar="ASIC_MASK_WEIGHTS", help="The mask network's ONNX file, where the cache has none."),
+    ] = None,
     device: Device = "auto",
     fresh: Fresh = False,
     as_json: Json = False,
@@ -48,12 +53,13 @@ def add(
     """Place unseen photos in a run's canonical space.
 
     The photos are described as the run's collection was, and matched with all of it; nobody else's map changes. The
-    result is a run like any other.
+    result is a run like any other; of a data set it keeps the annotated points, and `asic eval` asks for the same ones.
 
     Example: `asic add asic-out/teapot-run new.jpg`
     """
     folder = out or run.resolve().with_name(f"{run.resolve().name}-added")
-    _report(_add(load_run(run), photos, folder, weights=weights, device=device, fresh=fresh), as_json)
+    added = _add(load_run(run), photos, folder, weights=weights, mask_weights=mask_weights, device=device, fresh=fresh)
+    _report(added, as_json)
 
 
 @dataclass(frozen=True)
@@ -65,29 +71,39 @@ class _Added:
     placing_seconds: float
 
 
-def _add(run: Run, photos: Sequence[Path], folder: Path, *, weights: Path | None, device: str, fresh: bool) -> _Added:
-    from asic_flow.add import join_collections
-    from asic_flow.alignment import Alignment, read_run_index
-    from asic_flow.collection import identity, save_collection
+def _add(
+    run: Run,
+    photos: Sequence[Path],
+    folder: Path,
+    *,
+    weights: Path | None,
+    mask_weights: Path | None,
+    device: str,
+    fresh: bool,
+) -> _Added:
+    from asic_flow.alignment import read_run_index
+    from asic_flow.collection import identity, join_collections, save_collection
 
     if folder.resolve() == run.folder.resolve():
         raise InputError(f"--out {folder} is the run itself; choose another folder")
     sources = _sources(photos, {photo.path for photo in run.collection.photos})
     wanted = {"run": _identity_of(run.folder), "photos": _pixels(sources)}
+    beside = folder.resolve().with_name(f"{folder.resolve().name}-collection")
     with writing(folder, "run"):
-        if not fresh and (folder / INDEX_FILES["run"]).exists():
-            stored = read_run_index(folder).get("added")
-            refuse_other_settings(folder, differences(stored if isinstance(stored, dict) else {}, wanted))
-            return _Added(folder, Alignment.load(folder), len(sources), True, 0.0)
-        config = _feature_config(run.collection.settings, weights, device)
-        described = _describe(run, sources, config)
-        started = time.monotonic()
-        alignment = run.alignment.add_images(run.collection, described)
-        seconds = time.monotonic() - started
-        joined = join_collections(run.collection, described)
-        beside = folder.resolve().with_name(f"{folder.resolve().name}-collection")
+        made = None if fresh else _find_made(folder, wanted)
+        if made is not None:
+            return _Added(folder, made, len(sources), True, 0.0)
         with writing(beside, "collection"):
-            save_collection(beside, joined, _joined_matches(run.matches, joined, len(sources), config))
+            _check_replaceable(folder, beside, wanted, fresh)
+            truth = run.truth()
+            config = _feature_config(run.collection.settings, weights, mask_weights, device)
+            described, matches = _describe(run, sources, config)
+            started = time.monotonic()
+            alignment = run.alignment.add_images(run.collection, described)
+            seconds = time.monotonic() - started
+            joined = join_collections(run.collection, described)
+            joined = replace(joined, settings={**joined.settings, "added": wanted})
+            save_collection(beside, joined, matches, {} if truth is None else {TRUTH_FILE: truth_file(truth)})
         kept = {
             key: value
             for key, value in read_run_index(run.folder).items()
@@ -96,6 +112,50 @@ def _add(run: Run, photos: Sequence[Path], folder: Path, *, weights: Path | None
         where = {"path": Path(os.path.relpath(beside, folder.resolve())).as_posix(), "identity": identity(beside)}
         alignment.save(folder, {**kept, "added": wanted, "collection": where})
     return _Added(folder, alignment, len(sources), False, seconds)
+
+
+def _find_made(folder: Path, wanted: dict[str, Any]) -> Alignment | None:
+    """What an earlier command made of the same, if it and its collection are whole."""
+    from asic_flow.collection import CollectionError
+    from asic_flow.run_folder import RunError, read_run_index
+
+    if not (folder / INDEX_FILES["run"]).exists():
+        return None
+    try:
+        stored = read_run_index(folder).get("added")
+    except RunError as error:
+        warn(f"{error}; making it again")
+        return None
+    refuse_other_settings(folder, differences(stored if isinstance(stored, dict) else {}, wanted))
+    try:
+        made = load_run(folder)
+        made.truth()
+    except (RunError, CollectionError, InputError) as error:
+        warn(f"{error}; making it again")
+        return None
+    return made.alignment
+
+
+def _check_replaceable(folder: Path, beside: Path, wanted: dict[str, Any], fresh: bool) -> None:
+    """Makes sure that a collection at `beside` belongs to the run at `folder`.
+
+    Raises:
+        InputError: It is another one, or was made of another run or of other photos and is not to be made again.
+    """
+    from asic_flow.collection import CollectionError, read_index
+    from asic_flow.run_folder import RunError, read_run_index
+
+    if not (beside / INDEX_FILES["collection"]).exists():
+        return
+    for read, path in ((lambda path: read_index(path)["settings"], beside), (read_run_index, folder)):
+        try:
+            added = read(path).get("added")
+        except (CollectionError, RunError, KeyError, AttributeError):
+            continue  # damaged: the other one may tell
+        if isinstance(added, dict):
+            refuse_other_settings(path, [] if fresh else differences(added, wanted))
+            return
+    raise InputError(f"{beside} holds a collection that `asic add` did not write there; choose another --out")
 
 
 def _identity_of(run: Path) -> str:
@@ -121,13 +181,16 @@ def _pixels(sources: Sequence[PhotoSource]) -> dict[str, str]:
     return {source.name: pixels_sha256(read_photo(source.path)) for source in sources}
 
 
-def _feature_config(settings: dict[str, Any], weights: Path | None, device: str) -> FeatureConfig:
-    """The settings the collection was made with, as far as they decide a photo's descriptors.
+def _feature_config(
+    settings: dict[str, Any], weights: Path | None, mask_weights: Path | None, device: str
+) -> FeatureConfig:
+    """The settings the collection was made with, as far as they decide a photo's descriptors, mask and matches.
 
     Raises:
         InputError: They cannot be met: other weights, or a basis that depends on all photos.
     """
     from asic_features.config import MASK_SOURCES, FeatureConfig
+    from asic_features.mask_networks import locate_mask_network
     from asic_features.weights import locate_weights, sha256_of
 
     if settings.get("components") is not None:
@@ -149,15 +212,23 @@ def _feature_config(settings: dict[str, Any], weights: Path | None, device: str)
             scales=tuple(settings.get("scales", ())),
             masks=masks or "cosegment",
             grabcut=bool(masks and settings.get("grabcut")),
+            mirror_test=bool(settings.get("mirror_test")),
+            least_support=settings.get("least_support", 0),
+            suppress_px=settings.get("suppress_px", 0.0),
             precision=settings.get("precision", "float32"),
             weights=weights,
+            mask_weights=mask_weights,
             device=choose_device(device),
         )
         found = locate_weights(config.backbone, weights)
     except (KeyError, ValueError) as error:
         raise InputError(f"the collection's settings: {error}") from error
-    if found is not None and sha256_of(found) != settings["weights_sha256"]:
-        raise InputError(f"{found}: not the weights that the collection was made with (sha256); give those")
+    networks = [(found, "weights_sha256", "--weights")]
+    if config.needs_mask_network:
+        networks.append((locate_mask_network(str(config.masks), mask_weights), "masks_sha256", "--mask-weights"))
+    for file, key, flag in networks:
+        if file is not None and sha256_of(file) != settings.get(key):
+            raise InputError(f"{file}: not the weights that the collection was made with (sha256); give those: {flag}")
     return config
 
 
@@ -165,11 +236,10 @@ def _several(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _describe(run: Run, sources: list[PhotoSource], config: FeatureConfig) -> ImageCollection:
-    """The new photos alone, described together with some of the collection's own pictures."""
-    from asic_features.extract import extract_collection
+def _describe(run: Run, sources: list[PhotoSource], config: FeatureConfig) -> tuple[ImageCollection, MatchSet]:
+    """The new photos alone, and the matches of all."""
+    from asic_features.extract import extract_added
     from asic_features.images import PhotoSource
-    from asic_flow.add import take_photos
     from asic_flow.collection import read_index
 
     records = read_index(run.collection_folder)["photos"][:_COMPANIONS]
@@ -178,28 +248,7 @@ def _describe(run: Run, sources: list[PhotoSource], config: FeatureConfig) -> Im
         for record in records
     ]
     with Stages() as stages:
-        described, _ = extract_collection([*companions, *sources], config, progress=stages)
-    return take_photos(described, slice(len(companions), None))
-
-
-def _joined_matches(matches: MatchSet, joined: ImageCollection, count: int, config: FeatureConfig) -> MatchSet:
-    """The collection's matches, and those of every new photo with all photos before it."""
-    from asic_features.consistency import count_support
-    from asic_features.knn import match_photos
-    from asic_flow.matches import MatchSet
-
-    first_new = len(joined) - count
-    pairs = [(other, new) for new in range(first_new, len(joined)) for other in range(new)]
-    more = match_photos(
-        joined.descriptors,
-        joined.saliency,
-        joined.foreground_tokens(),
-        joined.grid,
-        pairs,
-        candidates=config.candidates,
-        top_k=config.top_k,
-    )
-    return count_support(MatchSet.concatenate([matches, more]), joined.grid, joined.size_hw[0])
+        return extract_added(sources, companions, config, run.collection, run.matches, progress=stages)
 
 
 def _report(added: _Added, as_json: bool) -> None:

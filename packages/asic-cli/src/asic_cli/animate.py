@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,7 +52,11 @@ def animate(
         Path | None, typer.Option(metavar="LAYER.png", help="edit: what is painted on it, as for `asic edit`.")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option(metavar="FRAMES", help="edit: the folder of frames [default: as FRAME's path says].")
+        list[Path] | None,
+        typer.Option(
+            metavar="FRAMES",
+            help="edit: the folder of frames, if FRAME's path does not say; again for a folder of added photos.",
+        ),
     ] = None,
     steady: Annotated[
         int, typer.Option(min=0, max=30, help="edit: smooth over so many frames before and after; 0 for none.")
@@ -73,7 +77,7 @@ def animate(
     frames, count = (
         _scene(run, kind, max(2, round(seconds * fps)), side, limit)
         if source is None or layer is None
-        else _edited(run, source, layer, photos, steady)
+        else _edited(run, source, layer, photos or [], steady)
     )
     with Stages() as stages:
         data = encode(_counted(frames, count, stages), fps)
@@ -93,7 +97,7 @@ def _scene(run: Path, kind: str, count: int, side: int, limit: int) -> tuple[Ite
     return (morph if kind == "morph" else tour)(stage, count), count
 
 
-def _edited(run: Path, source: Path, layer: Path, photos: Path | None, reach: int) -> tuple[Iterator[Frame], int]:
+def _edited(run: Path, source: Path, layer: Path, photos: Sequence[Path], reach: int) -> tuple[Iterator[Frame], int]:
     from asic_cli.blend import over
     from asic_cli.edit import LEAST_CONFIDENCE, read_layer
     from asic_cli.originals import find_originals

@@ -81,7 +81,7 @@ def _parts(
     truths = [run.truth() for run in runs]
     before, after = (breakdown_of(summary, truth) for summary, truth in zip(summaries, truths, strict=True))
     if before is not None and after is not None:
-        return comparison.part_tables((before, after), runs[0].photos.photos, names)
+        return comparison.part_tables((before, after), runs[0].photos.photos[: len(before.found_in)], names)
     # Where a run has no scores at all their table says so.
     return NOT_BROKEN_DOWN if all(summaries) and all(truth is not None for truth in truths) else ""
 

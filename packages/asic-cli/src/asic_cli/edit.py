@@ -35,8 +35,11 @@ def edit(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Write one PNG a photo into this folder.")],
     photos: Annotated[
-        Path | None,
-        typer.Option(metavar="PHOTOS", help="The folder of the original photos [default: as PHOTO's path says]."),
+        list[Path] | None,
+        typer.Option(
+            metavar="PHOTOS",
+            help="The folder of the original photos, if PHOTO's path does not say; again for a folder of added photos.",
+        ),
     ] = None,
     blend: Annotated[
         Literal["alpha", "laplacian"], typer.Option(help="By transparency alone, or by bands of a pyramid.")
@@ -57,7 +60,7 @@ def edit(
     from asic_flow.alignment import Alignment
 
     alignment = Alignment.load(run)
-    originals, painted = find_originals(alignment.photos, source, photos)
+    originals, painted = find_originals(alignment.photos, source, photos or [])
     pixels, digest = read_layer(layer, alignment.photos[painted].size_hw)
     try:
         propagation = Propagation(alignment, painted, pixels, least_confidence)

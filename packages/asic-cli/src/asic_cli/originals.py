@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Originals:
-    """A run's photos below the folder that they were read from.
+    """A run's photos on disk.
 
     Attributes:
-        root: The folder.
+        files: Where each lies.
         photos: The run's records.
     """
 
-    root: Path
+    files: tuple[Path, ...]
     photos: tuple[Photo, ...]
 
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -37,24 +38,24 @@ class Originals:
         """
         from asic_features.images import pixels_sha256, read_photo
 
-        photo = self.photos[index]
-        pixels = read_photo(self.root / photo.path)
-        if pixels_sha256(pixels) != photo.pixels_sha256:
+        pixels = read_photo(self.files[index])
+        if pixels_sha256(pixels) != self.photos[index].pixels_sha256:
             raise InputError(
-                f"{self.root / photo.path}: its pixels are not those that the run was made from; "
+                f"{self.files[index]}: its pixels are not those that the run was made from; "
                 "bring the original back, or run `asic features` and `asic train` again"
             )
         return pixels
 
 
-def find_originals(photos: tuple[Photo, ...], source: Path, root: Path | None) -> tuple[Originals, int]:
+def find_originals(photos: tuple[Photo, ...], source: Path, folders: Sequence[Path]) -> tuple[Originals, int]:
     """Finds all photos of a run by one of them.
 
     Args:
         photos: The run's records; their paths are relative to the folder that `asic features` was given, or to the
-            data set's folder of images.
-        source: One photo: its file, or with `root` its path below that or the last part of it.
-        root: The folder. Without it, it is what is left of `source` when the photo's own path is taken away.
+            data set's folder of images, and those of photos that were added later are names alone.
+        source: One photo: its file, or with `folders` its path below one of them or the last part of it.
+        folders: Where photos are looked for, the first ones first, after what is left of `source` when the photo's own
+            path is taken away.
 
     Returns:
         The photos, every one of which exists, and which of them `source` is.
@@ -62,9 +63,9 @@ def find_originals(photos: tuple[Photo, ...], source: Path, root: Path | None) -
     Raises:
         InputError: `source` is none of the run's photos, or more than one, or a photo is missing.
     """
-    parts = source.parts if root is None else _below(source, root).parts
+    parts = next((source.relative_to(folder) for folder in folders if source.is_relative_to(folder)), source).parts
     ends = [index for index, photo in enumerate(photos) if _ends_with(parts, Path(photo.path).parts)]
-    if not ends and root is not None:
+    if not ends and folders:
         ends = [index for index, photo in enumerate(photos) if Path(photo.path).name == source.name == str(source)]
     # Of `a/b.jpg` and `b.jpg` the longer is meant.
     longest = max((len(Path(photos[index].path).parts) for index in ends), default=0)
@@ -75,26 +76,24 @@ def find_originals(photos: tuple[Photo, ...], source: Path, root: Path | None) -
         raise InputError(
             f"--source {source}: expected one of the run's {len(photos)} photos ({known}, ...), got {found}"
         )
-    index = ends[0]
-    if root is None:
-        root = Path(*parts[: len(parts) - longest]) if len(parts) > longest else Path()
+    rest = parts[: len(parts) - longest]
+    roots = [Path(*rest), *folders] if rest or not folders else folders
+    files = []
     for photo in photos:
-        if not (root / photo.path).is_file():
+        places = [root / photo.path for root in roots]
+        files.append(next((place for place in places if place.is_file()), places[0]))
+        if not files[-1].is_file():
             raise InputError(
-                f"{root / photo.path}: this photo of the run is missing; the folder that `asic features` read is "
-                "needed, give it with --photos"
+                f"{files[-1]}: this photo of the run is missing; give the folder that it was read from with --photos, "
+                "which may be given several times"
             )
-    return Originals(root, photos), index
+    return Originals(tuple(files), photos), ends[0]
 
 
 def picture_name(photos: tuple[Photo, ...], index: int, suffix: str) -> str:
     """A file name for a picture of a photo: its number and stem, so that two of one stem never collide."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(photos[index].path).stem)[:60]
     return f"{index:03d}-{stem}{suffix}"
-
-
-def _below(source: Path, root: Path) -> Path:
-    return source.relative_to(root) if source.is_relative_to(root) else source
 
 
 def _ends_with(parts: tuple[str, ...], end: tuple[str, ...]) -> bool:

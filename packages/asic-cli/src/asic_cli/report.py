@@ -123,7 +123,9 @@ def write_page(
                 matches,
                 alignment,
                 window,
-                None if truth is None else truth_data(truth, threshold_lengths(collection.settings, truth), breakdown),
+                None
+                if truth is None
+                else truth_data(truth, threshold_lengths(collection.settings, truth), breakdown, len(collection)),
             ),
             facts=_facts(collection, summary),
             averages=averages.result(),
@@ -159,7 +161,7 @@ def _details(
     breakdown: Breakdown | None,
 ) -> str:
     if breakdown is not None:
-        return breakdown_tables(breakdown, collection.photos)
+        return breakdown_tables(breakdown, collection.photos[: len(breakdown.found_in)])
     # Without any scores their panel says so.
     return "" if truth is None or not summary else NOT_BROKEN_DOWN
 

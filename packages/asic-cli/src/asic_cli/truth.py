@@ -83,6 +83,8 @@ def truth_sha256(truth: KeypointBenchmark) -> str:
 def read_truth(folder: Path, settings: Mapping[str, Any]) -> KeypointBenchmark | None:
     """Reads the truth of a collection with these settings; None where it has none.
 
+    Its images are the collection's photos in their order, or the first of them: photos that were added later have none.
+
     Raises:
         TruthError: The file is missing or is not the one that belongs to the collection.
         AnnotationError: Another version wrote it.

@@ -22,17 +22,17 @@ from asic_features.images import PhotoError, PhotoSource, UInt8Image
 from asic_features.logbin import log_bin
 from asic_features.mask_networks import locate_mask_network
 from asic_features.masks import MaskError, appearance, find_user_masks, saliency_masks
-from asic_features.matching import Tokens, match_collection, match_share
+from asic_features.matching import Tokens, match_added, match_collection, match_share
 from asic_features.parts import Augmented, augment, discover_parts
 from asic_features.pca import fit_components
 from asic_features.prepare import PhotosError, PreparedPhotos, prepare_photos
 from asic_features.saliency import attention_saliency, border_contrast
 from asic_features.weights import locate_weights, sha256_of
-from asic_flow.collection import ImageCollection, TokenGrid, foreground_tokens
+from asic_flow.collection import ImageCollection, TokenGrid, foreground_tokens, join_collections, take_photos
 from asic_flow.cores import all_cores, torch_alone
 from asic_flow.matches import MatchSet
 
-__all__ = ["PhotosError", "SettingsError", "Shard", "extract_collection", "extract_shard"]
+__all__ = ["PhotosError", "SettingsError", "Shard", "extract_added", "extract_collection", "extract_shard"]
 
 _LOG = logging.getLogger(__name__)
 # Masks and parts change little where tokens lie closer, and memory would grow with their number.
@@ -55,6 +55,18 @@ class _Extracted:
     described: _Described
     tokens: Tokens
     settings: dict[str, Any]
+
+    def collection(self, parts: torch.Tensor | None) -> ImageCollection:
+        return ImageCollection(
+            photos=self.prepared.photos,
+            images=self.prepared.images,
+            masks=self.described.masks,
+            descriptors=self.tokens.descriptors,
+            saliency=self.described.saliency,
+            grid=self.tokens.grid,
+            settings=self.settings,
+            parts=parts,
+        )
 
 
 @dataclass(frozen=True)
@@ -109,18 +121,55 @@ def extract_collection(
     report("matches", 0, 1)
     matches = match_collection(tokens, config, cache)
     report("matches", 1, 1)
-    parts = _parts(prepared, config, tokens.grid, described, report)
-    collection = ImageCollection(
-        photos=prepared.photos,
-        images=prepared.images,
-        masks=described.masks,
-        descriptors=tokens.descriptors,
-        saliency=described.saliency,
-        grid=tokens.grid,
-        settings=extracted.settings,
-        parts=parts,
+    return extracted.collection(_parts(prepared, config, tokens.grid, described, report)), matches
+
+
+@torch_alone()
+def extract_added(
+    sources: Sequence[PhotoSource],
+    companions: Sequence[PhotoSource],
+    config: FeatureConfig,
+    collection: ImageCollection,
+    matches: MatchSet,
+    *,
+    progress: Progress | None = None,
+) -> tuple[ImageCollection, MatchSet]:
+    """Prepare photos that join a collection.
+
+    Args:
+        sources: One new photo or more.
+        companions: Some of the collection's own pictures, which they are described with: co-segmentation wants to see
+            what recurs.
+        config: As the collection was made, less components, which are those of its own photos.
+        collection: What they join.
+        matches: The collection's.
+        progress: As for ``extract_collection``.
+
+    Returns:
+        The new photos alone, and the matches of all: the collection's, then those of every new photo with all photos
+        before it.
+
+    Raises:
+        PhotosError: As for ``extract_collection``; so are the others.
+        ValueError: The descriptors do not fit the collection's.
+    """
+    report = progress or _stay_silent
+    extracted = _extract([*companions, *sources], config, report, None, None)
+    new = slice(len(companions), None)
+    added = take_photos(extracted.collection(None), new)
+    joined = join_collections(collection, added)
+    mirrored = extracted.tokens.mirrored
+    tokens = Tokens(
+        joined.descriptors,
+        None if mirrored is None else mirrored[new],
+        joined.saliency,
+        joined.foreground_tokens(),
+        joined.grid,
     )
-    return collection, matches
+    report("matches", 0, 1)
+    more = match_added(tokens, config, matches, len(added))
+    report("matches", 1, 1)
+    return added, more
 
 
 @torch_alone()

@@ -1,4 +1,4 @@
-"""All pairs of a collection matched: mirrored too where that is asked, found again where shards matched them."""
+"""Pairs of photos matched, all or those of new photos: mirrored too where asked, found again where shards matched."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Tokens:
 
     Attributes:
         descriptors: (N, T, D) float16.
-        mirrored: (N, T, D) float16 of the mirrored photos, by their own tokens; None without the mirror test.
+        mirrored: (M, T, D) float16 of the last M photos mirrored, by their own tokens: of those that are second in a
+            pair, all of a collection or the new ones; None without the mirror test.
         saliency: (N, T) float32.
         foreground: (N, T) bool.
         grid: Where the tokens are.
@@ -59,9 +60,23 @@ def match_collection(tokens: Tokens, config: FeatureConfig, cache: Path | None =
     if kept:
         pieces = iter(_split(made, [pairs for first, pairs in by_first.items() if first not in kept]))
         matches = MatchSet.concatenate([kept[first] if first in kept else next(pieces) for first in by_first])
-    matches = count_support(matches, tokens.grid, config.size)
-    matches = select(matches, matches.support >= config.least_support)
-    return suppress(matches, radius_px=config.suppress_px) if config.suppress_px else matches
+    return _keep(count_support(matches, tokens.grid, config.size), config)
+
+
+def match_added(tokens: Tokens, config: FeatureConfig, matches: MatchSet, count: int) -> MatchSet:
+    """A collection's matches, and those of every new photo with all photos before it, as far as ``config`` keeps them.
+
+    Args:
+        tokens: Of all photos, the new ones last.
+        config: Which candidates and matches.
+        matches: Of the collection, all of which stay.
+        count: How many photos are new.
+    """
+    total = len(tokens.descriptors)
+    made = _match(tokens, config, [(other, new) for new in range(total - count, total) for other in range(new)])
+    joined = count_support(MatchSet.concatenate([matches, made]), tokens.grid, config.size)
+    known, more = joined.of_pairs(0, len(matches.pairs)), joined.of_pairs(len(matches.pairs), len(joined.pairs))
+    return MatchSet.concatenate([known, _keep(more, config)])
 
 
 def match_share(tokens: Tokens, config: FeatureConfig, cache: Path, index: int, count: int) -> int:
@@ -127,6 +142,11 @@ def _split(matches: MatchSet, groups: list[list[Pair]]) -> list[MatchSet]:
     return [matches.of_pairs(*between) for between in pairwise(ends)]
 
 
+def _keep(matches: MatchSet, config: FeatureConfig) -> MatchSet:
+    matches = select(matches, matches.support >= config.least_support)
+    return suppress(matches, radius_px=config.suppress_px) if config.suppress_px else matches
+
+
 def _match(tokens: Tokens, config: FeatureConfig, pairs: list[Pair]) -> MatchSet:
     descriptors, saliency, foreground = (
         tensor.to(config.device) for tensor in (tokens.descriptors, tokens.saliency, tokens.foreground)
@@ -137,11 +157,11 @@ def _match(tokens: Tokens, config: FeatureConfig, pairs: list[Pair]) -> MatchSet
     if tokens.mirrored is None:
         return matches
     turned, found = unmirror(tokens.mirrored, tokens.grid, config.size)
-    count = len(descriptors)
+    count = len(turned)  # of the last photos, which come once more behind themselves
     other = match_photos(
         torch.cat([descriptors, turned.to(config.device)]),
-        saliency.repeat(2, 1),
-        torch.cat([foreground, foreground & found.to(config.device)]),
+        torch.cat([saliency, saliency[-count:]]),
+        torch.cat([foreground, foreground[-count:] & found.to(config.device)]),
         tokens.grid,
         [(a, b + count) for a, b in pairs],
         candidates=config.candidates,

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from asic_flow.alignment import Alignment
 from asic_flow.coarse import place_photo
-from asic_flow.collection import ImageCollection
+from asic_flow.collection import ImageCollection, join_collections, take_photos
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens, agree, standing
 from asic_flow.cores import torch_alone
@@ -19,45 +19,6 @@ from asic_flow.sides import SecondMaps, carried_symmetry, carry
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens, at_tokens, held_out_tokens, thinning
 from asic_flow.train import AlignmentError, FittedMaps, nearness
-
-
-def join_collections(collection: ImageCollection, added: ImageCollection) -> ImageCollection:
-    """Two collections of one kind as one, with the first one's settings; parts are left out.
-
-    Raises:
-        ValueError: They differ in the model's size, the token grid or the descriptors' width, or share a photo's path.
-    """
-    for what, ours, theirs in (
-        ("model size", collection.size_hw, added.size_hw),
-        ("token grid", collection.grid, added.grid),
-        ("descriptors' width", collection.descriptors.shape[2], added.descriptors.shape[2]),
-    ):
-        if ours != theirs:
-            raise ValueError(f"{what}: expected {ours} as in the collection, got {theirs}; use the same settings")
-    if known := {photo.path for photo in collection.photos} & {photo.path for photo in added.photos}:
-        raise ValueError(f"the collection has a photo {min(known)!r} already; give the new one another name")
-    return ImageCollection(
-        photos=collection.photos + added.photos,
-        images=torch.cat((collection.images, added.images)),
-        masks=torch.cat((collection.masks, added.masks)),
-        descriptors=torch.cat((collection.descriptors, added.descriptors)),
-        saliency=torch.cat((collection.saliency, added.saliency)),
-        grid=collection.grid,
-        settings=collection.settings,
-    )
-
-
-def take_photos(collection: ImageCollection, photos: slice) -> ImageCollection:
-    """Some photos of a collection, without parts."""
-    return dataclasses.replace(
-        collection,
-        photos=collection.photos[photos],
-        images=collection.images[photos],
-        masks=collection.masks[photos],
-        descriptors=collection.descriptors[photos],
-        saliency=collection.saliency[photos],
-        parts=None,
-    )
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,11 @@ __all__ = [
     "TokenGrid",
     "foreground_tokens",
     "identity",
+    "join_collections",
     "load_collection",
     "read_index",
     "save_collection",
+    "take_photos",
 ]
 
 
@@ -111,6 +113,45 @@ def foreground_tokens(masks: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
     height, width = masks.shape[1:]
     xy = torch.from_numpy(grid.centres_px()).round().long()
     return masks[:, xy[:, 1].clamp(0, height - 1), xy[:, 0].clamp(0, width - 1)] >= FOREGROUND_THRESHOLD
+
+
+def join_collections(collection: ImageCollection, added: ImageCollection) -> ImageCollection:
+    """Two collections of one kind as one, with the first one's settings; parts are left out.
+
+    Raises:
+        ValueError: They differ in the model's size, the token grid or the descriptors' width, or share a photo's path.
+    """
+    for what, ours, theirs in (
+        ("model size", collection.size_hw, added.size_hw),
+        ("token grid", collection.grid, added.grid),
+        ("descriptors' width", collection.descriptors.shape[2], added.descriptors.shape[2]),
+    ):
+        if ours != theirs:
+            raise ValueError(f"{what}: expected {ours} as in the collection, got {theirs}; use the same settings")
+    if known := {photo.path for photo in collection.photos} & {photo.path for photo in added.photos}:
+        raise ValueError(f"the collection has a photo {min(known)!r} already; give the new one another name")
+    return ImageCollection(
+        photos=collection.photos + added.photos,
+        images=torch.cat((collection.images, added.images)),
+        masks=torch.cat((collection.masks, added.masks)),
+        descriptors=torch.cat((collection.descriptors, added.descriptors)),
+        saliency=torch.cat((collection.saliency, added.saliency)),
+        grid=collection.grid,
+        settings=collection.settings,
+    )
+
+
+def take_photos(collection: ImageCollection, photos: slice) -> ImageCollection:
+    """Some photos of a collection, without parts."""
+    return replace(
+        collection,
+        photos=collection.photos[photos],
+        images=collection.images[photos],
+        masks=collection.masks[photos],
+        descriptors=collection.descriptors[photos],
+        saliency=collection.saliency[photos],
+        parts=None,
+    )
 
 
 def save_collection(

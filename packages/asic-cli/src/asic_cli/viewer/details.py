@@ -20,7 +20,7 @@ NOT_BROKEN_DOWN = '<p class="quiet">Not scored by photo and keypoint yet; <code>
 
 
 def breakdown_tables(breakdown: Breakdown, photos: tuple[Photo, ...]) -> str:
-    """Two tables, folded away, and the place where the script puts the worst transfers."""
+    """Two tables, folded away, of the annotated photos, and the place where the script puts the worst transfers."""
     by_photo = _table(
         ("Photo", "found in it", "carried from it"),
         (
@@ -44,15 +44,22 @@ def breakdown_tables(breakdown: Breakdown, photos: tuple[Photo, ...]) -> str:
     )
 
 
-def truth_data(truth: KeypointBenchmark, lengths: NDArray[np.float64], breakdown: Breakdown | None) -> dict[str, Any]:
-    """Names, visible points in the photos' own pixels, threshold lengths, and the worst transfers where scored."""
+def truth_data(
+    truth: KeypointBenchmark, lengths: NDArray[np.float64], breakdown: Breakdown | None, num_photos: int
+) -> dict[str, Any]:
+    """Names, visible points in the photos' own pixels, threshold lengths, and the worst transfers where scored.
+
+    Photos after the annotated ones have no points, and length 1.
+    """
+    more = num_photos - len(truth.images)
     points = np.where(truth.visible[..., None], truth.points_image, np.nan)
     return {
         "names": list(truth.keypoint_names),
         "points": [
-            [None if np.isnan(x) else [round(x, 2), round(y, 2)] for x, y in photo] for photo in points.tolist()
+            *([None if np.isnan(x) else [round(x, 2), round(y, 2)] for x, y in photo] for photo in points.tolist()),
+            *([None] * len(truth.keypoint_names) for _ in range(more)),
         ],
-        "lengths": [round(length, 2) for length in lengths.tolist()],
+        "lengths": [*(round(length, 2) for length in lengths.tolist()), *[1.0] * more],
         "worst": [
             {
                 "source": miss.source,
