@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -128,6 +129,29 @@ def test_progress_draws_bars_on_a_terminal(monkeypatch) -> None:
         stages("descriptors", 20, 20)
     assert "descriptors" in terminal.getvalue()
     assert "20/20" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_error(closed) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m asic_cli weights list --json {closed}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stream_of_few_letters_shows_the_others_by_their_numbers() -> None:
+    script = (
+        "from asic_cli.console import open_streams, say, show, write_data\n"
+        "from rich.table import Table\n"
+        "open_streams(); say('h\u00f6rt'); write_data('v\u00f6gel'); show(Table('v\u00f6gel'))\n"
+    )
+    outside = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=outside)
+    assert (done.returncode, done.stderr) == (0, "h\\xf6rt\n")
+    assert done.stdout.count("v\\xf6gel") == 2
 
 
 def test_stderr_that_is_gone_stops_nothing() -> None:

@@ -69,6 +69,14 @@ def test_a_damaged_file_is_noticed_and_made_again(asic, collection, copied, run,
         assert (copied / path).read_bytes() == (run / path).read_bytes()
 
 
+@pytest.mark.parametrize("collection_field", [5, None, {}])
+def test_a_run_that_names_no_collection_is_one_of_another(asic, collection, copied, collection_field) -> None:
+    index = json.loads((copied / INDEX).read_text())
+    (copied / INDEX).write_text(json.dumps({**index, "collection": collection_field}))
+    result = asic("train", collection, "--out", copied)
+    assert (result.code, "collection.identity: None in the folder, now" in result.err) == (2, True), result.err
+
+
 def test_a_damaged_collection_is_an_error_that_names_the_file(asic, collection, tmp_path) -> None:
     broken = shutil.copytree(collection, tmp_path / "broken")
     (broken / "matches.safetensors").write_bytes(b"")

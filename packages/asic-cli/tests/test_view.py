@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -104,12 +106,25 @@ def test_a_damaged_summary_is_named(asic, run, collection, tmp_path, content, me
     assert (result.code, message in result.err) == (2, True), result.err
 
 
+def test_an_overlap_that_is_no_number_is_measured_again(asic, demo, tmp_path) -> None:
+    copied = shutil.copytree(demo, tmp_path / "demo") / "run"
+    summary = json.loads((copied / "summary.json").read_text())
+    (copied / "summary.json").unlink()
+    assert asic("view", copied, "--out", "unscored.html").code == 0
+    summary["alignment"] |= {"mask_iou_before": None, "mask_iou_after": "much"}
+    (copied / "summary.json").write_text(json.dumps(summary))
+    assert asic("view", copied, "--out", "page.html").code == 0
+    pages = [(tmp_path / name).read_text("utf-8") for name in ("unscored.html", "page.html")]
+    figures = [re.search(r"<strong>(\d+ \u2192 \d+ %)</strong><span>overlap", page) for page in pages]
+    assert figures[0].group(1) == figures[1].group(1)
+
+
 def test_a_folder_that_is_no_run_is_named(asic, collection) -> None:
     result = asic("view", collection)
     assert (result.code, "no config.json" in result.err) == (2, True)
 
 
-def test_served_to_this_machine_alone() -> None:
+def test_served_to_this_machine_alone(capsys) -> None:
     server = page_server(b"the page")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/"
@@ -121,8 +136,16 @@ def test_served_to_this_machine_alone() -> None:
     for refused in (elsewhere, f"{address}config.json"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(refused)
+    with socket.create_connection(("127.0.0.1", server.server_port)) as idle:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            assert answer.read() == b"the page"
+        idle.sendall(b"GET / HTTP/1.0\r\nHost: localhost:1\r\n\r\n")
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves without a word
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        assert answer.read() == b"the page"
     server.shutdown()
     server.server_close()
+    assert capsys.readouterr().err == ""
 
 
 def test_serve_opens_its_own_address(run, monkeypatch, opened) -> None:

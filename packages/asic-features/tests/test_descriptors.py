@@ -224,7 +224,7 @@ class Malicious:
 
 def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     torch.save({"weight": Malicious(tmp_path / "ran")}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"w\.pth cannot be read"):
+    with pytest.raises(WeightsError, match=r"w\.pth: expected a state dictionary of tensors, got something else"):
         VisionTransformer(BACKBONES["vit_tiny_p16"], tmp_path / "w.pth", stride=16)
     assert not (tmp_path / "ran").exists()
 
@@ -236,11 +236,14 @@ def test_weights_of_another_network_are_refused(random_vit: Path, tmp_path: Path
     torch.save({"pos_embed": torch.zeros(1, 197, 192)}, tmp_path / "part.pth")
     with pytest.raises(WeightsError, match="it lacks blocks"):
         VisionTransformer(BACKBONES["vit_tiny_p16"], tmp_path / "part.pth", stride=16)
+    torch.save({5: torch.zeros(1)}, tmp_path / "numbers.pth")
+    with pytest.raises(WeightsError, match="got other values in one"):
+        VisionTransformer(BACKBONES["vit_tiny_p16"], tmp_path / "numbers.pth", stride=16)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="expected a dictionary of tensors, got list"):
+    with pytest.raises(WeightsError, match="expected a state dictionary of tensors, got list"):
         VisionTransformer(BACKBONES["vit_tiny_p16"], tmp_path / "list.pth", stride=16)
     (tmp_path / "noise.safetensors").write_bytes(bytes(range(200)))
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match="expected a state dictionary of tensors, got something else"):
         VisionTransformer(BACKBONES["vit_tiny_p16"], tmp_path / "noise.safetensors", stride=16)
 
 

@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Typer takes a tenth of a second to import; a signal must find its handler before that.
         from asic_cli.app import app
-        from asic_cli.console import show_library_warnings
+        from asic_cli.console import open_streams, show_library_warnings
 
+        open_streams()
         show_library_warnings()
         app(given, prog_name="asic")
     except SystemExit as leaving:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,7 +41,7 @@ def animate(
         ),
     ] = "morph",
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="morph, tour: length of one round.")] = 5.0,
-    fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second.")] = 15,
+    fps: Annotated[int, typer.Option(min=1, max=60, help="Frames a second; a GIF shows 50 at most.")] = 15,
     side: Annotated[int, typer.Option(min=32, max=512, help="morph, tour: pixels along one photo.")] = 160,
     limit: Annotated[
         int, typer.Option(min=1, max=64, help="morph, tour: show so many photos at most, evenly chosen.")
@@ -138,7 +139,13 @@ def _gif(frames: Iterator[Frame], fps: int) -> bytes:
     # One palette for all frames, so that nothing flickers.
     palette = Image.fromarray(np.concatenate(made[:: max(1, len(made) // _PALETTE_FRAMES)])).quantize(255)
     pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in made]
-    return _animation(pictures, fps, "GIF", optimize=False)
+    return _animation(pictures, [10 * tick for tick in _ticks(len(pictures), 100 / fps)], "GIF", optimize=False)
+
+
+def _ticks(count: int, length: float) -> list[int]:
+    """Whole hundredths of a second, GIF's unit, that add up to so many times `length`; viewers show no less than 2."""
+    ends = [max(2 * index, round(index * length)) for index in range(count + 1)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 def _dithered(frame: Frame) -> Frame:
@@ -154,13 +161,15 @@ def _dithered(frame: Frame) -> Frame:
 def _webp(frames: Iterator[Frame], fps: int) -> bytes:
     from PIL import Image
 
-    return _animation([Image.fromarray(frame) for frame in frames], fps, "WEBP", quality=78, method=3)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    ends = [round(1000 * index / fps) for index in range(len(pictures) + 1)]
+    return _animation(pictures, [end - start for start, end in pairwise(ends)], "WEBP", quality=78, method=3)
 
 
-def _animation(pictures: list[Any], fps: int, kind: str, **options: object) -> bytes:
+def _animation(pictures: list[Any], durations: list[int], kind: str, **options: object) -> bytes:
+    """Pictures, each shown for so many milliseconds."""
     buffer = io.BytesIO()
-    duration = round(1000 / fps)
-    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=duration, loop=0, **options)
+    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, **options)
     return buffer.getvalue()
 
 

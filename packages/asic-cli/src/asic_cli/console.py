@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
 import sys
 import threading
 import time
+from io import TextIOWrapper
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +132,20 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Shows what a library warns of."""
         warn(record.getMessage())
+
+
+def open_streams() -> None:
+    """Makes sure that whatever is said can be written: a stream that is closed swallows it, and one of few letters
+    shows the others by their numbers.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it stays open
+        elif isinstance(stream, TextIOWrapper):
+            utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+            # A file's name may hold bytes that are no text; they come out as they went in.
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def show_library_warnings() -> None:

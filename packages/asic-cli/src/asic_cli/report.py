@@ -176,6 +176,9 @@ def _figures(iou_before: float, iou_after: float, summary: Mapping[str, Any]) ->
             figures.append((signed(score.gain), "points over nearest neighbour"))
     recorded = summary.get("alignment")
     overlap = recorded if isinstance(recorded, Mapping) else {}
-    before, after = overlap.get("mask_iou_before", iou_before), overlap.get("mask_iou_after", iou_after)
+    before, after = (
+        value if isinstance(value := overlap.get(f"mask_iou_{when}"), float) else drawn
+        for when, drawn in (("before", iou_before), ("after", iou_after))
+    )
     figures.append((f"{100 * before:.0f} → {100 * after:.0f} %", "overlap of the objects, before and after"))
     return "".join(f"<div><strong>{value}</strong><span>{label}</span></div>" for value, label in figures)

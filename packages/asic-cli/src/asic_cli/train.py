@@ -251,7 +251,9 @@ def _comparable(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run's content: not where its collection lies."""
     keys = ("preset", "seed", "version_of_asic_flow", "alignment", "paper", "perceptual")
     kept: dict[str, Any] = {key: stored[key] for key in keys if key in stored}
-    return {"collection": {"identity": dict(stored.get("collection", {})).get("identity")}, **kept}
+    collection = stored.get("collection")
+    identity = collection.get("identity") if isinstance(collection, Mapping) else None
+    return {"collection": {"identity": identity}, **kept}
 
 
 def _report(trained: Trained, as_json: bool) -> None:

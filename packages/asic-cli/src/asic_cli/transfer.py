@@ -61,7 +61,7 @@ def transfer(
     ]
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(out, _to_csv(rows).encode())
+        atomic.write_bytes(out, _to_csv(rows).encode("utf-8", "surrogateescape"))
     elif not as_json:
         write_data(_to_csv(rows).rstrip("\n"))
     if as_json:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from asic_cli.console import printable, say, warn, write_data
 from asic_cli.folder import writing
 from asic_cli.options import check_out_file
 from asic_cli.runs import REPORT_FILE, Run, load_run, read_summary
+
+_IDLE_SECONDS = 30.0
 
 
 def view(
@@ -87,10 +90,22 @@ def _serve(page: bytes, open_it: bool) -> None:
         server.serve_forever()
 
 
-def page_server(page: bytes) -> HTTPServer:
-    """A server of one page on a free port of the loopback interface."""
+def page_server(page: bytes) -> ThreadingHTTPServer:
+    """A server of one page on a free port of the loopback interface; clients that wait or leave disturb no other."""
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = _IDLE_SECONDS
+
+        def handle(self) -> None:
+            """A client that leaves while it is answered is no error."""
+            with suppress(ConnectionError):
+                super().handle()
+
+        def finish(self) -> None:
+            """Likewise of one that leaves before the last byte."""
+            with suppress(ConnectionError):
+                super().finish()
+
         def do_GET(self) -> None:
             """Answers with the page; only who asks for it by this machine's own name gets it."""
             # A page elsewhere whose name was made to point here would be let in by its browser otherwise.
@@ -107,4 +122,4 @@ def page_server(page: bytes) -> HTTPServer:
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
             """Stays silent."""
 
-    return HTTPServer(("127.0.0.1", 0), Handler)
+    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)

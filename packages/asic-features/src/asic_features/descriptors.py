@@ -17,6 +17,7 @@ from asic_features.config import Precision
 from asic_features.saliency import cls_attention
 from asic_features.weights import WeightsError
 from asic_flow.collection import TokenGrid
+from asic_flow.state_dict import StateDictError, read_state_dict
 
 _NOISE_SPREAD = 30.0  # grey levels
 # A block's perceptron, which looks at each token by itself, widens no more than so many at once.
@@ -254,17 +255,12 @@ def _merge_heads(projected: torch.Tensor) -> torch.Tensor:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        # weights_only refuses any pickle that would run code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the zip, pickle and safetensors readers raise many types on hostile bytes
-        raise WeightsError(f"weights file {path} cannot be read: {str(error).splitlines()[0]}") from error
+        state = read_state_dict(path)
+    except StateDictError as error:
+        raise WeightsError(f"weights file {error}") from error
     for key in _NESTING_KEYS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
+        if isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"weights file {path}: expected a dictionary of tensors, got {type(state).__name__}")
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()):
+        raise WeightsError(f"weights file {path}: expected a state dictionary of tensors, got other values in one")
     return {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from asic_flow.paper.checkpoint import CheckpointError
@@ -79,9 +81,19 @@ class _Hostile:
 
 
 def test_files_that_are_not_the_weights_are_told(vgg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for content in (b"", b"not weights"):
+    picture = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(picture, "JPEG")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for content, kind in (
+        (b"", "an empty file"),
+        (b"not weights", "something else"),
+        (picture.getvalue(), "something else"),
+        (pointer, "a pointer of Git LFS: fetch the file itself"),
+    ):
         (tmp_path / "x.pth").write_bytes(content)
-        with pytest.raises(PerceptualWeightsError, match=r"x\.pth: expected a state dictionary"):
+        with pytest.raises(
+            PerceptualWeightsError, match=rf"x\.pth: expected a state dictionary of tensors, got {kind}"
+        ):
             PerceptualDistance.read(tmp_path / "x.pth")
     (tmp_path / "x.safetensors").write_bytes(b"{}")
     with pytest.raises(PerceptualWeightsError, match=r"x\.safetensors: expected a state dictionary"):

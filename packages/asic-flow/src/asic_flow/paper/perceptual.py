@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, normalize, relu
 
+from asic_flow.state_dict import StateDictError, read_state_dict
 from asic_flow.train import AlignmentError
 
 # Numbers of the convolutions in torchvision's `vgg16().features`, block by block; a maximum over 2 x 2 lies between.
@@ -101,18 +98,11 @@ class PerceptualDistance:
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
-        content = path.read_bytes()
-        if path.suffix == ".safetensors":
-            found = load_safetensors(content)
-        else:
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise PerceptualWeightsError(f"{path}: {error.strerror}; give the file of the weights") from None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise PerceptualWeightsError(f"{path}: expected a state dictionary of tensors, got {error}") from error
-    if not isinstance(found, dict):
-        raise PerceptualWeightsError(f"{path}: expected a state dictionary of tensors, got {type(found).__name__}")
-    return found, hashlib.sha256(content).hexdigest()
+        found = read_state_dict(path)
+    except StateDictError as error:
+        raise PerceptualWeightsError(str(error)) from error
+    with path.open("rb") as stream:
+        return found, hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _tensor(tensors: dict[str, Tensor], path: Path, name: str, shape: tuple[int | None, ...]) -> Tensor:
