@@ -76,8 +76,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """Strict typing of the four packages."""
-    run(session, "mypy", *SOURCES)
+    """Strict typing of the four packages, the benchmarks and this file."""
+    run(session, "mypy", *SOURCES, "benchmarks", "noxfile.py")
 
 
 @nox.session(venv_backend="none")

@@ -28,7 +28,8 @@ def cases(device: torch.device) -> list[Case]:
     running = [torch.ones(channels, device=device) for _ in range(2)]
 
     def one_after_the_other(signal: Tensor) -> tuple[Tensor, Tensor]:
-        out = relu(batch_norm(signal, *running, weight, bias, training=True))
+        mean, variance = running
+        out = relu(batch_norm(signal, mean, variance, weight, bias, training=True))
         return out, max_pool2d(out, 2)
 
     def ours(signal: Tensor) -> tuple[Tensor, Tensor]:

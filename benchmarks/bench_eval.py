@@ -34,7 +34,7 @@ def draw_benchmark(num_images: int, num_keypoints: int, pairs: NDArray[np.int64]
             f"cat/{index:04d}.jpg",
             (400, 500),
             (1, 2, *rng.integers(100, 390, 2)),
-            rng.integers(0, 390, (num_keypoints, 2)),
+            rng.integers(0, 390, (num_keypoints, 2)).astype(np.float64),
             rng.random(num_keypoints) < 0.55,
         )
         for index in range(num_images)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ def saliency() -> Case:
 
     def full() -> torch.Tensor:
         attention = (query @ key.transpose(2, 3) * width**-0.5).softmax(dim=-1)
-        return attention[:, :, 0, 1:].mean(dim=1)
+        found: torch.Tensor = attention[:, :, 0, 1:].mean(dim=1)
+        return found
 
     providers = [
         Provider("full attention, its first row", full),
@@ -209,9 +211,9 @@ def choice_of_pairs() -> list[Case]:
         every = count * (count - 1) // 2
         provider = Provider(
             "asic_features.pairs",
-            lambda summaries=summaries: choose_pairs(summaries),
+            partial(choose_pairs, summaries),
             True,
-            lambda number=number, every=every: f"{number} of {every} pairs",
+            partial("{} of {} pairs".format, number, every),
         )
         # FLOP: similarities of all summaries.
         work = 2.0 * count * count * WIDTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from harness import Case, Provider, main
@@ -49,7 +50,7 @@ def cases(device: torch.device) -> list[Case]:
         received = torch.empty_like(passed)
 
         def stepped(convolve: Callable[[], object]) -> Callable[[], object]:
-            return lambda: torch.autograd.grad(convolve(), leaves, given)
+            return lambda: torch.autograd.grad(cast("Tensor", convolve()), leaves, given)
 
         providers = [
             Provider("floor: a copy of as many bytes", lambda: received.copy_(passed)),

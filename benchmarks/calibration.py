@@ -52,7 +52,7 @@ def answer(sources: list[PhotoSource], truth: KeypointBenchmark, config: Feature
     """Aligns a collection and asks for every keypoint in every other photo; `side` is the crop's, not the box's."""
     collection, matches = extract_collection(sources, config)
     alignment = Alignment.fit(collection, matches)
-    shown = np.isfinite(truth.points_image).all(2)
+    shown = np.asarray(np.isfinite(truth.points_image).all(2))
     photos = np.arange(len(shown))
     source, target, keypoint = (
         grid.flatten() for grid in np.meshgrid(photos, photos, np.arange(shown.shape[1]), indexing="ij")

@@ -175,7 +175,7 @@ def measure(variant: Variant, name: str, collection_folder: Path, seed: int, wor
     named = {"collection": {"identity": identity(collection_folder)}}
     with writing(folder, "run"):
         started = time.process_time()
-        alignment = make_alignment(
+        alignment, beside = make_alignment(
             variant.recipe,
             collection,
             matches,
@@ -188,7 +188,7 @@ def measure(variant: Variant, name: str, collection_folder: Path, seed: int, wor
         )
         seconds = time.process_time() - started
         named["collection"]["path"] = os.path.relpath(collection_folder.resolve(), folder.resolve())
-        alignment.save(folder, {"seed": seed, **variant.recipe.as_json(), **named})
+        alignment.save(folder, {"seed": seed, **variant.recipe.as_json(), **named}, beside)
     scores = score_folder(folder, seed=0)["methods"]
     return {
         "set": name,
