@@ -210,6 +210,12 @@ def set_at(document: dict[str, object], path: tuple[object, ...], value: object)
     [
         (("format",), "other", "format: expected 'asic-eval keypoint benchmark', got 'other'"),
         (("version",), 2, "version: expected version 1; another version of asic-eval wrote this file, got 2"),
+        (("version",), True, "version: expected a whole number"),
+        (
+            ("keypoint_names",),
+            list("abca"),
+            "document: keypoint_names: expected distinct names, got ['a', 'b', 'c', 'a']",
+        ),
         (("images",), {}, "images: expected an array, got {}"),
         (("images",), KeyError, "images: expected a value, got no such key"),
         (("images", 1, "name"), "../x", "images[1].name: expected a relative path with forward slashes and without"),

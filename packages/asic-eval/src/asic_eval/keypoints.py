@@ -85,7 +85,7 @@ class KeypointBenchmark:
 
     Args:
         name: What a summary calls it, such as `spair/aeroplane/test`.
-        keypoint_names: The K keypoints' names.
+        keypoint_names: The K keypoints' names, all different.
         images: N images, each with K points.
         pairs: (P, 2) indices (source, target) of images.
         mirror: (K,) permutation that swaps left and right, or None where the category has no sides.
@@ -107,6 +107,8 @@ class KeypointBenchmark:
 
     def __post_init__(self) -> None:
         num_keypoints, num_images = len(self.keypoint_names), len(self.images)
+        if len(set(self.keypoint_names)) != num_keypoints:
+            raise ValueError(f"keypoint_names: expected distinct names, got {reprlib.repr(list(self.keypoint_names))}")
         for image in self.images:
             if len(image.visible) != num_keypoints:
                 raise ValueError(f"{image.name}: expected {num_keypoints} keypoints, got {len(image.visible)}")
@@ -222,7 +224,7 @@ class KeypointBenchmark:
         top = Field(document, file)
         if top.key("format").value != FORMAT:
             raise top.key("format").error(repr(FORMAT))
-        if top.key("version").value != VERSION:
+        if top.key("version").integer(1) != VERSION:
             raise top.key("version").error(f"version {VERSION}; another version of asic-eval wrote this file")
         names = tuple(name.text() for name in top.key("keypoint_names").array())
         images: dict[str, ImageKeypoints] = {}

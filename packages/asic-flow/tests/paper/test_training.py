@@ -512,6 +512,10 @@ def test_what_cannot_be_trained_is_refused(
     blank = dataclasses.replace(drawn.collection, masks=torch.zeros_like(drawn.collection.masks))
     with pytest.raises(AlignmentError, match="no two photos match on their foreground"):
         Training(blank, drawn.matches, TINY)
+    for name, network in (("parts", "rgb"), ("equivariance", "coordinates")):
+        only = {entry.name: float(entry.name == name) for entry in dataclasses.fields(LossWeights)}
+        with pytest.raises(AlignmentError, match="expected a loss that can act"):
+            training(drawn, weights=LossWeights(**only), network=network)
 
 
 def test_a_batch_is_of_different_photos_with_their_own_matches(drawn: DrawnCollection) -> None:

@@ -140,12 +140,18 @@ class Training:
             fresh: Pass over a checkpoint that cannot be gone on with; the first one that is saved replaces it.
 
         Raises:
-            AlignmentError: Fewer than two photos, no foreground, no match to train on, or photos of a step that do not
-                split among the processes.
+            AlignmentError: Fewer than two photos, no foreground, no match to train on, no loss that can act, or photos
+                of a step that do not split among the processes.
             CheckpointError: A checkpoint that is damaged or was made with other settings, and not `fresh`.
         """
         if len(collection) < 2:
             raise AlignmentError(f"expected at least two photos to align, got {len(collection)}")
+        idle = {"parts": collection.parts is None, "equivariance": config.network == "coordinates"}
+        if not any(weight for name, weight in asdict(config.weights).items() if not idle.get(name)):
+            raise AlignmentError(
+                "expected a loss that can act: parts wants a collection with parts, equivariance a network that looks "
+                "at photos; give another one a weight"
+            )
         held = held_out_matches(collection, matches)
         fitting = normalised_matches(collection, matches, ~held)
         if not len(fitting.image_a):
