@@ -1,8 +1,9 @@
 """How sure answers are and how often they are right: `python benchmarks/calibration.py`.
 
-Fits the two numbers that make a probability of the agreement around an answer, on collections drawn with seeds 0 to 7,
-and says how well they hold on eight others and, where `ASIC_REAL_DATA` names them, on real photos. Writes the table
-between the markers of `docs/benchmarks.md`; the numbers go into `asic_flow.run_folder` by hand.
+For each way to answer, fits the two numbers that make a probability of the agreement around an answer, on collections
+drawn with seeds 0 to 7, and says how well they hold on eight others and, where `ASIC_REAL_DATA` names them, on real
+photos. Writes the table between the markers of `docs/benchmarks.md`; the numbers go into `asic_flow.run_folder` by
+hand.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from asic_features.config import FeatureConfig
 from asic_features.extract import extract_collection
 from asic_features.images import PhotoSource
 from asic_flow import atomic
-from asic_flow.alignment import Alignment
+from asic_flow.alignment import Alignment, TransferMethod
 
 FITTED, CHECKED = range(8), range(8, 16)
+METHODS: tuple[TransferMethod, ...] = ("combined", "canonical")
 MARKERS = ("<!-- calibration -->\n", "<!-- calibration end -->")
 
 
@@ -48,7 +50,10 @@ class Answers:
     hidden: npt.NDArray[np.bool_]
 
 
-def answer(sources: list[PhotoSource], truth: KeypointBenchmark, config: FeatureConfig, side: bool) -> Answers:
+ByMethod = dict[TransferMethod, Answers]
+
+
+def answer(sources: list[PhotoSource], truth: KeypointBenchmark, config: FeatureConfig, side: bool) -> ByMethod:
     """Aligns a collection and asks for every keypoint in every other photo; `side` is the crop's, not the box's."""
     collection, matches = extract_collection(sources, config)
     alignment = Alignment.fit(collection, matches)
@@ -59,21 +64,24 @@ def answer(sources: list[PhotoSource], truth: KeypointBenchmark, config: Feature
     )
     asked = shown[source, keypoint] & (source != target)
     source, target, keypoint = source[asked], target[asked], keypoint[asked]
-    found = alignment.transfer(truth.points_image[source, keypoint], source, target)
     both = shown[target, keypoint]
     length = np.array([config.size / photo.scale_xy[0] for photo in collection.photos])
     if not side:
         length = threshold_lengths(truth, "box")
-    distance = np.linalg.norm(found.points_image - truth.points_image[target, keypoint], axis=1)[both]
-    return Answers(
-        distance <= 0.1 * length[target[both]],
-        found.probability[both],
-        found.visible[both],
-        found.visible[~both],
-    )
+    answers: ByMethod = {}
+    for method in METHODS:
+        found = alignment.transfer(truth.points_image[source, keypoint], source, target, method)
+        distance = np.linalg.norm(found.points_image - truth.points_image[target, keypoint], axis=1)[both]
+        answers[method] = Answers(
+            distance <= 0.1 * length[target[both]],
+            found.probability[both],
+            found.visible[both],
+            found.visible[~both],
+        )
+    return answers
 
 
-def draw(seed: int, folder: Path) -> Answers:
+def draw(seed: int, folder: Path) -> ByMethod:
     """The answers of a drawn collection, no weights."""
     drawn = draw_collection(seed)
     sources = []
@@ -123,21 +131,25 @@ def row(name: str, found: Answers) -> str:
 
 def main() -> None:
     """Draws, aligns, fits and writes."""
-    rows = []
+    rows: dict[TransferMethod, list[str]] = {method: [] for method in METHODS}
     with tempfile.TemporaryDirectory() as folder:
         drawn = {seed: draw(seed, Path(folder)) for seed in (*FITTED, *CHECKED)}
-    known = [drawn[seed] for seed in FITTED]
-    # The logit undoes the library's curve; what remains is a line, of slope 1 and intercept 0 where the curve holds.
-    value = np.concatenate([logit(found.probability.clip(1e-6, 1 - 1e-6)) for found in known])
-    slope, intercept = fit_logistic(value, np.concatenate([found.right for found in known]))
-    print(f"on the present logit: slope {slope:.3f}, intercept {intercept:+.3f} (1 and 0 where nothing is to change)")
-    for name, seeds in (("drawn, fitted", FITTED), ("drawn, others", CHECKED)):
-        together = [drawn[seed] for seed in seeds]
-        joined = (
-            np.concatenate([getattr(found, column.name) for found in together])
-            for column in dataclasses.fields(Answers)
+    for method in METHODS:
+        known = [drawn[seed][method] for seed in FITTED]
+        # The logit undoes the library's curve; a line remains, of slope 1 and intercept 0 where the curve holds.
+        value = np.concatenate([logit(found.probability.clip(1e-6, 1 - 1e-6)) for found in known])
+        slope, intercept = fit_logistic(value, np.concatenate([found.right for found in known]))
+        print(
+            f"{method}, on the present logit: slope {slope:.3f}, intercept {intercept:+.3f} "
+            "(1 and 0 where nothing is to change)"
         )
-        rows.append(row(name, Answers(*joined)))
+        for name, seeds in (("drawn, fitted", FITTED), ("drawn, others", CHECKED)):
+            together = [drawn[seed][method] for seed in seeds]
+            joined = (
+                np.concatenate([getattr(found, column.name) for found in together])
+                for column in dataclasses.fields(Answers)
+            )
+            rows[method].append(row(f"{method}: {name}", Answers(*joined)))
     if data := os.environ.get("ASIC_REAL_DATA"):
         sets = read_sets(Path(data), limit=25)
         network = FeatureConfig(backbone="vit_tiny_p16", weights=Path(data) / WEIGHTS)
@@ -145,13 +157,14 @@ def main() -> None:
             for name, (sources, truth) in sets.items():
                 kept = range(min(20, len(truth.images))) if name != "dogs" else range(len(truth.images))
                 chosen = truth.select(kept)
-                found = answer(sources[: len(chosen.images)], chosen, config, side=name != "dogs")
-                rows.append(row(f"{name}{by}", found))
+                answers = answer(sources[: len(chosen.images)], chosen, config, side=name != "dogs")
+                for method, found in answers.items():
+                    rows[method].append(row(f"{method}: {name}{by}", found))
     head = (
         "| collection | said to be right, % | right, % | calibration error, % | right of those said >= 90 % "
         "| right of those said < 50 % | shown, called visible, % | hidden, called visible, % |"
     )
-    table = "\n".join([head, "|" + " --- |" * 8, *rows]) + "\n"
+    table = "\n".join([head, "|" + " --- |" * 8, *(line for method in METHODS for line in rows[method])]) + "\n"
     sys.stdout.write(table)
     text = PAGE.read_text()
     before, rest = text.split(MARKERS[0])

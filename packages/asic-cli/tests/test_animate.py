@@ -11,7 +11,7 @@ from PIL import Image
 
 from asic_cli.animate import _gif, _webp
 from asic_cli.runs import load_run
-from asic_cli.scenes import Stage, morph, set_up, tour
+from asic_cli.scenes import Stage, _stops, morph, set_up, tour
 from asic_cli.viewer.canonical import wheel_colours
 
 SIDE, GAP = 64, 6
@@ -73,6 +73,34 @@ def test_the_tour_marks_the_same_place_on_all(loaded, stage) -> None:
         assert (last != 244).any()
     assert marked > 10
     del loaded
+
+
+def test_the_tour_stops_well_within_the_object(stage) -> None:
+    """Every stop is some photo's pixel with nothing but object around it."""
+    for stop in _stops(stage):
+        photo, row, column = torch.nonzero((stage.canonical == stop).all(-1))[0].tolist()
+        around = stage.foreground[photo, row - 2 : row + 3, column - 2 : column + 3]
+        assert (around.shape, bool(around.all())) == ((5, 5), True)
+
+
+def test_a_gif_keeps_marks_and_paper_and_leaves_out_what_stays(stage, tmp_path) -> None:
+    frames = list(tour(stage, 24))
+    (tmp_path / "a.gif").write_bytes(_gif(iter(frames), 10))
+    stills = list(_gif(iter(frames[:1]), 10))
+    assert (tmp_path / "a.gif").stat().st_size < 6 * len(stills)
+    with Image.open(tmp_path / "a.gif") as picture:
+        for number, frame in enumerate(frames):
+            picture.seek(number)
+            found = np.asarray(picture.convert("RGB")).astype(int)
+            paper = (frame == 244).all(2)
+            assert paper.mean() > 0.1
+            flat = paper & np.roll(paper, 1, 0) & np.roll(paper, -1, 0) & np.roll(paper, 1, 1) & np.roll(paper, -1, 1)
+            assert (found[flat] == 244).all()
+            error = np.abs(found - frame)
+            assert error.mean() < 6
+            # Marks are the most colourful there is.
+            colourful = np.ptp(frame.astype(int), axis=2) > 90
+            assert np.median(error[colourful]) < 16
 
 
 def test_photos_are_chosen_evenly_and_those_without_an_object_left_out(loaded) -> None:

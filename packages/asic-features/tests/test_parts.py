@@ -56,6 +56,16 @@ def test_no_part_where_no_object_is(scene: tuple[torch.Tensor, torch.Tensor, tor
     assert found[0].max() == 2
 
 
+def test_parts_stay_within_the_mask(scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    """Elsewhere something may look like a part, as a stretch of background does that other photos' objects show."""
+    images, descriptors, masks, truth = scene
+    masks = masks.clone()
+    masks[0][truth[0] == 2] = 0
+    found = discover_parts(images, descriptors, masks, GRID, count=2)
+    assert found[0][truth[0] == 2].max() == 0
+    assert found[0].max() > 0
+
+
 def test_the_same_seed_gives_the_same_parts(
     scene: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:

@@ -20,10 +20,12 @@ from asic_flow import atomic
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
     Frame = NDArray[np.uint8]
 
 _PALETTE_FRAMES = 4
+_TRANSPARENT = 255  # the last colour of a palette
 
 
 def animate(
@@ -136,10 +138,37 @@ def _gif(frames: Iterator[Frame], fps: int) -> bytes:
     from PIL import Image
 
     made = [_dithered(frame) for frame in frames]
-    # One palette for all frames, so that nothing flickers.
-    palette = Image.fromarray(np.concatenate(made[:: max(1, len(made) // _PALETTE_FRAMES)])).quantize(255)
-    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in made]
-    return _animation(pictures, [10 * tick for tick in _ticks(len(pictures), 100 / fps)], "GIF", optimize=False)
+    palette = _palette(np.stack(made[:: max(1, len(made) // _PALETTE_FRAMES)]))
+    shown, pictures = None, []
+    for frame in made:
+        colours = np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
+        # What stays as it was is left out.
+        changed = colours if shown is None else np.where(colours == shown, np.uint8(_TRANSPARENT), colours)
+        shown = colours
+        pictures.append(Image.fromarray(changed))
+        pictures[-1].putpalette(palette.getpalette() or [])
+    durations = [10 * tick for tick in _ticks(len(pictures), 100 / fps)]
+    return _animation(pictures, durations, "GIF", optimize=False, transparency=_TRANSPARENT, disposal=1)
+
+
+def _palette(frames: Frame) -> Image.Image:
+    """One palette of 255 colours for all of (F, H, W, 3), so that nothing flickers.
+
+    A quarter of it is for what moves, as marks of few pixels would have no colour of their own otherwise, and one is
+    the commonest colour as it is, the paper.
+    """
+    import numpy as np
+    from PIL import Image
+
+    moving = frames[1:][(frames[1:] != frames[:-1]).any(axis=3)]
+    kinds, counts = np.unique(frames.reshape(-1, 3), axis=0, return_counts=True)
+    colours = kinds[counts.argmax()].tolist()
+    for pixels, most in ((frames.reshape(1, -1, 3), 190), (moving[None], 64)):
+        if pixels.size:
+            colours += (Image.fromarray(pixels).quantize(most).getpalette() or [])[: 3 * most]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    return palette
 
 
 def _ticks(count: int, length: float) -> list[int]:
@@ -149,13 +178,20 @@ def _ticks(count: int, length: float) -> list[int]:
 
 
 def _dithered(frame: Frame) -> Frame:
-    """A frame with a fixed pattern laid over it: what stands still compresses, unlike with diffused errors."""
+    """A frame with a fixed pattern laid over it: what stands still compresses, unlike with diffused errors.
+
+    Nothing is laid over what is all of one colour, as paper is.
+    """
     import numpy as np
 
     pattern = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.int16) - 7
     height, width = frame.shape[:2]
-    laid = np.tile(pattern, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
-    return (frame + laid).clip(0, 255).astype(np.uint8)
+    laid = np.tile(pattern, (height // 4 + 1, width // 4 + 1))[:height, :width]
+    around = np.pad(frame, ((1, 1), (1, 1), (0, 0)), "edge")
+    neighbours = (around[1:-1, :-2], around[1:-1, 2:], around[:-2, 1:-1], around[2:, 1:-1])
+    varied = np.any([neighbour != frame for neighbour in neighbours], axis=(0, 3))
+    dithered: Frame = (frame + (laid * varied)[..., None]).clip(0, 255).astype(np.uint8)
+    return dithered
 
 
 def _webp(frames: Iterator[Frame], fps: int) -> bytes:

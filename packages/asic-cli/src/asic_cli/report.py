@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from asic_cli.viewer import sections
 from asic_cli.viewer.canonical import needed_photos, open_window
 from asic_cli.viewer.details import NOT_BROKEN_DOWN, breakdown_tables, truth_data
 from asic_cli.viewer.page import assemble
+from asic_cli.viewer.pictures import in_their_frames
 from asic_cli.viewer.scores import headline, score_panel, signed
 from asic_cli.viewer.sections import text
 from asic_cli.viewer.textures import viewer_data
@@ -106,6 +108,7 @@ def write_page(
             f"alignment: expected the collection's {len(collection)} photos of {collection.size_hw}, "
             f"got {len(alignment)} of {alignment.size_hw}; run `asic train` on this collection again"
         )
+    collection = replace(collection, images=in_their_frames(collection.images, collection.photos))
     with all_cores() as cores:
         window = open_window(alignment, cores.map)
         seen = window.resample(collection.images, cores.map)
@@ -148,6 +151,8 @@ def _facts(collection: CollectionArrays, summary: Mapping[str, Any]) -> str:
     facts = [f"{len(collection)} photos"]
     if isinstance(backbone := collection.settings.get("backbone"), str):
         facts.append(backbone)
+        if collection.settings.get("weights_sha256") is None:
+            facts.append("no network: the chances told hold for drawings, not for different things of a kind")
     seconds = summary.get("seconds")
     if isinstance(seconds, Mapping):
         facts.append(f"scored in {sum(value for value in seconds.values() if isinstance(value, int | float)):.0f} s")

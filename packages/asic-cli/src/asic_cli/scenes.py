@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from asic_cli.viewer.canonical import open_window, wheel_colours
 from asic_cli.viewer.glide import Glide
-from asic_cli.viewer.pictures import average
+from asic_cli.viewer.pictures import average, in_their_frames
 from asic_flow.alignment import VISIBLE_DISTANCE, Alignment
 from asic_flow.collection import ImageCollection
 from asic_flow.grid import pixel_to_norm
@@ -28,6 +28,8 @@ _HELD = 0.2
 _BACKGROUND_FADES_BY = 0.35
 _REACH_PX = 1.2
 _STOPS = 7
+_RIM = 0.03  # of a photo's side
+_SURE = 0.7  # of the places are less so
 _TRAIL = 10
 
 
@@ -87,8 +89,9 @@ def set_up(collection: ImageCollection, alignment: Alignment, side: int, limit: 
     def shrink(planes: Tensor) -> Tensor:
         return interpolate(planes.float(), (side, side), mode="bilinear", antialias=True)
 
+    images = in_their_frames(collection.images[chosen].numpy(), [collection.photos[photo] for photo in chosen.tolist()])
     return Stage(
-        images=shrink(collection.images[chosen].permute(0, 3, 1, 2)),
+        images=shrink(torch.from_numpy(images).permute(0, 3, 1, 2)),
         foreground=shrink(alignment.foreground[chosen][:, None].float())[:, 0] > 0.5,
         canonical=shrink(alignment.maps[chosen].permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous(),
         confidence=shrink(alignment.confidence[chosen][:, None])[:, 0],
@@ -181,9 +184,13 @@ def _average(colour: Tensor, seen: Tensor) -> Tensor:
 
 
 def _stops(stage: Stage) -> Tensor:
-    """(K, 2) places of canonical space, far apart, each surely seen in many photos."""
-    sure = (stage.confidence >= stage.confidence[stage.foreground].median()) & stage.foreground
-    places = stage.canonical[sure]
+    """(K, 2) places of canonical space, far apart, each surely seen in many photos and well within the object."""
+    rim = round(_RIM * stage.images.shape[-1])
+    outside = pad(1 - stage.foreground.float(), (rim,) * 4, value=1.0)
+    inner = max_pool2d(outside[:, None], 2 * rim + 1, 1)[:, 0] == 0
+    known = inner if inner.any() else stage.foreground
+    confidence = stage.confidence[known]
+    places = stage.canonical[known][confidence >= confidence.kthvalue(1 + int(_SURE * (len(confidence) - 1)))[0]]
     start = (places - places.mean(0)).norm(dim=1).argmax()
     chosen = places[start][None]
     for _ in range(_STOPS - 1):

@@ -9,7 +9,7 @@ import torch
 
 from asic_cli.viewer.canonical import needed_photos, open_window, wheel_colours
 from asic_cli.viewer.flags import flags_of
-from asic_cli.viewer.pictures import average, crop_to_content, lines_of_pairs
+from asic_cli.viewer.pictures import average, crop_to_content, in_their_frames, lines_of_pairs
 from asic_flow.kernels import CanonicalIndex
 
 
@@ -35,6 +35,19 @@ def test_average_hides_what_one_photo_alone_shows() -> None:
 @pytest.mark.parametrize(("count", "needed"), [(1, 1), (2, 2), (5, 2), (11, 3), (30, 6)])
 def test_a_fifth_and_at_least_two_must_show_a_place(count: int, needed: int) -> None:
     assert needed_photos(count) == needed
+
+
+def test_what_continues_a_photos_edge_is_out_of_focus_and_the_photo_is_not(run: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    whole = replace(run.maps.photos[0], size_hw=(96, 96), scale_xy=(1.0, 1.0), offset_xy=(0.0, 0.0))
+    # Rows 24 to 71 are the photo.
+    wide = replace(whole, size_hw=(48, 96), offset_xy=(0.0, 24.0))
+    shown = in_their_frames(images, (whole, wide))
+    np.testing.assert_array_equal(shown[0], images[0])
+    np.testing.assert_array_equal(shown[1, 24:72], images[1, 24:72])
+    for band in (shown[1, :24], shown[1, 72:]):
+        assert band.std() < 0.2 * images.std()
+        assert abs(band.mean() - images[1].mean()) < 12
 
 
 def test_crop_keeps_content_and_a_margin() -> None:

@@ -93,7 +93,7 @@ def discover_parts(
         seed: Of the clustering.
 
     Returns:
-        (N, S, S) uint8: 0 for background, 1 to ``count`` for parts. Never a part where the mask is empty.
+        (N, S, S) uint8: 0 for background, 1 to ``count`` for parts, all of them within the mask.
 
     Raises:
         MaskError: Fewer foreground tokens than parts.
@@ -133,7 +133,7 @@ def discover_parts(
         maps = tokens_to_square(cost.T.reshape(count + 1, grid.rows, grid.cols), grid, size, cells)
         share = mean_field(image, maps, shrunk)
         whole = functional.interpolate(share[None], size=(size, size), mode="bilinear", align_corners=False)[0]
-        answers.append(whole.argmax(dim=0).to(torch.uint8) * bool(mask.amax() >= FOREGROUND_THRESHOLD))
+        answers.append(whole.argmax(dim=0).to(torch.uint8) * (mask >= FOREGROUND_THRESHOLD))
     return torch.stack(answers)
 
 

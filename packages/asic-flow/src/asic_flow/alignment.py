@@ -220,7 +220,7 @@ class Alignment:
             ).nan_to_num()
             for field in (self.confidence, self._nearest_confidence)
         )
-        slope, intercept = CALIBRATION
+        slope, intercept = CALIBRATION[method]
         probability = torch.sigmoid(slope * agreement + intercept) * distance.isfinite()
         answer = np.full((len(points), 2), np.nan)
         for image, mine in rows_of_each(target_photo.numpy()):

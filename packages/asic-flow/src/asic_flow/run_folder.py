@@ -28,8 +28,8 @@ DEFAULT_METHOD: TransferMethod = "combined"
 
 VISIBLE_DISTANCE = 0.1
 """Canonical distance up to which a photo counts as showing a point."""
-CALIBRATION = (4.12, -0.74)
-"""Logistic regression of being right on agreement: slope and intercept, by benchmarks/calibration.py."""
+CALIBRATION: Mapping[TransferMethod, tuple[float, float]] = {"canonical": (4.29, -1.24), "combined": (4.12, -0.74)}
+"""Logistic regression of being right on agreement, by method: slope and intercept, by benchmarks/calibration.py."""
 
 _MAPS_FILE = "canonical_maps.safetensors"
 _TOKENS_FILE = "consensus.safetensors"

@@ -102,7 +102,9 @@ def tiles(collection: ImageCollection, difference: Difference) -> str:
 
 
 def _address(collection: ImageCollection, photo: int) -> str:
-    return pictures.data_address(collection.images[photo].numpy(), quality=82)
+    photos = slice(photo, photo + 1)
+    (shown,) = pictures.in_their_frames(collection.images[photos].numpy(), collection.photos[photos])
+    return pictures.data_address(shown, quality=82)
 
 
 def _apart(share: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,11 @@ from PIL import (
 
 from asic_cli.viewer.canonical import needed_photos, wheel_colours
 from asic_cli.viewer.planes import box_mean
-from asic_flow.collection_folder import CollectionArrays
+from asic_flow.collection_folder import CollectionArrays, Photo
 from asic_flow.matches import MatchSet
 from asic_flow.run_folder import AlignmentArrays
 
+_BLUR = 16  # times as long a photo's side is as half the square that is averaged over
 _SOFT_SHARE = 0.12
 _LINES_A_PAIR = 90
 _INLIER_DISTANCE = 0.15
@@ -70,6 +72,27 @@ def data_address(pixels: Pixels, *, kind: str = "JPEG", quality: int = 86, longe
     else:
         picture.save(buffer, kind, quality=quality)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def in_their_frames(images: Pixels, photos: Sequence[Photo]) -> Pixels:
+    """(N, H, W, 3): photos as they are, and out of focus what continues their edges where the square goes beyond them.
+
+    The model sees these edges drawn out; to a person they look like part of the photo.
+    """
+    shown = images.copy()
+    rows, columns = (np.arange(length) for length in images.shape[1:3])
+    side = images.shape[1] // _BLUR * 2 + 1
+    for picture, photo in zip(shown, photos, strict=True):
+        height, width = photo.size_hw
+        ends = photo.to_model(np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]]))
+        (left, right), (top, bottom) = ends.T
+        inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
+        if not inside.all():
+            blurred = picture.transpose(2, 0, 1)
+            for _ in range(3):
+                blurred = box_mean(blurred, side)
+            picture[~inside] = blurred.transpose(1, 2, 0)[~inside].round()
+    return shown
 
 
 def average(images: NDArray[Any], visible: NDArray[np.bool_]) -> Pixels:

@@ -137,9 +137,11 @@ def flag_table(alignment: AlignmentArrays) -> str:
         '<th scope="col">Meaning</th><th scope="col" title="Share of its matches that fit the others">Support</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+    fit = 100 * float(np.median(alignment.support))
+    nobody = f"<p>No photo stands out from the others, of whose matches {fit:.0f} % fit (the median).</p>"
     names = ", ".join(mirrored) or "none"
     return (
-        f"{table if rows else '<p>Every photo fits the others.</p>'}"
+        f"{table if rows else nobody}"
         f'<p class="quiet">Seen from the other side, so that their maps mirror them: {names}.</p>'
     )
 

@@ -71,7 +71,7 @@ def map_data(alignment: AlignmentArrays) -> dict[str, Any]:
         "size": list(alignment.size_hw),
         "residualScale": alignment.config.residual_scale,
         "visibleDistance": VISIBLE_DISTANCE,
-        "calibration": CALIBRATION,
+        "calibration": CALIBRATION["canonical"],
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
     }
