@@ -29,7 +29,7 @@ from asic_flow import atomic
 from asic_flow.alignment import Alignment, TransferMethod
 
 FITTED, CHECKED = range(8), range(8, 16)
-METHODS: tuple[TransferMethod, ...] = ("combined", "canonical")
+METHODS: tuple[TransferMethod, ...] = ("combined", "consensus", "canonical")
 MARKERS = ("<!-- calibration -->\n", "<!-- calibration end -->")
 
 

@@ -16,7 +16,7 @@ from asic_flow.baselines import nearest_neighbour
 from asic_flow.collection import load_collection
 
 ALPHAS = {"0.05", "0.10"}
-METHODS = ["box_copy", "nearest_neighbour", "mls", "canonical", "combined"]
+METHODS = ["box_copy", "nearest_neighbour", "mls", "canonical", "consensus", "combined"]
 
 
 @pytest.fixture

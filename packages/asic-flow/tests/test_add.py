@@ -39,7 +39,7 @@ def test_added_photos_lie_where_the_truth_says(drawn: DrawnCollection, extended:
         points = torch.stack((column, row), 1)[::37].double().numpy()
         truth = drawn.truth(points, source, target)
         photos = collection.photos
-        for method in ("canonical", "combined"):
+        for method in ("canonical", "consensus", "combined"):
             found = extended.transfer(photos[source].to_image(points), source, target, method).points_image
             missed = np.linalg.norm(photos[target].to_model(found) - truth, axis=1)
             assert (missed <= 0.06 * collection.size_hw[0]).mean() > 0.9

@@ -58,7 +58,7 @@ def errors(drawn: DrawnCollection, answer: Callable[..., np.ndarray]) -> np.ndar
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize("method", ["canonical", "combined"])
+@pytest.mark.parametrize("method", ["canonical", "consensus", "combined"])
 def test_points_are_carried_far_better_than_by_nearest_neighbours(
     drawn: DrawnCollection, aligned: Alignment, method: str
 ) -> None:

@@ -35,13 +35,13 @@ def draw(photos: int = 3, seed: int = 0, trust: float = 0.5) -> ConsensusTokens:
     )
 
 
-def literal_answer(tokens: ConsensusTokens, row: int, target: int) -> tuple[float, float]:
+def literal_answer(tokens: ConsensusTokens, row: int, target: int, by_looks: bool) -> tuple[float, float]:
     """The answer for a token's centre, number by number from the equations of the module."""
 
     def before_hubs(p: int, q: int) -> float:
         photo_p, photo_q = int(tokens.image[p]), int(tokens.image[q])
         weights = [float(tokens.trust[photo_p, flag] * tokens.trust[photo_q, flag]) for flag in (0, 1)]
-        score = float(tokens.descriptors[p] @ tokens.descriptors[q])
+        score = float(tokens.descriptors[p] @ tokens.descriptors[q]) if by_looks else 0.0
         for flag in (0, 1):
             squared = sum(float(tokens.places[p, flag, axis] - tokens.places[q, flag, axis]) ** 2 for axis in (0, 1))
             penalty = CONFIG.combine_scale * math.log(1 + squared / CONFIG.combine_scale)
@@ -53,7 +53,7 @@ def literal_answer(tokens: ConsensusTokens, row: int, target: int) -> tuple[floa
     scores = {}
     for q in theirs:
         hub = 0.05 * math.log(sum(math.exp(before_hubs(p, q) / 0.1) for p in mine))
-        scores[q] = before_hubs(row, q) - hub
+        scores[q] = before_hubs(row, q) - (hub if by_looks else 0.0)
     best = max(theirs, key=lambda q: scores[q])
     centre = tokens.centres_px
     near = [q for q in theirs if (centre[q] - centre[best]).abs().max() <= GRID.stride]
@@ -62,8 +62,9 @@ def literal_answer(tokens: ConsensusTokens, row: int, target: int) -> tuple[floa
     return x, y
 
 
+@pytest.mark.parametrize("by_looks", [True, False])
 @pytest.mark.parametrize("holes", [False, True])
-def test_answers_are_those_of_the_equations(holes: bool) -> None:
+def test_answers_are_those_of_the_equations(holes: bool, by_looks: bool) -> None:
     tokens = draw()
     if holes:  # foreground of any shape
         kept = torch.nonzero((torch.arange(75) * 7) % 5 != 0)[:, 0]
@@ -72,8 +73,8 @@ def test_answers_are_those_of_the_equations(holes: bool) -> None:
         )
     rows = torch.nonzero(tokens.image == 2)[:, 0]
     target = torch.zeros(len(rows), dtype=torch.int64)
-    found = tokens.answer(tokens.centres_px[rows], target + 2, target, CONFIG)
-    expected = torch.tensor([literal_answer(tokens, row, 0) for row in rows.tolist()])
+    found = tokens.answer(tokens.centres_px[rows], target + 2, target, CONFIG, by_looks=by_looks)
+    expected = torch.tensor([literal_answer(tokens, row, 0, by_looks) for row in rows.tolist()])
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asic_flow.alignment import Alignment
     from asic_flow.collection import ImageCollection
     from asic_flow.matches import MatchSet
+    from asic_flow.run_folder import TransferMethod
 
 
 def evaluate(
@@ -185,6 +186,7 @@ def _methods(subject: _Subject) -> dict[str, Transfer]:
     from asic_features.consistency import select
     from asic_features.mls import moving_least_squares
     from asic_flow.baselines import box_copy, nearest_neighbour
+    from asic_flow.run_folder import TransferMethod
     from asic_flow.train import held_out_matches
 
     # Least squares see the matches that a fit sees.
@@ -196,13 +198,12 @@ def _methods(subject: _Subject) -> dict[str, Transfer]:
     }
     alignment = subject.alignment
     if alignment is not None:
-        methods["canonical"] = lambda points, source, target: (
-            alignment.transfer(points, source, target, "canonical").points_image
-        )
-        methods["combined"] = lambda points, source, target: (
-            alignment.transfer(points, source, target, "combined").points_image
-        )
+        methods |= {method: _answers(alignment, method) for method in get_args(TransferMethod)}
     return {name: skipping_nan(transfer) for name, transfer in methods.items()}
+
+
+def _answers(alignment: Alignment, method: TransferMethod) -> Transfer:
+    return lambda points, source, target: alignment.transfer(points, source, target, method).points_image
 
 
 def _default() -> str:

@@ -34,6 +34,7 @@ _SCRIPTS = (
     "frames",
     "search",
     "maps",
+    "consensus",
     "canonical",
     "paint",
     "glide",

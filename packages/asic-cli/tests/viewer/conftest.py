@@ -26,6 +26,7 @@ from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
 from asic_flow.run_folder import AlignmentArrays
 from asic_flow.sides import SecondMaps
+from asic_flow.tokens import at_tokens
 
 BROWSER = os.environ.get("ASIC_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
 DEMANDED = "ASIC_BROWSER" in os.environ
@@ -98,7 +99,13 @@ def two_sided(run: Run) -> Run:
         symmetry=torch.tensor([0.95, 0.9]),
     )
     mirrored = torch.tensor([False, True, False, False, True])
-    return replace(run, alignment=replace(alignment, second=second, mirrored=mirrored))
+    image, token = alignment.token_image, alignment.token
+    own = at_tokens(run.collection, alignment.maps)
+    other = own.clone()
+    other[second.photo] = at_tokens(run.collection, second.maps)
+    places = torch.stack((own[image, token], other[image, token]), 1)
+    places[mirrored[image]] = places[mirrored[image]].flip(1)
+    return replace(run, alignment=replace(alignment, second=second, mirrored=mirrored, places=places))
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_hover_marks_what_transfer_says(page: Any, run: Any, source: int) -> Non
         for target, place in enumerate(marked):
             if target == source:
                 continue
-            truth = run.alignment.transfer(here, source, target, method="canonical")
+            truth = run.alignment.transfer(here, source, target, method="consensus")
             scale = np.array(run.collection.photos[target].scale_xy) * 256 / run.alignment.size_hw[0]
             error = np.hypot(*((np.array([place["x"], place["y"]]) - truth.points_image[0]) * scale))
             worst = max(worst, float(error))
@@ -174,7 +174,7 @@ def test_places_travel_on_maps_that_keep_left_and_right_apart(
                 marked = [(place["x"], place["y"]) for place in _marked(page)]
                 for target in set(range(len(photos))) - {source}:
                     shown = photos[target].to_model(np.array(marked[target]))
-                    answers = [run.transfer([marked[source]], source, target, "canonical") for run in (own, without)]
+                    answers = [run.transfer([marked[source]], source, target, "consensus") for run in (own, without)]
                     found, straight = (photos[target].to_model(answer.points_image[0]) for answer in answers)
                     if np.hypot(*(shown - found)) >= 1:
                         # Of a point that the target does not show, two places of its outline may be equally near.
@@ -640,7 +640,7 @@ def test_errors_of_annotated_points_are_those_of_the_library(page: Any, run: Any
     right, asked = 0, 0
     for target in set(range(len(truth.images))) - {source}:
         both = truth.images[source].visible & truth.images[target].visible
-        found = run.alignment.transfer(truth.images[source].points_image[both], source, target, "canonical")
+        found = run.alignment.transfer(truth.images[source].points_image[both], source, target, "consensus")
         error = np.hypot(*(found.points_image - truth.images[target].points_image[both]).T) / lengths[target]
         marks = page.locator(f"{_TILES[:-1]}='{target}'] .error")
         assert marks.count() == both.sum()
@@ -676,7 +676,7 @@ def test_pins_saved_as_spair_are_read_by_its_reader_and_open_as_truth(page: Any,
         target = known[image.name]
         assert image.size_hw == run.collection.photos[target].size_hw
         if target != source:
-            found = run.alignment.transfer(here.points_image, source, target, "canonical").points_image
+            found = run.alignment.transfer(here.points_image, source, target, "consensus").points_image
             assert np.hypot(*(found - image.points_image).T).max() < 1
     files = sorted((tmp_path / "spair" / "ImageAnnotation").rglob("*.json"))
     assert len(files) == len(run.collection)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -190,15 +190,15 @@ class Alignment:
             source: The photo of all points, or (M,) one each.
             target: Likewise.
             method: `canonical` takes the foreground pixel nearest in canonical space, by the photos' own maps or, where
-                these differ in left and right, by second ones; `combined` weighs distance in canonical space against
-                the similarity of descriptors, at the places that all photos agree on, so it stays right where the
-                smooth map cannot follow.
+                these differ in left and right, by second ones; `consensus` the nearest by the places that all photos
+                agree on, so it stays right where the smooth map cannot follow; `combined` weighs that distance against
+                the similarity of descriptors.
 
         Raises:
             ValueError: Points that are not (M, 2) and finite, a photo that does not exist, or an unknown method.
         """
-        if method not in ("canonical", "combined"):
-            raise ValueError(f"method must be 'canonical' or 'combined', got {method!r}")
+        if method not in get_args(TransferMethod):
+            raise ValueError(f"method must be one of {', '.join(get_args(TransferMethod))}, got {method!r}")
         points, source_photo = self._checked(points_image, source)
         _, target_photo = self._checked(points_image, target)
         source_px = self._to_model(points, source_photo)
@@ -207,7 +207,8 @@ class Alignment:
         if method == "canonical":
             found_px, distance = self._nearest(canonical, to_map)
         else:
-            found_px = self.tokens.answer(source_px, source_photo, target_photo, self.config)
+            by_looks = method == "combined"
+            found_px = self.tokens.answer(source_px, source_photo, target_photo, self.config, by_looks=by_looks)
             there = self.places_on_maps(found_px.nan_to_num(), to_map)
             apart = torch.linalg.vector_norm(there - canonical, dim=1)
             distance = torch.where(found_px[:, 0].isnan(), torch.inf, apart)

@@ -39,15 +39,13 @@ from asic_flow.collection import ImageCollection, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.cores import all_cores
 from asic_flow.groups import rows_of_each
+from asic_flow.run_folder import LEAST_FLAG_WEIGHT, NEIGHBOUR_TEMPERATURE
 from asic_flow.sides import LEAST_SYMMETRY, SecondMaps, in_proportion
 from asic_flow.tokens import ForegroundTokens, at_tokens
 
 _HUB_TEMPERATURE = 0.1
 _HUB_TOKENS = 1024  # of the source photo, at most
 _HUBS_KEPT = 1 << 22  # values, 16 MB
-_NEIGHBOUR_TEMPERATURE = 0.05
-# Flags that count less than this beside the other one are left out.
-_LEAST_FLAG_WEIGHT = 0.05
 # Of what a token has for all of a photo, how much is taken off on the way back to where a vote came from.
 _RETURN_HUB_SHARE = 0.85
 # A vote counts by how near, in tokens, it leads back to where it came from.
@@ -162,11 +160,15 @@ class ConsensusTokens:
         return normalize(averaged(self.descriptors, rows, weight), dim=1), averaged(self.places, rows, weight)
 
     def scores(
-        self, descriptors: Tensor, places: Tensor, source: int, target: int, weight: float, scale: float
+        self, descriptors: Tensor | None, places: Tensor, source: int, target: int, weight: float, scale: float
     ) -> Tensor:
-        """(M, T): s' of (M, D) descriptors and (M, 2, 2) places of a source to the target's T tokens."""
+        """(M, T): s' of (M, D) descriptors, or none, and (M, 2, 2) places of a source to the target's T tokens."""
         there = self.rows(target)
-        score = descriptors @ self.descriptors[there].T
+        score = (
+            torch.zeros(len(places), there.stop - there.start)
+            if descriptors is None
+            else descriptors @ self.descriptors[there].T
+        )
         for flag, counts in enumerate(self.flag_weights[source, target].tolist()):
             if counts > 0:
                 mine, theirs = (field[:, flag] / scale**0.5 for field in (places, self.places[there]))
@@ -178,7 +180,7 @@ class ConsensusTokens:
         """(N, N, 2): what places of either kind count between two photos, 1 in all."""
         weight = self.trust[:, None] * self.trust
         weight = weight / weight.sum(2, keepdim=True)
-        weight = torch.where(weight < _LEAST_FLAG_WEIGHT, 0.0, weight)
+        weight = torch.where(weight < LEAST_FLAG_WEIGHT, 0.0, weight)
         return weight / weight.sum(2, keepdim=True)
 
     def around_best(self, score: Tensor, target: int) -> tuple[Tensor, Tensor]:
@@ -189,7 +191,7 @@ class ConsensusTokens:
         shown = near >= 0
         rows = torch.where(shown, near, best[:, None])
         value = torch.where(shown, score.gather(1, rows - there.start), -torch.inf)
-        return rows, torch.softmax(value / _NEIGHBOUR_TEMPERATURE, 1)
+        return rows, torch.softmax(value / NEIGHBOUR_TEMPERATURE, 1)
 
     @cached_property
     def _near(self) -> Tensor:
@@ -199,7 +201,9 @@ class ConsensusTokens:
         around = torch.cartesian_prod(torch.arange(3) * width, torch.arange(3)).sum(1)
         return self.row_of.flatten(1)[self.image[:, None], upper_left[:, None] + around]
 
-    def answer(self, points_px: Tensor, source: Tensor, target: Tensor, config: AlignmentConfig) -> Tensor:
+    def answer(
+        self, points_px: Tensor, source: Tensor, target: Tensor, config: AlignmentConfig, *, by_looks: bool = True
+    ) -> Tensor:
         """Where points of photos lie in others.
 
         Args:
@@ -207,6 +211,7 @@ class ConsensusTokens:
             source: (M,) int64.
             target: (M,) int64.
             config: Settings.
+            by_looks: Whether descriptors have a say, and hubs among them less; else places alone decide.
 
         Returns:
             (M, 2) xy in model pixels of the target photos, NaN where either photo has no foreground.
@@ -219,11 +224,10 @@ class ConsensusTokens:
             if number < 0:
                 continue
             here, there = divmod(number, count)
-            hubs = self._hubs(here, there, config)
+            hubs = self._hubs(here, there, config) if by_looks else 0.0
             for asked in torch.split(torch.from_numpy(mine), _QUERIES_AT_ONCE):
-                score = self.scores(
-                    descriptors[asked], places[asked], here, there, config.combine, config.combine_scale
-                )
+                looks = descriptors[asked] if by_looks else None
+                score = self.scores(looks, places[asked], here, there, config.combine, config.combine_scale)
                 rows, share = self.around_best(score.sub_(hubs), there)
                 found[asked] = averaged(self.centres_px, rows, share)
         return found
@@ -262,8 +266,8 @@ def all_of_all(score: Tensor) -> tuple[Tensor, Tensor]:
     Both from one exponential, so of rows and columns that are 4 below the best score no more than that is told.
     """
     top = score.max()
-    shared = torch.exp((score - top) / _NEIGHBOUR_TEMPERATURE)
-    rows, columns = (shared.sum(dim).clamp_min(1e-35).log() * _NEIGHBOUR_TEMPERATURE + top for dim in (1, 0))
+    shared = torch.exp((score - top) / NEIGHBOUR_TEMPERATURE)
+    rows, columns = (shared.sum(dim).clamp_min(1e-35).log() * NEIGHBOUR_TEMPERATURE + top for dim in (1, 0))
     return rows, columns
 
 

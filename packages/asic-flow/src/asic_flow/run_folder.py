@@ -23,14 +23,25 @@ from asic_flow.indexed_folder import IndexedFolder
 
 FORMAT_VERSION = 2
 INDEX_FILE = "config.json"
-TransferMethod = Literal["canonical", "combined"]
+TransferMethod = Literal["canonical", "consensus", "combined"]
 DEFAULT_METHOD: TransferMethod = "combined"
 
 VISIBLE_DISTANCE = 0.1
 """Canonical distance up to which a photo counts as showing a point."""
-CALIBRATION: Mapping[TransferMethod, tuple[float, float]] = {"canonical": (4.29, -1.24), "combined": (4.12, -0.74)}
+CALIBRATION: Mapping[TransferMethod, tuple[float, float]] = {
+    "canonical": (4.29, -1.24),
+    "consensus": (4.12, -0.74),
+    "combined": (4.12, -0.74),
+}
 """Logistic regression of being right on agreement, by method: slope and intercept, by benchmarks/calibration.py."""
 
+LEAST_FLAG_WEIGHT = 0.05
+"""Consensus places on maps of a flag that counts less than this beside the other one are left out."""
+NEIGHBOUR_TEMPERATURE = 0.05
+"""Of the scores by which an answer is averaged over the best token and those around it."""
+
+# Trust in the place of a photo on maps that it has none of.
+_NO_MAP = 0.01
 _MAPS_FILE = "canonical_maps.safetensors"
 _TOKENS_FILE = "consensus.safetensors"
 
@@ -285,6 +296,27 @@ def choose_maps(
         np.where(differ & at_source, count + row[source], source),
         np.where(differ & ~at_source, count + row[target], target),
     )
+
+
+def trust_in_places(
+    mirrored: NDArray[np.bool_], second_photo: NDArray[np.int64], second_symmetry: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(N, 2), 0 to 1: trust in photos' places on maps that are not mirrored and on mirrored ones.
+
+    Those by their own maps fully, by second maps as far as these are symmetric; a photo without one is taken to lie
+    where its own map says, which counts where there is nothing else.
+
+    Args:
+        mirrored: (N,), the flags of the photos' own maps.
+        second_photo: (S,), the photos that have a second map, of the other flag.
+        second_symmetry: (S,), how well these fit.
+    """
+    photos = np.arange(len(mirrored))
+    other = np.full(len(mirrored), _NO_MAP, np.float32)
+    other[second_photo] = second_symmetry.clip(_NO_MAP, 1)
+    trust = np.ones((len(mirrored), 2), np.float32)
+    trust[photos, 1 - mirrored.astype(np.int64)] = other
+    return trust
 
 
 def sample(fields: NDArray[Any], points_px: NDArray[np.float32], field: NDArray[np.int64] | int) -> NDArray[np.float32]:

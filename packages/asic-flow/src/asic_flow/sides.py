@@ -25,7 +25,7 @@ from asic_flow.coarse import NormalisedMatches, geman_mcclure, place_both_ways
 from asic_flow.config import AlignmentConfig
 from asic_flow.dense import SplinePoints, fit_photo, render_maps
 from asic_flow.partners import find_partners, mutual_matches
-from asic_flow.run_folder import choose_maps
+from asic_flow.run_folder import choose_maps, trust_in_places
 from asic_flow.spline import SplineGrid
 from asic_flow.tokens import ForegroundTokens
 
@@ -41,8 +41,6 @@ _LEAST_BREADTH = 0.1
 _ENOUGH = 0.25
 # What a photo says for its points staying where they are, counted in bridges that say otherwise.
 _OWN_WORD = 2.0
-# Trust in the place of a photo on maps that it has none of.
-_NO_MAP = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +64,8 @@ class SecondMaps:
         return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, *size_hw, 2), torch.zeros(0))
 
     def trust(self, mirrored: Tensor) -> Tensor:
-        """(N, 2) float32, 0 to 1: trust in photos' places on maps that are not mirrored and on mirrored ones.
-
-        Those by their own maps fully, by second maps as far as these are symmetric; a photo without one is taken to lie
-        where its own map says, which counts where there is nothing else.
-        """
-        other = torch.full((len(mirrored),), _NO_MAP)
-        other[self.photo] = self.symmetry.clamp(_NO_MAP, 1)
-        own = mirrored.long()[:, None]
-        return torch.ones(len(mirrored), 2).scatter_(1, 1 - own, other[:, None])
+        """(N, 2) float32, see `asic_flow.run_folder.trust_in_places`."""
+        return torch.from_numpy(trust_in_places(mirrored.numpy(), self.photo.numpy(), self.symmetry.numpy()))
 
     def choose(self, mirrored: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The maps by which points travel from photos to photos.

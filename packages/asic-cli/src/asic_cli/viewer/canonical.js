@@ -18,7 +18,7 @@ const CANONICAL_FRAME = {
   agreementAt: () => 1,
   find: (canonical, agreement) => {
     const [x, y] = canonicalToTile(canonical);
-    return { x, y, visible: agreement > 0, probability: probabilityOf(agreement) };
+    return { x, y, visible: agreement > 0, probability: probabilityOf(agreement, "canonical") };
   },
   toImage: (point) => CANONICAL_FRAME.canonicalAt(point),
   toModel: (point) => canonicalToTile(point),

@@ -59,7 +59,7 @@ class CanonicalMap {
 // A photo with its own map and, where it shows both sides of its object, a second one of the other mirror flag.
 class PhotoMap extends CanonicalMap {
   constructor(record, residualScale = data.residualScale) {
-    super(record.map, readMask(record.mask));
+    super(record.map, readRuns(record.mask, HEIGHT * WIDTH));
     this.residualScale = residualScale;
     this.path = record.path;
     this.size = record.size;
@@ -67,6 +67,7 @@ class PhotoMap extends CanonicalMap {
     this.offset = record.offset;
     this.mirrored = record.mirrored;
     this.glide = record.glide;
+    this.consensus = record.places === undefined ? null : new ConsensusPlaces(record.places);
     this.second = record.second === undefined ? null : new CanonicalMap(record.second, this.mask);
     this.symmetry = record.symmetry ?? 0;
     this.confidenceTexels = bytesOf(record.confidence);
@@ -111,22 +112,32 @@ class PhotoMap extends CanonicalMap {
   // probability}, the last two as Alignment.transfer has them. `agreement` is that of the point where it comes from.
   find(canonical, agreement, map = this) {
     const found = map.search.nearest(canonical);
-    if (found === null) return null;
+    return found === null ? null : this.told([found.x, found.y], found.distance, agreement, "canonical");
+  }
+
+  // The same of a point with consensus places; its canonical place by the maps says how far the answer is from it.
+  findByConsensus(places, trust, canonical, agreement, map) {
+    const point = this.consensus.nearest(places, trust);
+    if (point === null) return null;
+    const [x, y] = map.canonicalAt(point);
+    return this.told(point, Math.hypot(x - canonical[0], y - canonical[1]), agreement, "consensus");
+  }
+
+  told([x, y], distance, agreement, method) {
     const scale = this.residualScale ** 2;
-    const near = scale / (scale + found.distance ** 2);
-    const { x, y, distance } = found;
+    const near = scale / (scale + distance ** 2);
     return {
       x,
       y,
       visible: agreement > 0 && distance <= data.visibleDistance,
-      probability: probabilityOf(near * Math.sqrt(agreement * this.agreementAt([x, y]))),
+      probability: probabilityOf(near * Math.sqrt(agreement * this.agreementAt([x, y])), method),
     };
   }
 }
 
 // The chance that an answer is right, from the agreement around it.
-function probabilityOf(agreement) {
-  const [slope, intercept] = data.calibration;
+function probabilityOf(agreement, method) {
+  const [slope, intercept] = data.calibration[method];
   return 1 / (1 + Math.exp(-slope * agreement - intercept));
 }
 
@@ -139,18 +150,22 @@ function mapsBetween(source, target) {
   return atSource ? [source.second, target] : [source, target.second];
 }
 
-// Where a point of one frame, a photo or canonical space, shows in another; see PhotoMap.find.
+// Where a point of one frame, a photo or canonical space, shows in another; see PhotoMap.find. Photos answer each other by
+// the places that all agree on, where the page has them.
 function carry(source, target, point) {
   const [from, to] = mapsBetween(source, target);
-  return target.find(from.canonicalAt(point), source.agreementAt(point), to);
+  const [canonical, agreement] = [from.canonicalAt(point), source.agreementAt(point)];
+  if (!source.consensus?.centres.length || !target.consensus) return target.find(canonical, agreement, to);
+  return target.findByConsensus(source.consensus.at(point), source.consensus.trust, canonical, agreement, to);
 }
 
-function readMask(base64) {
-  const mask = new Uint8Array(HEIGHT * WIDTH);
+// A mask from the lengths of its runs, background first.
+function readRuns(base64, length) {
+  const mask = new Uint8Array(length);
   let place = 0;
-  shortsOf(base64).forEach((length, run) => {
-    if (run % 2 === 1) mask.fill(1, place, place + length);
-    place += length;
+  shortsOf(base64).forEach((run, index) => {
+    if (index % 2 === 1) mask.fill(1, place, place + run);
+    place += run;
   });
   return mask;
 }

@@ -12,6 +12,7 @@ METHOD_LABELS = {
     "nearest_neighbour": "Nearest neighbour",
     "mls": "Moving least squares",
     "canonical": "Canonical maps",
+    "consensus": "Places agreed on",
     "combined": "Maps and descriptors",
 }
 BASELINE = "nearest_neighbour"

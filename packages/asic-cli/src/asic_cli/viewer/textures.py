@@ -19,7 +19,14 @@ from asic_cli.viewer.glide import Glide
 from asic_cli.viewer.planes import box_mean, cell_means
 from asic_flow.collection_folder import CollectionArrays
 from asic_flow.matches import MatchSet
-from asic_flow.run_folder import CALIBRATION, VISIBLE_DISTANCE, AlignmentArrays
+from asic_flow.run_folder import (
+    CALIBRATION,
+    LEAST_FLAG_WEIGHT,
+    NEIGHBOUR_TEMPERATURE,
+    VISIBLE_DISTANCE,
+    AlignmentArrays,
+    trust_in_places,
+)
 
 MAP_SIDE = 128
 SECOND_MAP_SIDE = 80
@@ -39,7 +46,9 @@ def viewer_data(
     Numbers in textures are little-endian. A map has 128 x 128 texels whose outermost centres are the centres of the
     photo's corner pixels, each a canonical xy in 16-bit steps between the photo's least and greatest. A photo that
     shows both sides has a second map of 80 x 80 texels and how well that fits, its symmetry. Confidence has 64 x 64
-    texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background first. A
+    texels of 8 bits, averaged over the foreground. A mask is the lengths of its runs, row by row, background first.
+    Consensus places are those of a photo's foreground tokens, by their 16-bit numbers in the grid: xy on maps that are
+    not mirrored and on mirrored ones, in 16-bit steps between the photo's least and greatest, with the trust in both. A
     match is five bytes: both ends as 255ths of the photo's sides, and its similarity from 0 to 1. Saliency has 8 bits a
     token, parts are run lengths with their labels; `glide` is that of `Glide`, in pixels of the photo and of the
     canonical tile; `truth` is taken as it is.
@@ -50,7 +59,14 @@ def viewer_data(
         "pairs": _pairs(matches, alignment.size_hw),
         "truth": truth,
         "tokens": asdict(collection.grid),
+        "consensus": {
+            "weight": alignment.config.combine * alignment.config.combine_scale,
+            "scale": alignment.config.combine_scale,
+            "leastFlagWeight": LEAST_FLAG_WEIGHT,
+            "temperature": NEIGHBOUR_TEMPERATURE,
+        },
     }
+    trust = trust_in_places(alignment.mirrored, alignment.second_photo, alignment.second_symmetry)
     glide = _glide(alignment, window)
     for index, record in enumerate(document["photos"]):
         record["glide"] = {
@@ -59,6 +75,7 @@ def viewer_data(
             "turn": float(glide.turn[index]),
             "growth": float(glide.growth[index]),
         }
+        record["places"] = _places(alignment, index) | {"trust": trust[index].tolist()}
         record["saliency"] = _base64((collection.saliency[index] * 255).clip(0, 255).round().astype(np.uint8))
         if collection.parts is not None:
             record["parts"] = _labels(collection.parts[index])
@@ -71,7 +88,7 @@ def map_data(alignment: AlignmentArrays) -> dict[str, Any]:
         "size": list(alignment.size_hw),
         "residualScale": alignment.config.residual_scale,
         "visibleDistance": VISIBLE_DISTANCE,
-        "calibration": CALIBRATION["canonical"],
+        "calibration": dict(CALIBRATION),
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
     }
@@ -111,6 +128,22 @@ def _photo(alignment: AlignmentArrays, index: int) -> dict[str, Any]:
         second = _map(alignment.second_maps[row], SECOND_MAP_SIDE)
         record |= {"second": second, "symmetry": float(alignment.second_symmetry[row])}
     return record
+
+
+def _places(alignment: AlignmentArrays, index: int) -> dict[str, Any]:
+    mine = np.flatnonzero(alignment.token_image == index)
+    mine = mine[alignment.token[mine].argsort()]
+    shown = np.zeros(alignment.grid.rows * alignment.grid.cols, np.bool_)
+    shown[alignment.token[mine]] = True
+    places = alignment.places[mine].reshape(-1, 4)
+    low, high = (places.min(0), places.max(0)) if len(places) else np.zeros((2, 4))
+    steps = (places - low) / np.maximum(high - low, 1e-9) * 65535
+    return {
+        "shown": _base64(run_lengths(shown)),
+        "steps": _base64(steps.round().astype("<u2")),
+        "low": low.tolist(),
+        "high": high.tolist(),
+    }
 
 
 def _map(canonical: NDArray[np.float32], side: int) -> dict[str, Any]:
