@@ -46,6 +46,11 @@ class Tile {
     return this.index < 0 || morph === 0 ? place : this.picture.glide.pixelAt(this.map, place, morph);
   }
 
+  // Whether a point of the photo is away from its object: it has no counterparts.
+  isOff(point) {
+    return this.map.agreementAt(point) === 0;
+  }
+
   // Marks a place, or nothing for null. Says where the pointer is, and elsewhere how likely the place is right.
   showCross(place, morph, isSource) {
     this.cross.setAttribute("visibility", place === null ? "hidden" : "visible");
@@ -60,7 +65,7 @@ class Tile {
     this.cross.classList.toggle("source", isSource);
     this.cross.classList.toggle("unseen", !isSource && !place.visible);
     this.readout.textContent = isSource
-      ? `${imageX.toFixed(digits)}, ${imageY.toFixed(digits)}`
+      ? `${imageX.toFixed(digits)}, ${imageY.toFixed(digits)}${this.isOff([place.x, place.y]) ? " · off the object" : ""}`
       : place.visible ? chance : "not seen";
     Object.assign(this.figure.dataset, {
       x: imageX.toFixed(4), y: imageY.toFixed(4), probability: place.probability.toFixed(4), visible: place.visible,

@@ -19,6 +19,7 @@ class Viewer {
     this.morph = 0;
     this.dragged = null;
     this.lastPoint = null;
+    this.hasPainted = false; // In the stroke that is under way.
     this.tapped = null;
     this.stampImage = null;
     this.overlay = "none";
@@ -70,20 +71,19 @@ class Viewer {
       this.showCross(tile, point);
       return;
     }
-    if (near === null) this.use(tile, point);
-    if (this.tool === "look") this.dragged = near ?? this.pins.at(-1);
+    const pin = near ?? this.use(tile, point);
+    if (this.tool === "look") this.dragged = pin;
     else this.lastPoint = point;
     tile.frame.setPointerCapture(event.pointerId);
   }
 
-  // Pins a point, or paints there, as the tool says.
+  // Pins a point, or begins to paint there, as the tool says. Returns the new pin, if any.
   use(tile, point) {
-    if (this.tool === "look") {
-      this.addPin(tile.index, point);
-      return;
-    }
-    this.paint.remember(this.paint.layerOf(tile.map).sheets);
+    this.showCross(tile, point);
+    if (this.tool === "look") return this.addPin(tile, point);
+    this.hasPainted = false;
     this.apply(tile, [point]);
+    return null;
   }
 
   move(tile, event) {
@@ -92,13 +92,13 @@ class Viewer {
     this.frames.add("hover", () => {
       const point = tile.photoPoint(place, this.morph);
       this.showCross(tile, point);
-      if (this.dragged !== null) this.movePin(this.dragged, tile.index, point);
+      if (this.dragged !== null && !tile.isOff(point)) this.movePin(this.dragged, tile.index, point);
       if (this.lastPoint !== null && this.tool === "brush") this.strokeTo(tile, point);
     });
   }
 
   release(tile) {
-    if (this.tapped !== null) this.addPin(tile.index, tile.photoPoint(this.tapped, this.morph));
+    if (this.tapped !== null) this.addPin(tile, tile.photoPoint(this.tapped, this.morph));
     this.tapped = null;
     this.frames.add("release", () => {
       this.dragged = null;
@@ -131,19 +131,21 @@ class Viewer {
       return;
     }
     const here = { x: point[0], y: point[1], visible: true, probability: 1 };
-    const isOff = source.map.agreementAt(point) === 0;
+    const isOff = source.isOff(point);
     for (const tile of this.tiles) {
       const isSource = tile === source;
       const found = isSource ? here : isOff ? null : carry(source.map, tile.map, point);
       tile.showCross(found, this.morph, isSource);
     }
-    if (isOff) source.readout.textContent += " · off the object";
   }
 
   // Pins
 
-  addPin(tileIndex, point) {
-    this.setPins([...this.pins, makePin(`pin ${this.pins.length + 1}`, tileIndex, point)]);
+  addPin(tile, point) {
+    if (tile.isOff(point)) return null;
+    const pin = makePin(`pin ${this.pins.length + 1}`, tile.index, point);
+    this.setPins([...this.pins, pin]);
+    return pin;
   }
 
   movePin(pin, tileIndex, point) {
@@ -214,8 +216,12 @@ class Viewer {
     return (Number(byId("brush-size").value) / 100) * WIDTH;
   }
 
-  // Brushes or stamps at points of a tile, and shows it on all.
-  apply(tile, points) {
+  // Brushes or stamps at those of a stroke's points that are on the object, and shows it on all.
+  apply(tile, stroke) {
+    const points = stroke.filter((point) => !tile.isOff(point));
+    if (points.length === 0) return;
+    if (!this.hasPainted) this.paint.remember(this.paint.layerOf(tile.map).sheets);
+    this.hasPainted = true;
     const { radius } = this;
     const draw = this.tool === "brush" ? brush(byId("colour").value, radius) : this.stamp(radius);
     for (const point of points) {
