@@ -311,6 +311,31 @@ def test_keys_move_the_mark_and_pin_it(page: Any) -> None:
     assert transform == "translate(128.50 117.50)"
 
 
+def test_keys_go_where_they_point_and_marks_ride_along(page: Any, run: Any) -> None:
+    mirrored = run.alignment.mirrored.nonzero()[0].item()
+
+    def marks() -> Any:
+        places = "marks => marks.map((mark) => mark.getAttribute('transform').slice(10, -1).split(' ').map(Number))"
+        return np.array(page.eval_on_selector_all("#viewer .cross", places))
+
+    page.fill("#morph", "1")
+    page.locator(f"{_TILES[:-1]}='{mirrored}'] .picture").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    before = marks()
+    page.keyboard.press("Shift+ArrowRight")
+    after = marks()
+    assert (after - before)[mirrored + 1] == pytest.approx([10, 0], abs=3)
+    # The photos move, and the marks with them.
+    places = np.array([[place["x"], place["y"]] for place in _marked(page)])
+    page.eval_on_selector("#morph", "morph => { morph.value = 0; morph.dispatchEvent(new Event('input')); }")
+    _settle(page)
+    home = marks()
+    shown = [photo.to_image(point) for photo, point in zip(run.collection.photos, home[1:], strict=True)]
+    assert np.abs(shown - places).max() < 0.1
+    page.keyboard.press("ArrowRight")
+    assert (marks() - home)[mirrored + 1] == pytest.approx([1, 0], abs=0.02)
+
+
 def test_keys_stamp_as_well(page: Any) -> None:
     page.check("input[name=tool][value=stamp]", force=True)
     page.fill("#stamp-text", "\N{BLACK SQUARE}")

@@ -1,5 +1,8 @@
 // One tile of the viewer: a photo, or canonical space, with what is marked on it.
 
+const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const MIDDLE = [(WIDTH - 1) / 2, (HEIGHT - 1) / 2];
+
 class Tile {
   constructor(figure, index, map, makePicture) {
     this.figure = figure;
@@ -19,6 +22,9 @@ class Tile {
     this.frame.tabIndex = 0;
     this.frame.setAttribute("role", "application");
     this.frame.ariaLabel = `${this.name}: arrow keys mark a place, Enter uses the tool there`;
+    this.marked = null;
+    // Where the keys have brought the mark: the photo's point, and where that was shown.
+    this.keyed = { point: MIDDLE, place: MIDDLE, morph: 0 };
     this.inView = true;
     this.stale = true;
   }
@@ -46,6 +52,18 @@ class Tile {
     return this.index < 0 || morph === 0 ? place : this.picture.glide.pixelAt(this.map, place, morph);
   }
 
+  // The photo's point after a step by an arrow key, as the arrow points on screen; null for another key.
+  pointByKey(event, morph) {
+    const step = KEY_STEPS[event.key];
+    if (step === undefined) return null;
+    const { point, place, morph: then } = this.keyed;
+    const from = then === morph ? place : this.shownAt(point, morph);
+    const length = event.shiftKey ? 10 : 1;
+    const to = [WIDTH, HEIGHT].map((side, k) => Math.min(Math.max(from[k] + length * step[k], 0), side - 1));
+    this.keyed = { point: this.photoPoint(to, morph), place: to, morph };
+    return this.keyed.point;
+  }
+
   // Whether a point of the photo is away from its object: it has no counterparts.
   isOff(point) {
     return this.map.agreementAt(point) === 0;
@@ -53,14 +71,14 @@ class Tile {
 
   // Marks a place, or nothing for null. Says where the pointer is, and elsewhere how likely the place is right.
   showCross(place, morph, isSource) {
+    this.marked = place;
     this.cross.setAttribute("visibility", place === null ? "hidden" : "visible");
     this.readout.hidden = place === null || (this.index < 0 && !isSource);
     if (place === null) return;
-    const [x, y] = this.shownAt([place.x, place.y], morph);
+    this.moveCross(morph);
     const [imageX, imageY] = this.map.toImage([place.x, place.y]);
     const digits = this.index < 0 ? 3 : 1;
     const chance = `${Math.round(100 * place.probability)} %`;
-    this.cross.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})`);
     this.cross.style.opacity = isSource ? 1 : clearness(place);
     this.cross.classList.toggle("source", isSource);
     this.cross.classList.toggle("unseen", !isSource && !place.visible);
@@ -70,6 +88,13 @@ class Tile {
     Object.assign(this.figure.dataset, {
       x: imageX.toFixed(4), y: imageY.toFixed(4), probability: place.probability.toFixed(4), visible: place.visible,
     });
+  }
+
+  // Puts the cross where its place is shown.
+  moveCross(morph) {
+    if (this.marked === null) return;
+    const [x, y] = this.shownAt([this.marked.x, this.marked.y], morph);
+    this.cross.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})`);
   }
 
   placeOf({ found }) {

@@ -1,7 +1,6 @@
 // The viewer: every tile answers the pointer, the keys and the controls.
 
 const PIN_REACH = 0.04;
-const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const RAMP_ENDS = {
   confidence: ["no other photo agrees", "all do"],
@@ -107,20 +106,10 @@ class Viewer {
   }
 
   key(tile, event) {
-    const step = KEY_STEPS[event.key];
-    const current = tile.keyPoint ?? [(WIDTH - 1) / 2, (HEIGHT - 1) / 2];
-    if (step) {
-      const length = event.shiftKey ? 10 : 1;
-      tile.keyPoint = [
-        Math.min(Math.max(current[0] + length * step[0], 0), WIDTH - 1),
-        Math.min(Math.max(current[1] + length * step[1], 0), HEIGHT - 1),
-      ];
-      this.showCross(tile, tile.keyPoint);
-    } else if (event.key === "Enter") {
-      this.use(tile, current);
-    } else {
-      return;
-    }
+    const point = tile.pointByKey(event, this.morph);
+    if (point !== null) this.showCross(tile, point);
+    else if (event.key === "Enter") this.use(tile, tile.keyed.point);
+    else return;
     event.preventDefault();
   }
 
@@ -325,6 +314,7 @@ class Viewer {
   setMorph(share) {
     this.morph = share;
     this.frames.add("marks", () => {
+      for (const tile of this.tiles) tile.moveCross(share);
       this.showPins();
       this.truth.show();
     });
