@@ -60,6 +60,27 @@ def test_both_sides_show_what_their_run_answers(browser: Any, opened: Any, page_
         assert page.locator(".pin").count() == 0
 
 
+def test_marks_leave_with_the_focus_and_off_the_object(browser: Any, opened: Any, page_file: Path, run: Any) -> None:
+    around = torch.nn.functional.max_pool2d(run.alignment.foreground[1].float()[None], 41, 1, 20)[0]
+    away = torch.nonzero(around == 0).flip(1).numpy()
+    with opened(browser, page_file) as page:
+        marks = page.locator(".cross[visibility=visible]")
+        picture = page.locator(".double[data-photo='1'] .picture").nth(0)
+        picture.focus()
+        page.keyboard.press("ArrowRight")
+        assert marks.count() == 2 * len(run.collection)
+        page.locator("#heat").focus()
+        page.wait_for_timeout(150)
+        assert marks.count() == 0
+        box = picture.bounding_box()
+        x, y = (away[len(away) // 2] + 0.5) / 256
+        picture.click(position={"x": x * box["width"], "y": y * box["height"]})
+        page.wait_for_timeout(150)
+        assert marks.count() == 2
+        assert picture.locator("output").inner_text().endswith("off the object")
+        assert page.locator(".pin").count() == 0
+
+
 def _pixels(page: Any) -> Any:
     data = page.locator(".double canvas").first.evaluate("canvas => canvas.toDataURL()")
     return np.asarray(Image.open(BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(int)

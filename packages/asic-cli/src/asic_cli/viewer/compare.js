@@ -51,35 +51,26 @@ class Comparison {
     const { frame } = tile;
     frame.addEventListener("pointermove", (event) => {
       const point = tile.pointOf(event);
-      this.frames.add("hover", () => this.showCross(tile.index, point));
+      this.frames.add("hover", () => this.showCross(tile, point));
     });
-    frame.addEventListener("pointerleave", () => this.frames.add("hover", () => this.showCross(-1, null)));
-    frame.addEventListener("click", (event) => {
-      this.setPins([...this.pins, makePin(`pin ${this.pins.length + 1}`, tile.index, tile.pointOf(event))]);
-    });
+    for (const kind of ["pointerleave", "blur"]) {
+      frame.addEventListener(kind, () => this.frames.add("hover", () => this.showCross(null, null)));
+    }
+    frame.addEventListener("click", (event) => this.addPin(tile, tile.pointOf(event)));
     frame.addEventListener("keydown", (event) => this.key(tile, event));
   }
 
   key(tile, event) {
-    const current = tile.keyPoint ?? [(WIDTH - 1) / 2, (HEIGHT - 1) / 2];
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (step) {
-      const length = event.shiftKey ? 10 : 1;
-      tile.keyPoint = [
-        Math.min(Math.max(current[0] + length * step[0], 0), WIDTH - 1),
-        Math.min(Math.max(current[1] + length * step[1], 0), HEIGHT - 1),
-      ];
-      this.showCross(tile.index, tile.keyPoint);
-    } else if (event.key === "Enter") {
-      this.setPins([...this.pins, makePin(`pin ${this.pins.length + 1}`, tile.index, current)]);
-    } else {
-      return;
-    }
+    const point = tile.pointByKey(event, 0);
+    if (point !== null) this.showCross(tile, point);
+    else if (event.key === "Enter") this.addPin(tile, tile.keyed.point);
+    else return;
     event.preventDefault();
   }
 
-  showCross(photo, point) {
-    if (point === null) {
+  // Marks a photo's point on both sides and what either run finds on the others; nothing for a null tile.
+  showCross(source, point) {
+    if (source === null) {
       for (const { tiles } of this.sides) {
         for (const tile of tiles) {
           tile.showCross(null, 0, false);
@@ -88,11 +79,12 @@ class Comparison {
       }
       return;
     }
+    const photo = source.index;
     const found = this.sides.map(({ maps }) => placesOf(maps, { tile: photo, point }).places);
+    const isOff = source.isOff(point);
     this.sides.forEach(({ tiles }, side) => {
       tiles.forEach((tile, index) => {
-        const place = found[side][index];
-        const other = found[1 - side][index];
+        const [place, other] = [side, 1 - side].map((run) => (isOff && index !== photo ? null : found[run][index]));
         tile.showCross(place, 0, index === photo);
         const both = place !== null && other !== null && index !== photo;
         tile.apart.setAttribute("visibility", both ? "visible" : "hidden");
@@ -103,6 +95,10 @@ class Comparison {
         }
       });
     });
+  }
+
+  addPin(tile, point) {
+    if (!tile.isOff(point)) this.setPins([...this.pins, makePin(`pin ${this.pins.length + 1}`, tile.index, point)]);
   }
 
   setPins(pins) {
