@@ -279,6 +279,7 @@ def _places(text: str) -> list[dict[str, Any]]:
         ('{"format": "other"}', "format asic-pins"),
         ("pin,photo,x,y,probability,visible,placed\r\np,absent.png,1,2,1,1,1\r\n", "no photo absent.png"),
         ("pin,photo,x,y,probability,visible,placed\r\np,,one,2,1,1,1\r\n", "must be numbers"),
+        ("pin,photo,x,y,probability,visible,placed\r\np,,1,2,1,1,1\r\np,,3,4,1,1,1\r\n", "two pins are named p"),
     ],
 )
 def test_pin_files_that_do_not_fit_are_refused(page: Any, tmp_path: Path, content: str, reason: str) -> None:
@@ -287,6 +288,25 @@ def test_pin_files_that_do_not_fit_are_refused(page: Any, tmp_path: Path, conten
     page.locator("#message:not(:empty)").wait_for()
     assert reason in page.locator("#message").inner_text()
     assert page.locator("#pin-list li").count() == 0
+
+
+def test_pins_keep_names_of_their_own(page: Any, run: Any) -> None:
+    spread = [points[0] for points in (_inside(run, photo, seed=7, count=1) for photo in range(4))]
+    for photo in (0, 1, 2):
+        page.mouse.click(*_screen(page, run, photo, spread[photo]))
+    names = page.locator("#pin-list input")
+    assert names.count() == 3
+    page.get_by_role("button", name="Remove pin 1").click()
+    assert page.evaluate("document.activeElement.ariaLabel") == "Remove pin 1"
+    page.mouse.click(*_screen(page, run, 3, spread[3]))
+    assert [names.nth(pin).input_value() for pin in range(3)] == ["pin 2", "pin 3", "pin 4"]
+    names.nth(2).fill("pin 2")
+    names.nth(2).blur()
+    assert names.nth(2).input_value() == "pin 4"
+    assert page.locator("#message").inner_text() == "another pin is named pin 2"
+    for _ in range(3):
+        page.get_by_role("button", name="Remove pin 1").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "pins-file"
 
 
 def test_dragging_a_pin_places_it_anew(page: Any, run: Any) -> None:
@@ -792,10 +812,14 @@ def test_truth_is_opened_from_files(page: Any, run: Any, tmp_path: Path, kind: s
         ('{"filename": "a.png", "kps": {"0": [1, 2]}, "bndbox": [5, 5, 5, 5]}', "t.json: boxes must have a size"),
         ('{"format": "asic-eval keypoint benchmark"}', "t.json: expected keypoint_names and images"),
         ("a,b\n", "columns pin, photo"),
+        (
+            "pin,photo,x,y,probability,visible,placed\r\np,🐦/a.png,1,2,1,1,1\r\np,🐦/a.png,3,4,1,1,1\r\n",
+            "t.json: p is twice on 🐦/a.png",
+        ),
     ],
 )
 def test_truth_that_does_not_fit_is_refused(page: Any, tmp_path: Path, content: str, reason: str) -> None:
-    (tmp_path / "t.json").write_text(content)
+    (tmp_path / "t.json").write_text(content, encoding="utf-8")
     page.set_input_files("#truth-file", tmp_path / "t.json")
     page.locator("#truth-message", has_text=reason).wait_for(timeout=5000)
 

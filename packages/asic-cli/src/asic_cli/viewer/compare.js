@@ -98,7 +98,7 @@ class Comparison {
   }
 
   addPin(tile, point) {
-    if (!tile.isOff(point)) this.setPins([...this.pins, makePin(`pin ${this.pins.length + 1}`, tile.index, point)]);
+    if (!tile.isOff(point)) this.setPins([...this.pins, makePin(newName(this.pins), tile.index, point)]);
   }
 
   setPins(pins) {

@@ -7,6 +7,13 @@ function makePin(name, tile, point) {
   return { name, tile, point };
 }
 
+// A name that no pin has: files tell pins apart by their names.
+function newName(pins) {
+  let number = pins.length + 1;
+  while (pins.some(({ name }) => name === `pin ${number}`)) number++;
+  return `pin ${number}`;
+}
+
 function frameOf(maps, tile) {
   return tile < 0 ? CANONICAL_FRAME : maps[tile];
 }
@@ -51,13 +58,17 @@ function readPins(maps, text) {
   const rows = text.trimStart().startsWith("{") ? rowsOfJson(text) : rowsOfCsv(text);
   // A file of text cannot hold names that are not Unicode, so they are compared as it would hold them.
   const known = new Map(maps.map((map, index) => [map.path.toWellFormed(), index]));
-  return rows.filter((row) => row.placed).map((row) => {
+  const pins = rows.filter((row) => row.placed).map((row) => {
     if (!Number.isFinite(row.x) || !Number.isFinite(row.y)) throw new Error(`pin ${row.pin}: x and y must be numbers`);
     if (row.photo === "") return makePin(row.pin, -1, CANONICAL_FRAME.toModel([row.x, row.y]));
     const tile = known.get(row.photo.toWellFormed());
     if (tile === undefined) throw new Error(`pin ${row.pin}: no photo ${row.photo} here`);
     return makePin(row.pin, tile, maps[tile].toModel([row.x, row.y]));
   });
+  const names = pins.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new Error(`two pins are named ${twice}: give each a name of its own`);
+  return pins;
 }
 
 function rowsOfJson(text) {

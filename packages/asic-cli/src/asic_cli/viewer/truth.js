@@ -129,7 +129,10 @@ function truthOfPlaces(maps, rows, file) {
   const truth = emptyTruth(maps, names);
   for (const { pin, photo, x, y } of rows) {
     const index = photo === "" ? -1 : photoOf(maps, photo);
-    if (index >= 0) truth.points[index][names.indexOf(pin)] = [x, y];
+    if (index < 0) continue;
+    const points = truth.points[index];
+    if (points[names.indexOf(pin)] !== null) throw new Error(`${file}: ${pin} is twice on ${photo}: give each a name of its own`);
+    points[names.indexOf(pin)] = [x, y];
   }
   return checked(truth, file);
 }

@@ -132,7 +132,7 @@ class Viewer {
 
   addPin(tile, point) {
     if (tile.isOff(point)) return null;
-    const pin = makePin(`pin ${this.pins.length + 1}`, tile.index, point);
+    const pin = makePin(newName(this.pins), tile.index, point);
     this.setPins([...this.pins, pin]);
     return pin;
   }
@@ -164,10 +164,25 @@ class Viewer {
       const dot = htmlElement("span", { className: "dot", textContent: number + 1 }, item);
       dot.style.background = pinColour(number);
       const name = htmlElement("input", { value: pin.name, ariaLabel: `Name of pin ${number + 1}` }, item);
-      name.addEventListener("change", () => { pin.name = name.value; });
-      const remove = htmlElement("button", { type: "button", textContent: "×", ariaLabel: `Remove ${pin.name}` }, item);
-      remove.addEventListener("click", () => this.setPins(this.pins.filter((other) => other !== pin)));
+      const remove = htmlElement("button", { type: "button", textContent: "×", ariaLabel: `Remove pin ${number + 1}` }, item);
+      name.addEventListener("change", () => this.rename(pin, name));
+      remove.addEventListener("click", () => this.removePin(number));
     });
+  }
+
+  rename(pin, input) {
+    if (this.pins.some((other) => other !== pin && other.name === input.value)) {
+      this.say(`another pin is named ${input.value}`);
+      input.value = pin.name;
+    }
+    pin.name = input.value;
+  }
+
+  // The button of the pin that takes its place has the focus then.
+  removePin(number) {
+    this.setPins(this.pins.filter((_, other) => other !== number));
+    const buttons = document.querySelectorAll("#pin-list button");
+    (buttons[Math.min(number, buttons.length - 1)] ?? byId("pins-file")).focus();
   }
 
   pinNear(tile, place) {
