@@ -244,6 +244,10 @@ def test_pins_come_back_from_a_file(page: Any, run: Any, tmp_path: Path, kind: s
     apart = np.hypot(*(choices - run.collection.photos[3].to_model(found)).T)
     page.mouse.click(*_screen(page, run, 3, choices[apart.argmax()]))
     page.mouse.click(*_screen(page, run, -1, (30, 215)))
+    # All can be read, and those that photos may not show look different.
+    assert page.eval_on_selector_all(".pin", "pins => Math.min(...pins.map((pin) => pin.style.opacity))") >= 0.6
+    third = page.locator(f"{_TILES} .pin.unseen:has-text('3') circle").first
+    assert third.evaluate("dot => getComputedStyle(dot).fill") == "rgba(0, 0, 0, 0.733)"
     page.locator("#pin-list input").first.fill('the "left", one')
     page.locator("#pin-list input").first.blur()
 
@@ -942,18 +946,20 @@ def test_a_finger_scrolls_looks_around_and_pins(browser: Any, report: Path, run:
     page.evaluate("document.querySelector('#viewer .tiles').scrollIntoView()")
     session = context.new_cdp_session(page)
 
-    def stroke(across: float, along: float) -> tuple[float, int]:
-        """Draws a finger over a photo, from its middle. How far the page scrolled, and what was marked meanwhile."""
+    marks = page.locator(".cross[visibility=visible]")
+
+    def stroke(across: float, along: float, start: float = 0) -> tuple[float, int]:
+        """Draws a finger over a photo, from near its middle. How far the page scrolled, what was marked meanwhile."""
         before = page.evaluate("scrollY")
         box = page.locator(f"{_TILES[:-1]}='3'] .picture").bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        x, y = box["x"] + box["width"] / 2 + start, box["y"] + box["height"] / 2
         for step in range(9):
             place = {"x": x + step / 8 * across, "y": y + step / 8 * along}
             kind = "touchMove" if step else "touchStart"
             session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
             page.wait_for_timeout(20)
         _settle(page)
-        marked = page.locator(".cross[visibility=visible]").count()
+        marked = marks.count()
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         last = None
         while last != (last := page.evaluate("scrollY")):
@@ -964,12 +970,16 @@ def test_a_finger_scrolls_looks_around_and_pins(browser: Any, report: Path, run:
     scrolled, _ = stroke(0, -90)
     assert scrolled > 50
     assert stroke(20, 0) == (0, len(run.collection) + 1)
-    assert pins.count() == 0
+    assert (pins.count(), marks.count()) == (0, 0)
     stroke(0, 0)
-    assert pins.count() == 1
+    # What a tap marked can be read, and so can its pin.
+    assert (pins.count(), marks.count()) == (1, len(run.collection) + 1)
+    assert page.locator(".pin circle").first.bounding_box()["width"] >= 14
+    scrolled, _ = stroke(0, -40, start=-40)
+    assert (scrolled > 20, marks.count()) == (True, 0)
     pin = page.locator(f"{_TILES[:-1]}='3'] .pin")
     before = pin.get_attribute("transform")
-    scrolled, _ = stroke(0, 30)
+    scrolled, _ = stroke(0, 30, start=10)
     assert (scrolled, pins.count()) == (0, 1)
     assert pin.get_attribute("transform") != before
     context.close()

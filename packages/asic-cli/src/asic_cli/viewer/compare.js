@@ -39,6 +39,7 @@ class Comparison {
     this.sides = sides;
     this.frames = frames;
     this.pins = [];
+    this.source = null; // The tile on which a place is marked.
     for (const { tiles } of sides) for (const tile of tiles) this.listen(tile);
     byId("heat").addEventListener("change", () => this.drawAll());
     byId("pins-clear").addEventListener("click", () => this.setPins([]));
@@ -53,9 +54,9 @@ class Comparison {
       const point = tile.pointOf(event);
       this.frames.add("hover", () => this.showCross(tile, point));
     });
-    for (const kind of ["pointerleave", "blur"]) {
-      frame.addEventListener(kind, () => this.frames.add("hover", () => this.showCross(null, null)));
-    }
+    for (const kind of ["pointercancel", "blur"]) frame.addEventListener(kind, () => this.leave(tile));
+    // A finger leaves whenever it is lifted.
+    frame.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.leave(tile); });
     frame.addEventListener("click", (event) => this.addPin(tile, tile.pointOf(event)));
     frame.addEventListener("keydown", (event) => this.key(tile, event));
   }
@@ -68,8 +69,14 @@ class Comparison {
     event.preventDefault();
   }
 
+  // Takes the marks away, unless they are another tile's by now.
+  leave(tile) {
+    this.frames.add("hover", () => { if (this.source === tile) this.showCross(null, null); });
+  }
+
   // Marks a photo's point on both sides and what either run finds on the others; nothing for a null tile.
   showCross(source, point) {
+    this.source = source;
     if (source === null) {
       for (const { tiles } of this.sides) {
         for (const tile of tiles) {
@@ -98,6 +105,7 @@ class Comparison {
   }
 
   addPin(tile, point) {
+    this.showCross(tile, point);
     if (!tile.isOff(point)) this.setPins([...this.pins, makePin(newName(this.pins), tile.index, point)]);
   }
 

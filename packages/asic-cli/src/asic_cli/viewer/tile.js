@@ -2,6 +2,8 @@
 
 const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const MIDDLE = [(WIDTH - 1) / 2, (HEIGHT - 1) / 2];
+const MARK_SHARE = 0.03;
+const MARK_LEAST_PX = 7;
 
 class Tile {
   constructor(figure, index, map, makePicture) {
@@ -16,8 +18,7 @@ class Tile {
     this.truth = svgElement("g", {}, this.marks);
     this.pins = svgElement("g", {}, this.marks);
     this.cross = svgElement("g", { class: "cross", visibility: "hidden" }, this.marks);
-    for (const kind of ["halo", "ring"]) svgElement("circle", { class: kind, r: 0.036 * WIDTH }, this.cross);
-    svgElement("circle", { class: "dot", r: 0.009 * WIDTH }, this.cross);
+    for (const kind of ["halo", "ring", "dot"]) svgElement("circle", { class: kind }, this.cross);
     this.readout = htmlElement("output", {}, this.frame);
     this.frame.tabIndex = 0;
     this.frame.setAttribute("role", "application");
@@ -27,6 +28,17 @@ class Tile {
     this.keyed = { point: MIDDLE, place: MIDDLE, morph: 0 };
     this.inView = true;
     this.stale = true;
+    new ResizeObserver(() => this.marks.style.setProperty("--mark", `${this.markRadius}px`)).observe(this.frame);
+  }
+
+  // Pixels of the model's frame in a pixel of the page.
+  get scale() {
+    return WIDTH / this.frame.clientWidth;
+  }
+
+  // Of a pin, in pixels of the model's frame: a share of them, and on the page never too small to read and to grab.
+  get markRadius() {
+    return Math.max(MARK_SHARE * WIDTH, MARK_LEAST_PX * this.scale);
   }
 
   get name() {
@@ -109,9 +121,10 @@ class Tile {
       const [x, y] = this.shownAt([place.x, place.y], morph);
       const group = svgElement("g", { class: "pin", transform: `translate(${x.toFixed(2)} ${y.toFixed(2)})` }, this.pins);
       group.classList.toggle("unseen", !place.visible);
-      group.style.opacity = clearness(place);
-      svgElement("circle", { r: 0.03 * WIDTH, fill: pinColour(number) }, group);
-      svgElement("text", { "font-size": 0.042 * WIDTH, dy: "0.36em" }, group).textContent = number + 1;
+      group.style.opacity = 0.5 + 0.5 * clearness(place);
+      group.style.setProperty("--pin", pinColour(number));
+      svgElement("circle", {}, group);
+      svgElement("text", { dy: "0.36em" }, group).textContent = number + 1;
     });
   }
 }

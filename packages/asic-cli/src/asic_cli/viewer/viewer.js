@@ -1,6 +1,7 @@
 // The viewer: every tile answers the pointer, the keys and the controls.
 
-const PIN_REACH = 0.04;
+// In pixels of the page.
+const FINGER_REACH_PX = 16;
 
 const RAMP_ENDS = {
   confidence: ["no other photo agrees", "all do"],
@@ -20,6 +21,7 @@ class Viewer {
     this.lastPoint = null;
     this.hasPainted = false; // In the stroke that is under way.
     this.tapped = null;
+    this.source = null; // The tile on which a place is marked.
     this.stampImage = null;
     this.overlay = "none";
     this.stage = null;
@@ -49,13 +51,16 @@ class Viewer {
     const { frame } = tile;
     frame.addEventListener("pointerdown", (event) => this.press(tile, event));
     frame.addEventListener("pointermove", (event) => this.move(tile, event));
-    frame.addEventListener("pointerup", () => this.release(tile));
-    frame.addEventListener("pointercancel", () => { this.dragged = this.lastPoint = this.tapped = null; });
+    frame.addEventListener("pointerup", (event) => this.release(tile, event));
+    frame.addEventListener("pointercancel", () => {
+      this.dragged = this.lastPoint = this.tapped = null;
+      this.leave(tile);
+    });
     // A finger that has hold of a pin does not scroll.
     frame.addEventListener("touchstart", (event) => { if (this.dragged !== null) event.preventDefault(); }, { passive: false });
-    for (const kind of ["pointerleave", "blur"]) {
-      frame.addEventListener(kind, () => this.frames.add("hover", () => this.showCross(null, null)));
-    }
+    frame.addEventListener("blur", () => this.leave(tile));
+    // A finger leaves whenever it is lifted.
+    frame.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.leave(tile); });
     frame.addEventListener("keydown", (event) => this.key(tile, event));
   }
 
@@ -63,7 +68,7 @@ class Viewer {
     if (event.button !== 0) return;
     const place = tile.pointOf(event);
     const point = tile.photoPoint(place, this.morph);
-    const near = this.tool === "look" ? this.pinNear(tile, place) : null;
+    const near = this.tool === "look" ? this.pinNear(tile, place, reachOf(tile, event)) : null;
     // A finger that looks around or scrolls begins like one that taps.
     if (this.tool === "look" && near === null && event.pointerType === "touch") {
       this.tapped = place;
@@ -87,7 +92,7 @@ class Viewer {
 
   move(tile, event) {
     const place = tile.pointOf(event);
-    if (this.tapped !== null && Math.hypot(place[0] - this.tapped[0], place[1] - this.tapped[1]) > PIN_REACH * WIDTH) this.tapped = null;
+    if (this.tapped !== null && distance(place, this.tapped) > reachOf(tile, event)) this.tapped = null;
     this.frames.add("hover", () => {
       const point = tile.photoPoint(place, this.morph);
       this.showCross(tile, point);
@@ -96,8 +101,10 @@ class Viewer {
     });
   }
 
-  release(tile) {
+  // What a tap marks stays: it can be read once the finger is gone.
+  release(tile, event) {
     if (this.tapped !== null) this.addPin(tile, tile.photoPoint(this.tapped, this.morph));
+    else if (event.pointerType === "touch") this.leave(tile);
     this.tapped = null;
     this.frames.add("release", () => {
       this.dragged = null;
@@ -113,8 +120,14 @@ class Viewer {
     event.preventDefault();
   }
 
+  // Takes the marks away, unless they are another tile's by now.
+  leave(tile) {
+    this.frames.add("hover", () => { if (this.source === tile) this.showCross(null, null); });
+  }
+
   // Marks a point of one tile and its counterparts on all others; nothing for a null tile.
   showCross(source, point) {
+    this.source = source;
     if (source === null) {
       for (const tile of this.tiles) tile.showCross(null, this.morph, false);
       return;
@@ -185,14 +198,16 @@ class Viewer {
     (buttons[Math.min(number, buttons.length - 1)] ?? byId("pins-file")).focus();
   }
 
-  pinNear(tile, place) {
-    const near = this.pins.find((pin) => {
+  // The pin that is shown nearest to a place of a tile, if within reach.
+  pinNear(tile, place, reach) {
+    let [nearest, least] = [null, reach];
+    for (const pin of this.pins) {
       const found = tile.placeOf(pin);
-      if (found === null) return false;
-      const [x, y] = tile.shownAt([found.x, found.y], this.morph);
-      return Math.hypot(x - place[0], y - place[1]) < PIN_REACH * WIDTH;
-    });
-    return near ?? null;
+      if (found === null) continue;
+      const apart = distance(tile.shownAt([found.x, found.y], this.morph), place);
+      if (apart < least) [nearest, least] = [pin, apart];
+    }
+    return nearest;
   }
 
   // Paint
@@ -200,10 +215,10 @@ class Viewer {
   strokeTo(tile, point) {
     const [fromX, fromY] = this.lastPoint;
     const [toX, toY] = point;
-    const distance = Math.hypot(toX - fromX, toY - fromY);
+    const length = distance(this.lastPoint, point);
     // Browsers send moves of a pointer that stands still; a second dab would harden the first one's soft edge.
-    if (distance === 0) return;
-    const steps = Math.ceil(distance / (this.radius / 3));
+    if (length === 0) return;
+    const steps = Math.ceil(length / (this.radius / 3));
     const points = Array.from({ length: steps }, (_, i) => [
       fromX + ((toX - fromX) * (i + 1)) / steps,
       fromY + ((toY - fromY) * (i + 1)) / steps,
@@ -455,6 +470,15 @@ class Viewer {
   say(message) {
     byId("message").textContent = message;
   }
+}
+
+function distance([fromX, fromY], [toX, toY]) {
+  return Math.hypot(toX - fromX, toY - fromY);
+}
+
+// How far from a pin it is taken hold of, in pixels of the model's frame.
+function reachOf(tile, { pointerType }) {
+  return pointerType === "touch" ? FINGER_REACH_PX * tile.scale : 1.3 * tile.markRadius;
 }
 
 function brush(colour, radius) {
