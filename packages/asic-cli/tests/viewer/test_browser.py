@@ -102,10 +102,20 @@ def _away(run: Any, photo: int) -> Any:
     return away[len(away) // 2 :]
 
 
-def _pixels(page: Any, photo: int) -> Any:
+def _pixels(page: Any, photo: int, taken: str = "canvas => canvas.toDataURL()") -> Any:
     selector = "#viewer .canonical canvas" if photo < 0 else f"{_TILES[:-1]}='{photo}'] canvas"
-    data = page.eval_on_selector(selector, "canvas => canvas.toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(int)
+    return _decoded(base64.b64decode(page.eval_on_selector(selector, taken).split(",")[1]))
+
+
+def _decoded(picture: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+_ENLARGE = """canvas => {
+    const large = Object.assign(document.createElement("canvas"), { width: 512, height: 512 });
+    large.getContext("2d", { willReadFrequently: true }).drawImage(canvas, 0, 0, 512, 512);
+    return large.toDataURL();
+}"""
 
 
 @pytest.mark.parametrize("source", [0, 3])
@@ -512,10 +522,10 @@ def test_stamp_on_canonical_space_reaches_all_photos_and_is_saved(page: Any, run
         assert archive.testzip() is None
         names = sorted(archive.namelist())
         assert len(names) == len(run.collection) + 1
-        saved = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")).astype(int) for name in names]
+        saved = [_decoded(archive.read(name)) for name in names]
     for photo, pixels in enumerate(saved[:-1]):
         assert pixels.any()
-        np.testing.assert_array_equal(pixels, _pixels(page, photo))
+        np.testing.assert_array_equal(pixels, _pixels(page, photo, _ENLARGE))
 
 
 def test_a_picture_is_stamped_until_words_are_written(page: Any, run: Any, tmp_path: Path) -> None:
@@ -843,13 +853,34 @@ def test_average_of_chosen_photos(page: Any) -> None:
     np.testing.assert_array_equal(_when_changed(page, -1, alone), whole)
 
 
-def test_a_tile_is_saved_as_it_is_shown(page: Any, tmp_path: Path) -> None:
+def test_a_tile_is_saved_as_it_is_shown(page: Any, run: Any, tmp_path: Path) -> None:
+    def saved() -> Any:
+        with page.expect_download() as download:
+            page.locator(".tile .save").nth(5).click()
+        assert download.value.suggested_filename == "005-_a.png"
+        download.value.save_as(tmp_path / "saved.png")
+        return _decoded((tmp_path / "saved.png").read_bytes())
+
     page.select_option("#overlay", "wheel")
-    with page.expect_download() as download:
-        page.locator(".tile .save").nth(5).click()
-    assert download.value.suggested_filename == "005-_a.png"
-    download.value.save_as(tmp_path / "saved.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "saved.png").convert("RGB")), _pixels(page, 4))
+    plain = saved()
+    np.testing.assert_array_equal(plain, _pixels(page, 4, _ENLARGE))
+    # With marks: a white number on a pin's red, and annotated points of this photo, all of them given.
+    x, y = _inside(run, 4, seed=1, count=1)[0]
+    page.mouse.click(*_screen(page, run, 4, (x, y)))
+    page.select_option("#truth-source", "4")
+    marked = saved()
+    radius = round(2 * 7 / 176 * 256)
+    pin = marked[2 * y - radius : 2 * y + radius, 2 * x - radius : 2 * x + radius]
+    red = page.locator(".pin").first.evaluate("pin => pin.style.getPropertyValue('--pin')")
+    assert red.startswith("oklch")
+    assert ((pin[..., 0] > 190) & (pin[..., 2] < 90)).mean() > 0.3
+    assert (pin.min(-1) > 250).mean() > 0.05
+    points = run.truth.images[4].points_image[run.truth.images[4].visible]
+    for column, row in run.collection.photos[4].to_model(points).round().astype(int):
+        if np.hypot(column - x, row - y) > 20:
+            assert np.abs(marked[2 * row + 1, 2 * column + 1] - (255, 216, 74)).max() <= 6
+    changed = (marked != plain).any(-1)
+    assert changed.mean() < 0.1
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ const KEY_STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Ar
 const MIDDLE = [(WIDTH - 1) / 2, (HEIGHT - 1) / 2];
 const MARK_SHARE = 0.03;
 const MARK_LEAST_PX = 7;
+const SAVED_SIDE = 512; // At least, so that marks are sharp.
 
 class Tile {
   constructor(figure, index, map, makePicture) {
@@ -126,6 +127,31 @@ class Tile {
       svgElement("circle", {}, group);
       svgElement("text", { dy: "0.36em" }, group).textContent = number + 1;
     });
+  }
+
+  // What is shown, with its marks, as a canvas of its own.
+  async still() {
+    const scale = Math.max(1, SAVED_SIDE / Math.max(WIDTH, HEIGHT));
+    const [width, height] = [WIDTH, HEIGHT].map((side) => Math.round(scale * side));
+    const canvas = htmlElement("canvas", { width, height });
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(this.canvas, 0, 0, width, height);
+    context.drawImage(await this.pictureOfMarks(width, height), 0, 0);
+    return canvas;
+  }
+
+  // A picture stands alone, so the page's style goes with it; titles may hold what XML cannot.
+  async pictureOfMarks(width, height) {
+    const marks = this.marks.cloneNode(true);
+    for (const title of marks.querySelectorAll("title")) title.remove();
+    marks.dataset.tool = byId("viewer").dataset.tool;
+    marks.setAttribute("width", width);
+    marks.setAttribute("height", height);
+    marks.append(document.querySelector("style").cloneNode(true));
+    const picture = new Image();
+    picture.src = `data:image/svg+xml,${encodeURIComponent(new XMLSerializer().serializeToString(marks))}`;
+    await picture.decode();
+    return picture;
   }
 }
 

@@ -442,12 +442,12 @@ class Viewer {
     input.value = "";
   }
 
-  // A button on a tile that saves it as it is shown.
+  // A button on a tile that saves it as it is shown, marks included.
   offerPicture(tile) {
-    const options = { type: "button", className: "save", textContent: "↓", title: "Save as PNG", ariaLabel: `Save ${tile.name}` };
+    const options = { type: "button", className: "save", textContent: "↓", title: "Save as it is shown", ariaLabel: `Save ${tile.name}` };
     htmlElement("button", options, tile.figure.querySelector("figcaption")).addEventListener("click", async () => {
       await this.settle([tile]);
-      offerFile(this.fileName(tile), await pngOf(tile.canvas));
+      offerFile(this.fileName(tile), await pngOf(await tile.still()));
     });
   }
 
@@ -459,11 +459,11 @@ class Viewer {
 
   async savePhotos() {
     await this.settle(this.tiles);
-    const files = await Promise.all(
-      this.tiles.map(async (tile) => (
-        { name: this.fileName(tile), bytes: new Uint8Array(await (await pngOf(tile.canvas)).arrayBuffer()) }
-      )),
-    );
+    const files = [];
+    for (const tile of this.tiles) {
+      const picture = await pngOf(await tile.still());
+      files.push({ name: this.fileName(tile), bytes: new Uint8Array(await picture.arrayBuffer()) });
+    }
     offerFile("painted-photos.zip", zip(files));
   }
 
