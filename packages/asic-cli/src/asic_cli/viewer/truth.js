@@ -1,4 +1,4 @@
-// Annotated points: where the canonical maps take those of one photo, and how far that is from where they belong.
+// Annotated points: where those of one photo are found on the others, and how far that is from where they belong.
 
 const GOOD = 0.05;
 const FAIR = 0.1;
@@ -65,7 +65,7 @@ class TruthErrors {
       }
     });
     const share = asked === 0 ? "" : ` (${Math.round((100 * right) / asked)} %)`;
-    message.textContent = `${right} of ${asked} within ${FAIR.toFixed(2)}${share}, by the canonical maps`;
+    message.textContent = `${right} of ${asked} within ${FAIR.toFixed(2)}${share}`;
   }
 
   mark(tile, name, found, belongs, error) {
