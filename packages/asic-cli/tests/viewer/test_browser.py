@@ -396,14 +396,19 @@ def test_photos_grow_and_places_stay(webgl_browser: Any, opened: Any, report: Pa
     with opened(webgl_browser, report) as page:
         frame = page.locator(f"{_TILES[:-1]}='2'] .picture")
         before = frame.bounding_box()["width"]
-        page.fill("#tile-size", "400")
+        in_a_row = "tiles => getComputedStyle(tiles).gridTemplateColumns.split(' ').length"
+        for _ in range(4):
+            said = -int(page.locator("#tile-size").input_value())
+            assert said == page.eval_on_selector("#viewer .tiles", in_a_row)
+            page.locator("#tile-size").press("ArrowRight")
+        assert said == 3
         assert frame.bounding_box()["width"] >= 400 > 1.5 * before
         frame.scroll_into_view_if_needed()
         page.mouse.move(*_screen(page, run, 2, (100, 120)))
         _settle(page)
         assert _marked(page)[2]["x"] == pytest.approx(run.collection.photos[2].to_image([100, 120])[0], abs=0.5)
         page.fill("#morph", "1")
-        page.fill("#tile-size", "300")
+        page.fill("#tile-size", "-3")
         _settle(page)
         stage, tiles = page.locator(".stage").bounding_box(), page.locator("#viewer .tiles").bounding_box()
         assert stage == pytest.approx(tiles, abs=1)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import takewhile
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from asic_flow.run_folder import AlignmentArrays
 _GALLERY_SIDE = 208
 _GAP = 12
 _LONG_BEGINNING = 8
+_LONGEST_END = 10
 
 
 def visible_text(text: str, keep: str = "") -> str:
@@ -38,25 +40,27 @@ def text(value: str) -> str:
 
 def photo_name(path: str) -> str:
     """A photo's name, kept apart from the text around it in whatever direction it is written."""
-    return f'<bdi class="name" title="{text(path)}">{text(path.rsplit("/", 1)[-1])}</bdi>'
+    return _name(path, path.rsplit("/", 1)[-1])
 
 
 def captions(paths: Sequence[str]) -> list[str]:
-    """Photos' names as HTML, without what all of them begin with where that is long.
+    """Photos' names as HTML, without the ending that all have and what all begin with where that is long.
 
     >>> captions(["a/Black_footed_0046.jpg", "a/Black_footed_0051.jpg"])[0]
-    '<bdi class="name" title="a/Black_footed_0046.jpg">…0046.jpg</bdi>'
+    '<bdi class="name" title="a/Black_footed_0046.jpg"><span></span><span>0046</span></bdi>'
+    >>> captions(["n02087394_36.jpg", "n02092339_1013.jpg"])[1]
+    '<bdi class="name" title="n02092339_1013.jpg"><span>n02092339_</span><span>1013</span></bdi>'
     """
     names = [path.rsplit("/", 1)[-1] for path in paths]
+    endings = {PurePosixPath(name).suffix for name in names}
+    if len(endings) == 1:
+        names = [name.removesuffix(*endings) for name in names]
     # A name is cut where a word ends, and never whole.
     words = (re.split(r"(?<=[_\-. ])", name)[:-1] for name in names)
     shared = takewhile(lambda alike: len(set(alike)) == 1, zip(*words, strict=False))
     cut = sum(len(alike[0]) for alike in shared)
     cut = cut if cut >= _LONG_BEGINNING and len(names) > 1 else 0
-    return [
-        f'<bdi class="name" title="{text(path)}">{"…" if cut else ""}{text(name[cut:])}</bdi>'
-        for path, name in zip(paths, names, strict=True)
-    ]
+    return [_name(path, name[cut:]) for path, name in zip(paths, names, strict=True)]
 
 
 def averages(
@@ -91,8 +95,8 @@ def photo_tiles(collection: CollectionArrays, alignment: AlignmentArrays) -> str
     names = captions([photo.path for photo in collection.photos])
     return "".join(
         f'<figure class="tile" data-photo="{index}"><div class="picture">'
-        f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}">'
-        f"{_badges(flags)}</div><figcaption>{name}</figcaption></figure>"
+        f'<img src="{pictures.data_address(image)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}"></div>'
+        f'<figcaption>{name}<span class="flags">{_badges(flags)}</span></figcaption></figure>'
         for index, (name, flags, image) in enumerate(zip(names, flags_of(alignment), collection.images, strict=True))
     )
 
@@ -144,6 +148,15 @@ def flag_table(alignment: AlignmentArrays) -> str:
         f"{table if rows else nobody}"
         f'<p class="quiet">Seen from the other side, so that their maps mirror them: {names}.</p>'
     )
+
+
+def _name(path: str, shown: str) -> str:
+    """A name in two parts: where room is short the first is cut, never its last number and what follows that."""
+    ending = PurePosixPath(shown).suffix
+    stem = shown.removesuffix(ending)
+    end = re.findall(r"\d*\D*\Z", stem)[0][-_LONGEST_END:]
+    parts = (stem[: len(stem) - len(end)], end + ending)
+    return f'<bdi class="name" title="{text(path)}">{"".join(f"<span>{text(part)}</span>" for part in parts)}</bdi>'
 
 
 def _gallery(collection: CollectionArrays, shown: Sequence[pictures.Pixels], kind: str) -> str:

@@ -41,7 +41,7 @@ async function start() {
 function canonicalTile(average, wheel, paint) {
   const figure = htmlElement("figure", { className: "tile canonical" });
   htmlElement("div", { className: "picture" }, figure);
-  htmlElement("figcaption", { textContent: "canonical" }, figure);
+  htmlElement("span", { className: "name", textContent: "canonical" }, htmlElement("figcaption", {}, figure));
   document.querySelector("#viewer .tiles").prepend(figure);
   return new Tile(figure, -1, CANONICAL_FRAME, (canvas) => new AveragePicture(average, canvas, wheel, paint));
 }

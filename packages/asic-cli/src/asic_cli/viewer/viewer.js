@@ -2,6 +2,8 @@
 
 // In pixels of the page.
 const FINGER_REACH_PX = 16;
+const SMALLEST_TILE_PX = 100;
+const LARGEST_TILE_PX = 560;
 
 const RAMP_ENDS = {
   confidence: ["no other photo agrees", "all do"],
@@ -373,9 +375,7 @@ class Viewer {
     const on = (id, event, action) => byId(id).addEventListener(event, action);
     on("overlay", "change", (event) => this.setOverlay(event.target.value));
     on("morph", "input", (event) => this.setMorph(Number(event.target.value)));
-    on("tile-size", "input", (event) => {
-      document.querySelector("#viewer .tiles").style.setProperty("--tile", `${event.target.value}px`);
-    });
+    this.offerSizes(byId("tile-size"), document.querySelector("#viewer .tiles"));
     on("undo", "click", () => this.undo());
     document.addEventListener("keydown", (event) => {
       const writing = event.target instanceof HTMLInputElement && event.target.type === "text";
@@ -400,6 +400,25 @@ class Viewer {
       choice.addEventListener("change", () => { byId("viewer").dataset.tool = this.tool; });
     }
     byId("viewer").dataset.tool = this.tool;
+  }
+
+  // Tiles fill their rows, so that a size is a number of tiles in a row, negative so that the largest comes last.
+  offerSizes(slider, tiles) {
+    const style = getComputedStyle(tiles);
+    new ResizeObserver(() => {
+      const gap = Number.parseFloat(style.columnGap);
+      const inRow = (side) => Math.max(1, Math.floor((tiles.clientWidth + gap) / (side + gap)));
+      const columns = style.gridTemplateColumns.split(" ").length;
+      slider.min = -inRow(SMALLEST_TILE_PX);
+      slider.max = -inRow(LARGEST_TILE_PX);
+      slider.value = -columns;
+      slider.ariaValueText = `${columns} in a row`;
+    }).observe(tiles);
+    slider.addEventListener("input", () => {
+      const gap = style.columnGap;
+      // A little less than that share of a row, so that it is not missed by rounding.
+      tiles.style.setProperty("--tile", `max(${SMALLEST_TILE_PX}px, (100% + ${gap}) / ${-slider.value} - ${gap} - 1px)`);
+    });
   }
 
   async loadStamp(input) {
