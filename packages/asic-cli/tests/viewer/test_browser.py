@@ -726,6 +726,8 @@ def test_what_missed_most_opens_its_pair(page: Any, run: Any) -> None:
     x, y = run.collection.photos[miss.target].to_model(np.array(miss.truth_image))
     assert float(ring.get_attribute("cx")) == pytest.approx(x + run.alignment.size_hw[1] + 12, abs=0.01)
     assert float(ring.get_attribute("cy")) == pytest.approx(y, abs=0.01)
+    page.fill("#pair-threshold", "0.5")
+    assert page.locator("#pair-lines .miss").count() == 1
     page.select_option("#pair-first", "0")
     assert page.locator("#pair-lines .miss").count() == 0
 

@@ -25,19 +25,24 @@ class PairLines {
         htmlElement("option", { value: index, textContent: `${index + 1} · ${captionOf(image)}` }, choice);
       });
       choice.value = Math.min(place, maps.length - 1);
-      choice.addEventListener("change", () => this.draw());
+      choice.addEventListener("change", () => this.show(null));
     }
     this.threshold.addEventListener("input", () => this.draw());
     byId("pair-chooser").hidden = false;
-    this.draw();
+    this.show(null);
   }
 
   // Opens a pair with one of its transfers marked.
-  show(miss) {
+  open(miss) {
     [this.choices[0].value, this.choices[1].value] = [miss.source, miss.target];
-    this.draw();
-    drawMiss(byId("pair-lines"), this.maps, miss);
+    this.show(miss);
     byId("pair-chooser").scrollIntoView({ block: "center" });
+  }
+
+  // Shows the chosen pair, with a transfer between its photos or null.
+  show(miss) {
+    this.miss = miss;
+    this.draw();
   }
 
   draw() {
@@ -48,6 +53,7 @@ class PairLines {
     const matches = this.matches(first, second);
     const shown = matches.filter((match) => match.score >= least).sort((one, other) => one.agrees - other.agrees);
     for (const match of shown) this.line(svg, match);
+    if (this.miss !== null) drawMiss(svg, this.maps, this.miss);
     const agreeing = shown.filter((match) => match.agrees).length;
     byId("pair-count").textContent = `${shown.length} of ${matches.length} matches, ${agreeing} agree with the alignment`;
   }

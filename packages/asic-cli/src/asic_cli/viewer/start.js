@@ -28,7 +28,7 @@ async function start() {
     byId("viewer").classList.add("live");
     frames.add("lines", () => {
       const lines = new PairLines(maps, images, wheel);
-      listWorst(maps, images, (miss) => lines.show(miss));
+      listWorst(maps, images, (miss) => lines.open(miss));
     });
     frames.finished().then(() => {
       frames.opened();
