@@ -83,7 +83,10 @@ def test_the_page_shows_both_and_says_what_differs(asic, run, smaller_run, tmp_p
     assert "At least one of the two was not scored" in page
     assert '<th scope="row">features.size</th><td>96</td><td>80</td>' in page
     assert page.count('class="double"') == 5
-    assert _settings(load_run(run))["features.size"] == "96"
+    settings = _settings(load_run(run))
+    assert settings["features.size"] == "96"
+    # What has no value is absent, as the other run's is where it has no such setting.
+    assert "features.weights_sha256" not in settings
 
 
 def test_scores_of_both_stand_beside_each_other(asic, demo, tmp_path) -> None:

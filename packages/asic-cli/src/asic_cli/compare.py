@@ -87,7 +87,7 @@ def _parts(
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """Every setting by its dotted name, as text."""
+    """Every setting that has a value by its dotted name, as text."""
     from dataclasses import asdict
 
     return dict(_flat({"features": run.collection.settings, "alignment": asdict(run.alignment.config)}, ""))
@@ -97,5 +97,5 @@ def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:
             yield f"{prefix}{name}", str(value)

@@ -29,8 +29,9 @@ def two(run: Any) -> tuple[Any, Any]:
 @pytest.fixture(scope="module")
 def page_file(run: Any, two: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
-    collection = replace(run.collection, settings={**run.collection.settings, "truth_sha256": None})
-    runs = [Run(folder, folder, "", collection.arrays(), run.matches, alignment.arrays) for alignment in two]
+    settings = [{**run.collection.settings, "truth_sha256": None, "block": block} for block in (8, "9" * 64)]
+    photos = [replace(run.collection, settings=own).arrays() for own in settings]
+    runs = [Run(folder, folder, "", own, run.matches, both.arrays) for own, both in zip(photos, two, strict=True)]
     (folder / "compare.html").write_bytes(_page(runs[0], runs[1], RUNS))
     return folder / "compare.html"
 
@@ -79,6 +80,9 @@ def test_marks_leave_with_the_focus_and_off_the_object(browser: Any, opened: Any
         assert marks.count() == 2
         assert picture.locator("output").inner_text().endswith("off the object")
         assert page.locator(".pin").count() == 0
+        # A phone shows both runs' settings.
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.eval_on_selector("#settings .scroll", "box => box.scrollWidth <= box.clientWidth")
 
 
 def _pixels(page: Any) -> Any:
