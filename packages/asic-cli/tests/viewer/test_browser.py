@@ -1056,9 +1056,32 @@ def test_page_without_scripts_still_shows_the_pictures(browser: Any, report: Pat
     context.close()
 
 
-def test_phone_scrolls_in_one_direction_only(browser: Any, report: Path) -> None:
+def test_a_phone_has_room_for_all(browser: Any, report: Path) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(report.as_uri())
     page.wait_for_selector("#viewer[data-ready]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # The page scrolls in one direction only, names end in their numbers, and a finger finds what it is for.
+    assert page.locator(f"{_TILES} .picture .badge").count() == 0
+    tile = page.locator(_TILES).first
+    assert tile.bounding_box()["width"] < 120
+    parts = tile.locator(".name span")
+    for part, words in enumerate(("n02085620_", "10074")):
+        parts.nth(part).evaluate("(part, words) => { part.textContent = words; }", words)
+    name, end = tile.locator(".name").bounding_box(), parts.nth(1).bounding_box()
+    assert name["x"] - 0.5 <= end["x"]
+    assert end["x"] + end["width"] <= name["x"] + name["width"] + 0.5
+    for control in (".chosen", ".save"):
+        box = tile.locator(control).bounding_box()
+        assert min(box["width"], box["height"]) >= 18
+    assert page.locator("#tile-size").input_value() == "-3"
+    page.check("input[name=tool][value=stamp]", force=True)
+    page.fill("#stamp-text", "HELLO")
+    assert page.eval_on_selector("#stamp-text", "field => field.scrollWidth <= field.clientWidth")
+    tops = page.eval_on_selector_all("#average-all, #average-none", "all => all.map((one) => one.offsetTop)")
+    assert tops[0] == tops[1]
+    page.emulate_media(media="print", color_scheme="dark")
+    for control in ("#tools", ".tile .chosen >> nth=0", ".tile .save >> nth=0", ".size"):
+        assert page.locator(control).is_hidden()
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 28, 26)"
     page.close()

@@ -17,8 +17,8 @@ class Tile {
     // In this box a pixel's centre has its integer coordinate.
     this.marks = svgElement("svg", { viewBox: `-0.5 -0.5 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, this.frame);
     this.truth = svgElement("g", {}, this.marks);
-    this.pins = svgElement("g", {}, this.marks);
     this.cross = svgElement("g", { class: "cross", visibility: "hidden" }, this.marks);
+    this.pins = svgElement("g", {}, this.marks);
     for (const kind of ["halo", "ring", "dot"]) svgElement("circle", { class: kind }, this.cross);
     this.readout = htmlElement("output", {}, this.frame);
     this.frame.tabIndex = 0;
@@ -122,7 +122,7 @@ class Tile {
       const [x, y] = this.shownAt([place.x, place.y], morph);
       const group = svgElement("g", { class: "pin", transform: `translate(${x.toFixed(2)} ${y.toFixed(2)})` }, this.pins);
       group.classList.toggle("unseen", !place.visible);
-      group.style.opacity = 0.5 + 0.5 * clearness(place);
+      group.style.opacity = place.visible ? 0.5 + 0.5 * clearness(place) : 1;
       group.style.setProperty("--pin", pinColour(number));
       svgElement("circle", {}, group);
       svgElement("text", { dy: "0.36em" }, group).textContent = number + 1;
