@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,10 @@ def test_what_cannot_be_added_is_told(asic, run, photos, new, tmp_path) -> None:
     result = asic("add", run, new, "--out", run)
     assert (result.code, "is the run itself" in result.err) == (2, True)
     assert asic("add", run, tmp_path / "nowhere.png", "--out", "x").code == 2
+    bad = tmp_path / os.fsdecode(b"m\xff.png")
+    shutil.copy(new, bad)
+    result = asic("add", run, bad, "--out", "x")
+    assert (result.code, "its name is not valid UTF-8" in result.err) == (2, True)
     assert not (tmp_path / "x" / "config.json").exists()
 
 
@@ -142,6 +147,10 @@ def test_what_cannot_be_added_is_told(asic, run, photos, new, tmp_path) -> None:
     [
         ({"components": 8}, "principal components of its own photos"),
         ({"backbone": "no_such"}, "the collection's settings: "),
+        ({"scales": None}, "the collection's settings: "),
+        ({"top_k": None}, "the collection's settings: "),
+        ({"stride": 4}, "collection.json, field 'settings': token grid: expected"),
+        ({"log_bin": True}, "collection.json, field 'settings': descriptors' width: expected"),
     ],
 )
 def test_settings_that_new_photos_cannot_meet(asic, collection, new, tmp_path, settings, message) -> None:

@@ -48,3 +48,14 @@ def test_damaged_drawings_are_drawn_again(tmp_path) -> None:
         damage()
         demo_command._draw(tmp_path, drawing, fresh=False)
         assert picture.read_bytes() == whole
+
+
+def test_what_the_user_put_beside_the_drawings_stays(tmp_path) -> None:
+    drawing = demo_command.Drawing(3, num_images=2, size=32)
+    demo_command._draw(tmp_path, drawing, fresh=False)
+    (tmp_path / "photos" / "notes.txt").write_text("mine")
+    before = (tmp_path / "demo.json").stat().st_mtime_ns
+    demo_command._draw(tmp_path, drawing, fresh=False)
+    assert (tmp_path / "demo.json").stat().st_mtime_ns == before
+    demo_command._draw(tmp_path, drawing, fresh=True)
+    assert (tmp_path / "photos" / "notes.txt").read_text() == "mine"

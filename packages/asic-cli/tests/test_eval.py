@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -22,6 +23,40 @@ METHODS = ["box_copy", "nearest_neighbour", "mls", "canonical", "consensus", "co
 @pytest.fixture
 def summary(demo: Path) -> dict:
     return json.loads((demo / "run" / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("source", [None, "x", {}, {"kind": "nope"}, {"kind": 5}])
+def test_a_collection_that_names_no_data_set_is_told(asic, unscored, source) -> None:
+    index = unscored.with_name("collection") / "collection.json"
+    document = json.loads(index.read_text())
+    document["settings"]["source"] = source
+    index.write_text(json.dumps(document))
+    result = asic("eval", "collection")
+    assert (result.code, "collection.json, field 'settings.source.kind': expected one of cub, spair" in result.err) == (
+        2,
+        True,
+    ), result.err
+
+
+def test_truth_without_the_boxes_that_its_protocol_asks_for_is_told(asic, unscored) -> None:
+    truth, index = (unscored.with_name("collection") / name for name in ("truth.json", "collection.json"))
+    document = json.loads(truth.read_text())
+    document["images"][0]["box_xyxy"] = None
+    truth.write_text(json.dumps(document))
+    collection = json.loads(index.read_text())
+    collection["settings"]["truth_sha256"] = hashlib.sha256(truth.read_bytes()).hexdigest()
+    index.write_text(json.dumps(collection))
+    result = asic("eval", "collection")
+    assert (result.code, "truth.json: threshold 'box': expected a box" in result.err) == (2, True), result.err
+
+
+def test_a_run_of_other_photos_than_its_collections_is_told(asic, unscored) -> None:
+    document = json.loads((unscored / "config.json").read_text())
+    document["photos"][0]["path"] = "other.png"
+    (unscored / "config.json").write_text(json.dumps(document))
+    for command in ("eval", "view"):
+        result = asic(command, unscored)
+        assert (result.code, "config.json, field 'photos': expected those of" in result.err) == (2, True), result.err
 
 
 def test_the_shape_of_a_summary_with_truth(summary) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def test_every_third_frame_of_a_video(asic, video) -> None:
 def test_other_frames_replace_those_that_were_there(asic, video) -> None:
     assert asic("features", video, "--out", "x", *FEATURES).json["photos"][-1] == "000011.png"
     frames = _contents(Path("x-frames"))
-    for other in (("--every", 5), ("--limit", 2), ("--every", 50), ("--every", 50, "--fresh")):
+    late = ("--every", 5, "--fresh", "--masks", "nowhere")  # refused when the frames are decoded
+    for other in (("--every", 5), ("--limit", 2), ("--every", 50), ("--every", 50, "--fresh"), late):
         result = asic("features", video, "--out", "x", *other, *FEATURES)
         assert result.code == 2, result.err
         assert _contents(Path("x-frames")) == frames
@@ -92,6 +94,9 @@ def test_what_is_no_video_is_told(asic, video, monkeypatch) -> None:
         result = asic("features", name)
         assert (result.code, f"{name}: cannot be decoded as a video" in result.err) == (2, True), result.err
     shutil.copy(video, "clip.mp4")
+    result = asic("features", "clip.mp4", "--limit", 2, "--every", 11)
+    assert result.code == 0, result.err
+    shutil.rmtree("asic-out")
     result = asic("features", "clip.mp4", "--every", 50)
     assert (result.code, "1 frame was taken, at least 2 are needed: lower --every" in result.err) == (2, True)
     result = asic("features", "clip.mp4", "--dataset", "cub")
@@ -106,6 +111,17 @@ def test_what_is_no_video_is_told(asic, video, monkeypatch) -> None:
     monkeypatch.setattr("asic_cli.frames._MOST_FRAMES", 5)
     result = asic("features", "clip.mp4")
     assert (result.code, "more than 5 frames would be taken: give --every K, from 3 on" in result.err) == (2, True)
+
+
+def test_a_video_that_was_cut_short_is_told(asic, video, tmp_path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    whole = tmp_path / "whole.mkv"
+    subprocess.run([ffmpeg, "-loglevel", "error", "-i", f"file:{video}", "-g", "1", whole], check=True)
+    result = asic("features", whole, *FEATURES)
+    assert (result.code, "cut short" in result.err) == (0, False), result.err
+    (tmp_path / "half.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    result = asic("features", "half.mkv", *FEATURES)
+    assert (result.code, "frames could be decoded of about 12; is the file cut short?" in result.err) == (0, True)
 
 
 def test_without_a_decoder_the_extra_is_named(asic, tmp_path, monkeypatch) -> None:

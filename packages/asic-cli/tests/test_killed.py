@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -18,7 +20,8 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (".asic.lock", "log.jsonl")  # the log tells the seconds
+        # Logs tell the seconds.
+        if path.is_file() and path.name not in (".asic.lock", "log.jsonl", "unfinished-log.jsonl")
     }
 
 
@@ -118,9 +121,6 @@ def test_a_full_disk_is_told_and_loses_nothing(commands, photos, collection, cle
 
 
 def test_a_full_disk_at_the_last_flush(asic, photos, tmp_path, monkeypatch) -> None:
-    import errno
-    import os
-
     calls = []
 
     def fail(descriptor: int) -> None:
@@ -134,6 +134,29 @@ def test_a_full_disk_at_the_last_flush(asic, photos, tmp_path, monkeypatch) -> N
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert not asic("features", photos, "--out", "x", *SMALL, "--json").json["reused"]
+
+
+def test_a_disk_that_fills_up_last_leaves_an_added_run_and_its_collection(
+    asic, clean, draw, tmp_path, monkeypatch
+) -> None:
+    more = draw(tmp_path / "more", [f"{index}.png" for index in range(7)])
+    flush, flushed = os.fsync, []
+
+    def count(descriptor: int) -> None:
+        flushed.append(1)
+        if len(flushed) == most:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(descriptor)
+
+    most = 0
+    monkeypatch.setattr(os, "fsync", count)
+    assert asic("add", clean["train"][0], more / "5.png", "--out", "x").code == 0
+    before = tree(tmp_path / "x"), tree(tmp_path / "x-collection")
+    most = len(flushed)
+    flushed.clear()
+    full = asic("add", clean["train"][0], more / "6.png", "--out", "x", "--fresh")
+    assert (full.code, "disk is full" in full.err) == (3, True), full.err
+    assert (tree(tmp_path / "x"), tree(tmp_path / "x-collection")) == before
 
 
 def test_two_at_once(commands, photos, tmp_path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +153,14 @@ def test_a_stream_of_few_letters_shows_the_others_by_their_numbers() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=outside)
     assert (done.returncode, done.stderr) == (0, "h\\xf6rt\n")
     assert done.stdout.count("v\\xf6gel") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_what_cannot_be_said_stops_no_work(collection, tmp_path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "asic_cli", "train", str(collection), "--out", str(tmp_path / "x")]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'x'}\n")
 
 
 def test_stderr_that_is_gone_stops_nothing() -> None:

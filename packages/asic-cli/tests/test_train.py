@@ -112,6 +112,11 @@ def test_a_photo_that_does_not_belong_is_pointed_out(asic, collection, tmp_path)
     assert "warning: 0.png: only" in asic("train", "x").err
 
 
+def test_a_seed_that_no_generator_takes_is_refused(asic, collection) -> None:
+    result = asic("train", collection, "--out", "x", *PAPER, "--seed", 2**63)
+    assert (result.code, "--seed" in result.err) == (2, True)
+
+
 def test_devices_and_presets(asic, collection, monkeypatch) -> None:
     assert asic("train", collection, "--preset", "best").code == 2
     assert asic("train", collection, "--device", "cuda:99").code == 3
@@ -184,6 +189,7 @@ def test_starting_over_keeps_what_is_there_until_its_end_and_goes_on_when_stoppe
     monkeypatch.setitem(Training.run.__kwdefaults__, "save_seconds", 0)
     assert asic("train", collection, "--out", "x", "--preset", "paper-small", "--steps", 2).code == 0
     network = read_run_file(tmp_path / "x", NETWORK_FILE)
+    log = (tmp_path / "x" / "log.jsonl").read_bytes()
     advance, steps = Training.advance, []
 
     def interrupt(training: Training) -> object:
@@ -199,11 +205,15 @@ def test_starting_over_keeps_what_is_there_until_its_end_and_goes_on_when_stoppe
         given = shlex.join(map(str, command))
         assert (stopped.code, stopped.err.endswith(f"To go on from what is finished: asic {given}\n")) == (130, True)
         assert read_run_file(tmp_path / "x", NETWORK_FILE) == network
+        assert (tmp_path / "x" / "log.jsonl").read_bytes() == log
     ended = asic(*command)
     assert (ended.code, "going on after step 2" in ended.err) == (0, True)
     assert steps == [0, 0, 1, 2, 2, 3]
     assert read_run_file(tmp_path / "x", NETWORK_FILE) != network
     assert not (tmp_path / "x" / CHECKPOINT_FILE).exists()
+    assert log_of(tmp_path / "x")[-1]["stage"] == "done"
+    assert (tmp_path / "x" / "log.jsonl").read_bytes() != log
+    assert not (tmp_path / "x" / "unfinished-log.jsonl").exists()
     # What cannot be gone on with is no hindrance.
     (tmp_path / "x" / CHECKPOINT_FILE).write_bytes(b"damaged")
     assert asic(*command).code == 0

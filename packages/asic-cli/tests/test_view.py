@@ -119,6 +119,14 @@ def test_an_overlap_that_is_no_number_is_measured_again(asic, demo, tmp_path) ->
     assert figures[0].group(1) == figures[1].group(1)
 
 
+def test_a_summary_that_is_no_text_is_shown_as_far_as_it_is(asic, demo, tmp_path) -> None:
+    copied = shutil.copytree(demo, tmp_path / "demo") / "run"
+    summary = json.loads((copied / "summary.json").read_text())
+    (copied / "summary.json").write_text(json.dumps({**summary, "protocol": "lone \ud800"}))
+    assert asic("view", copied, "--out", "page.html").code == 0
+    assert "lone \\ud800" in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_a_folder_that_is_no_run_is_named(asic, collection) -> None:
     result = asic("view", collection)
     assert (result.code, "no config.json" in result.err) == (2, True)

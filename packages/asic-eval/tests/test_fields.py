@@ -264,3 +264,11 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert any(name.startswith(".x.json.") and name.endswith(".tmp") for name in waiting)
     assert path.read_bytes() == b"one"
     assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
+
+
+def test_a_csv_field_may_hold_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'name,x\r\n"new\nline.png",1\r\n\r\nb.png,two\r\n')
+    rows = read_csv(path, ("name", "x"))
+    assert [row["name"].value for row in rows] == ["new\nline.png", "b.png"]
+    assert rows[1]["x"].place == "line 5, column 'x'"

@@ -208,6 +208,13 @@ def test_missing_file(tmp_path: Path) -> None:
         read_photo(tmp_path / "gone.png")
 
 
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(PhotoError, match="is a pipe or a device"):
+        read_photo(tmp_path / "a.png")
+    assert read_pixel_count(tmp_path / "a.png") == 0
+
+
 def test_listing_is_nested_sorted_and_complete(picture: Pixels, save: Save, tmp_path: Path) -> None:
     names = ["b.PNG", "a/one.png", "a/one.bmp", "a/deep/er/x y.tiff", "ünï[/]😀.png", "new\nline.png"]
     for name in names:
@@ -215,6 +222,7 @@ def test_listing_is_nested_sorted_and_complete(picture: Pixels, save: Save, tmp_
     (tmp_path / "notes.txt").write_text("no photo")
     save(".hidden/a.png", picture)
     save("._a.png", picture)
+    os.mkfifo(tmp_path / "pipe.png")
     found = list_photos(tmp_path)
     assert [source.name for source in found] == sorted(names)
     assert all(source.path == tmp_path / source.name for source in found)

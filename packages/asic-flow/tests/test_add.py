@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_refused(drawn: DrawnCollection, known: Alignment) 
     with pytest.raises(ValueError, match="descriptors' width: expected 32"):
         known.add_images(first, narrow)
     blank = dataclasses.replace(last, masks=torch.zeros_like(last.masks))
-    with pytest.raises(AlignmentError, match=r"4\.png: no foreground"):
+    with pytest.raises(AlignmentError, match=r"4\.png: no object was found"):
         known.add_images(first, blank)
     empty = dataclasses.replace(known, token_image=known.token_image[:0], token=known.token[:0])
     with pytest.raises(AlignmentError, match="no photo of the alignment has foreground"):

@@ -51,7 +51,9 @@ def test_files_that_belong_together_come_together(tmp_path: Path) -> None:
     (tmp_path / "old.bin").write_bytes(b"1")
     with atomic.Staging() as staging:
         assert staging.add(tmp_path / "a" / "x.bin", b"x") == hashlib.sha256(b"x").hexdigest()
-        staging.commit(tmp_path / "index", b"i", [tmp_path / "old.bin"])
+        assert staging.seal(tmp_path / "index", b"i", [tmp_path / "old.bin"]) == hashlib.sha256(b"i").hexdigest()
+        assert (tmp_path / "old.bin").exists()
+        staging.commit()
     assert {
         path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     } == {
@@ -68,11 +70,44 @@ def test_files_that_were_staged_and_not_committed_leave_no_trace(tmp_path: Path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.bin": b"old"}
 
 
+def test_several_sets_take_their_places_after_the_last_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with atomic.Staging() as staging:
+            for folder in ("a", "b"):
+                staging.add(tmp_path / folder / "x.bin", b"x")
+                assert staging.staged(tmp_path / folder / "x.bin").read_bytes() == b"x"
+                staging.seal(tmp_path / folder / "index", b"i")
+            staging.commit()
+
+    calls = []
+
+    def fill(_: int) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fill)
+        with pytest.raises(OSError, match="No space left"):
+            write()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    write()
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        "a/index",
+        "a/x.bin",
+        "b/index",
+        "b/x.bin",
+    ]
+
+
 def _write_new(folder: Path, stale: Sequence[Path] = ()) -> None:
     with atomic.Staging() as staging:
         for name in ("a.bin", "b.bin"):
             staging.add(folder / name, b"new")
-        staging.commit(folder / "index", b"new", stale)
+        staging.seal(folder / "index", b"new", stale)
+        staging.commit()
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])

@@ -82,7 +82,8 @@ def _add(
     fresh: bool,
 ) -> _Added:
     from asic_flow.alignment import read_run_index
-    from asic_flow.collection import identity, join_collections, save_collection
+    from asic_flow.atomic import Staging
+    from asic_flow.collection import join_collections, save_collection
 
     if folder.resolve() == run.folder.resolve():
         raise InputError(f"--out {folder} is the run itself; choose another folder")
@@ -103,14 +104,17 @@ def _add(
             seconds = time.monotonic() - started
             joined = join_collections(run.collection, described)
             joined = replace(joined, settings={**joined.settings, "added": wanted})
-            save_collection(beside, joined, matches, {} if truth is None else {TRUTH_FILE: truth_file(truth)})
-        kept = {
-            key: value
-            for key, value in read_run_index(run.folder).items()
-            if key in ("preset", "seed", "version_of_asic_flow", "paper")
-        }
-        where = {"path": Path(os.path.relpath(beside, folder.resolve())).as_posix(), "identity": identity(beside)}
-        alignment.save(folder, {**kept, "added": wanted, "collection": where})
+            kept = {
+                key: value
+                for key, value in read_run_index(run.folder).items()
+                if key in ("preset", "seed", "version_of_asic_flow", "paper")
+            }
+            path = Path(os.path.relpath(beside, folder.resolve())).as_posix()
+            with Staging() as staging:
+                truths = {} if truth is None else {TRUTH_FILE: truth_file(truth)}
+                where = {"path": path, "identity": save_collection(beside, joined, matches, truths, staging)}
+                alignment.save(folder, {**kept, "added": wanted, "collection": where}, staging=staging)
+                staging.commit()
     return _Added(folder, alignment, len(sources), False, seconds)
 
 
@@ -166,10 +170,11 @@ def _identity_of(run: Path) -> str:
 
 
 def _sources(photos: Sequence[Path], known: set[str]) -> list[PhotoSource]:
-    from asic_features.images import PhotoSource
+    from asic_features.images import PhotoSource, check_name
 
     names = [photo.name for photo in photos]
     for name in names:
+        check_name(Path(name))
         if name in known or names.count(name) > 1:
             raise InputError(f"{printable(name)}: a photo of that name is there already; give it another name")
     return [PhotoSource(photo, photo.name) for photo in photos]
@@ -221,7 +226,7 @@ def _feature_config(
             device=choose_device(device),
         )
         found = locate_weights(config.backbone, weights)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the collection's settings: {error}") from error
     networks = [(found, "weights_sha256", "--weights")]
     if config.needs_mask_network:
@@ -247,8 +252,13 @@ def _describe(run: Run, sources: list[PhotoSource], config: FeatureConfig) -> tu
         PhotoSource(run.collection_folder / "images" / record["picture"], f"companion/{record['picture']}")
         for record in records
     ]
-    with Stages() as stages:
-        return extract_added(sources, companions, config, run.collection, run.matches, progress=stages)
+    try:
+        with Stages() as stages:
+            return extract_added(sources, companions, config, run.collection, run.matches, progress=stages)
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise InputError(f"{run.collection_folder / INDEX_FILES['collection']}, field 'settings': {error}") from error
 
 
 def _report(added: _Added, as_json: bool) -> None:

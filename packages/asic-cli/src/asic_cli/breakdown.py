@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asic_cli.errors import InputError
+from asic_cli.folder import INDEX_FILES
 from asic_cli.photo_sets import PROTOCOLS
+from asic_cli.truth import TRUTH_FILE
 from asic_eval import KeypointBenchmark, Protocol, get_protocol
 from asic_eval.pck import point_errors
 from asic_flow.run_folder import DEFAULT_METHOD
@@ -126,8 +128,15 @@ def breakdown_of(summary: Mapping[str, Any], truth: KeypointBenchmark | None) ->
 
 
 def threshold_lengths(settings: Mapping[str, Any], truth: KeypointBenchmark) -> NDArray[np.float64]:
-    """(N,) what 0.10 is a fraction of, in each photo's own pixels; the arguments are those of `break_down`."""
-    return _protocol(settings).lengths(truth)
+    """(N,) what 0.10 is a fraction of, in each photo's own pixels; the arguments are those of `break_down`.
+
+    Raises:
+        InputError: The truth lacks what that needs: boxes, say.
+    """
+    try:
+        return protocol_of(settings).lengths(truth)
+    except ValueError as error:
+        raise InputError(f"{TRUTH_FILE}: {error}") from error
 
 
 def break_down(settings: Mapping[str, Any], alignment: Alignment, truth: KeypointBenchmark) -> Breakdown:
@@ -138,8 +147,7 @@ def break_down(settings: Mapping[str, Any], alignment: Alignment, truth: Keypoin
         alignment: The maps of its photos.
         truth: Their annotated points.
     """
-    protocol = _protocol(settings)
-    lengths = protocol.lengths(truth)
+    protocol, lengths = protocol_of(settings), threshold_lengths(settings, truth)
     pair, keypoint = np.nonzero(truth.asked)
     source, target = truth.pairs[pair].T
     points = truth.points_image
@@ -176,8 +184,20 @@ def break_down(settings: Mapping[str, Any], alignment: Alignment, truth: Keypoin
     )
 
 
-def _protocol(settings: Mapping[str, Any]) -> Protocol:
-    return get_protocol(PROTOCOLS[settings["source"]["kind"]])
+def protocol_of(settings: Mapping[str, Any]) -> Protocol:
+    """The protocol that a data set's collection is scored by.
+
+    Raises:
+        InputError: The settings name no such data set.
+    """
+    source = settings.get("source")
+    kind = source.get("kind") if isinstance(source, Mapping) else None
+    if not isinstance(kind, str) or kind not in PROTOCOLS:
+        raise InputError(
+            f"{INDEX_FILES['collection']}, field 'settings.source.kind': expected one of {', '.join(PROTOCOLS)}, "
+            f"got {kind!r}"
+        )
+    return get_protocol(PROTOCOLS[kind])
 
 
 def _read_miss(record: Mapping[str, Any]) -> Miss:

@@ -44,8 +44,11 @@ def printable(text: object) -> str:
 def say(message: str) -> None:
     """Tells the user something on stderr; line ends are kept, other control characters are written out."""
     console = _stderr()
-    for line in message.split("\n"):
-        console.print(printable(line))
+    try:
+        for line in message.split("\n"):
+            console.print(printable(line))
+    except OSError:  # a full disk, say: the work goes on in silence
+        _discard(sys.stderr)
 
 
 def warn(message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,14 +15,13 @@ from asic_cli.console import printable, say, show, warn, write_data, write_json
 from asic_cli.device import choose_device
 from asic_cli.evaluate import score_folder, table_of
 from asic_cli.features import prepare
-from asic_cli.folder import INDEX_FILES, default_folder, differences, refuse_other_settings, writing
+from asic_cli.folder import INDEX_FILES, default_folder, differences, is_whole, refuse_other_settings, writing
 from asic_cli.options import Device, Fresh, Json, Seed
 from asic_cli.photo_sets import Selection, find_photos
 from asic_cli.runs import REPORT_FILE
 from asic_cli.train import align
 from asic_cli.versions import installed_version
 from asic_features.config import FeatureConfig
-from asic_features.weights import sha256_of
 from asic_flow import atomic
 
 
@@ -93,21 +92,25 @@ def _draw(folder: Path, drawing: Drawing, fresh: bool) -> None:
         if stored is not None:
             digests = stored.pop("sha256")
             refuse_other_settings(folder, differences(stored, asdict(drawing)))
-            if digests == _digests(photos):
+            if all(is_whole(photos / name, digest) for name, digest in digests.items()):
                 return
         warn(f"{folder} is damaged: drawing again")
     say(f"drawing {drawing.num_images} pictures with seed {drawing.seed}")
-    index.unlink(missing_ok=True)
-    shutil.rmtree(photos, ignore_errors=True)
     drawn = draw_collection(drawing.seed, drawing.num_images, drawing.size)
-    for image, pixels in zip(drawn.benchmark.images, drawn.images, strict=True):
-        path = photos / "JPEGImages" / image.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, format="PNG")
-        atomic.write_bytes(path, buffer.getvalue())
-    write_spair_annotations(photos, drawn.benchmark, CATEGORY)
-    atomic.write_bytes(index, json.dumps({**asdict(drawing), "sha256": _digests(photos)}, indent=1).encode())
+    with tempfile.TemporaryDirectory() as temporary, atomic.Staging() as staging:
+        write_spair_annotations(Path(temporary), drawn.benchmark, CATEGORY)
+        files = {
+            path.relative_to(temporary).as_posix(): path.read_bytes()
+            for path in Path(temporary).rglob("*")
+            if path.is_file()
+        }
+        for image, pixels in zip(drawn.benchmark.images, drawn.images, strict=True):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, format="PNG")
+            files[f"JPEGImages/{image.name}"] = buffer.getvalue()
+        digests = {name: staging.add(photos / name, data) for name, data in files.items()}
+        staging.seal(index, json.dumps({**asdict(drawing), "sha256": digests}, indent=1).encode())
+        staging.commit()
 
 
 def _stored(index: Path) -> dict[str, Any] | None:
@@ -115,10 +118,4 @@ def _stored(index: Path) -> dict[str, Any] | None:
         stored = json.loads(index.read_bytes())
     except (ValueError, RecursionError):
         return None
-    return stored if isinstance(stored, dict) and "sha256" in stored else None
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """The sha256 of every file below a folder, by its relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    return stored if isinstance(stored, dict) and isinstance(stored.get("sha256"), dict) else None

@@ -89,7 +89,8 @@ def edit(
         }
         text = json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False)
         stale -= {record["picture"] for record in records}
-        staging.commit(out / INDEX_FILES["edit"], text.encode(), [out / name for name in stale])
+        staging.seal(out / INDEX_FILES["edit"], text.encode(), [out / name for name in stale])
+        staging.commit()
     if as_json:
         write_json(document)
     else:

@@ -15,7 +15,6 @@ from asic_cli.console import Stages, printable, say, show, to_json, warn, write_
 from asic_cli.errors import InputError
 from asic_cli.folder import INDEX_FILES, writing
 from asic_cli.options import ConfigFile, Json, PrintConfig, Seed
-from asic_cli.photo_sets import PROTOCOLS
 from asic_cli.runs import REPORT_FILE, SUMMARY_FILE, load_run
 from asic_cli.truth import read_truth
 from asic_flow import atomic
@@ -173,12 +172,13 @@ def _load_run(folder: Path) -> _Subject:
 
 
 def _scorer(subject: _Subject, truth: KeypointBenchmark | None, seed: int) -> KeypointScorer | FolderScorer:
+    from asic_cli.breakdown import protocol_of, threshold_lengths
     from asic_cli.scores import FolderScorer, KeypointScorer
-    from asic_eval import get_protocol
 
     if truth is None:
         return FolderScorer(subject.collection, subject.matches, seed)
-    return KeypointScorer(truth, get_protocol(PROTOCOLS[subject.collection.settings["source"]["kind"]]), seed)
+    threshold_lengths(subject.collection.settings, truth)  # tells what is missing
+    return KeypointScorer(truth, protocol_of(subject.collection.settings), seed)
 
 
 def _methods(subject: _Subject) -> dict[str, Transfer]:

@@ -33,7 +33,10 @@ def export(
 
     found = load_run(run)
     if NETWORK_FILE not in read_run_index(run)["sha256"]:
-        raise InputError(f"{run} has no {NETWORK_FILE}: its preset trains no network; --preset paper-small does")
+        raise InputError(
+            f"{run} has no {NETWORK_FILE}: its preset trains no network, --preset paper-small does; or `asic add` made "
+            "it, and the run that was added to has it"
+        )
     training = Training.read(found.collection, found.matches, run)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

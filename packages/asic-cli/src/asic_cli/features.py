@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -220,10 +220,10 @@ def features(
         )
         share = None if shard is None else _parse_share(shard)
         if print_config:
-            found = settings.resolve()
-            resolved: dict[str, Any] = {"stride": found.stride}
-            if found.backbone.needs_weights:
-                resolved |= {"block": ",".join(map(str, found.blocks)), "facet": ",".join(found.facets)}
+            chosen = settings.resolve()
+            resolved: dict[str, Any] = {"stride": chosen.stride}
+            if chosen.backbone.needs_weights:
+                resolved |= {"block": ",".join(map(str, chosen.blocks)), "facet": ",".join(chosen.facets)}
             write_data(as_toml("features", given(context) | resolved))
             return
         settings.resolve()
@@ -232,20 +232,22 @@ def features(
         locate_weights(backbone, weights)
     except ValueError as error:
         raise InputError(str(error)) from error
+    found: AbstractContextManager[PhotoSet]
     if is_video(photos):
         folder = out or default_folder(photos.stem)
-        photo_set = find_frames(photos, selection, folder, decode=not dry_run, fresh=fresh)
+        found = find_frames(photos, selection, folder, decode=not dry_run, fresh=fresh)
     else:
-        photo_set = find_photos(photos, selection)
+        found = nullcontext(find_photos(photos, selection))
+    with found as photo_set:
         folder = out or default_folder(photo_set.title)
-    if dry_run:
-        _show_plan(photo_set, settings, folder, as_json)
-        return
-    config_here = replace(settings, device=choose_device(device))
-    if share is not None:
-        _take_share(photo_set, config_here, folder, share, fresh=fresh, skip_bad=skip_bad, as_json=as_json)
-        return
-    prepared = prepare(photo_set, config_here, folder, fresh=fresh, skip_bad=skip_bad)
+        if dry_run:
+            _show_plan(photo_set, settings, folder, as_json)
+            return
+        config_here = replace(settings, device=choose_device(device))
+        if share is not None:
+            _take_share(photo_set, config_here, folder, share, fresh=fresh, skip_bad=skip_bad, as_json=as_json)
+            return
+        prepared = prepare(photo_set, config_here, folder, fresh=fresh, skip_bad=skip_bad)
     _report(prepared, as_json)
     if prepared.skipped:
         raise typer.Exit(PHOTOS_SKIPPED)

@@ -74,6 +74,16 @@ def writing(folder: Path, kind: Kind) -> Iterator[None]:
         raise MachineError(f"cannot write {folder}: {explain_os_error(error)}") from error
 
 
+def is_whole(file: Path, sha256: object) -> bool:
+    """Whether a file is there, with the content that was recorded."""
+    from asic_features.weights import sha256_of
+
+    try:
+        return sha256_of(file) == sha256
+    except OSError:
+        return False
+
+
 def made_by_asic(folder: Path) -> bool:
     """Whether a command of ours writes, or wrote, this folder."""
     return (folder / LOCK_FILE).exists()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asic_cli.console import Stages, say, warn
 from asic_cli.errors import InputError, MachineError
-from asic_cli.folder import INDEX_FILES, differences, refuse_other_settings, writing
+from asic_cli.folder import INDEX_FILES, differences, is_whole, refuse_other_settings, writing
 from asic_cli.photo_sets import LEAST_PHOTOS, PhotoSet, Selection, refuse_flags
 from asic_features.images import PhotoSource
 from asic_features.weights import sha256_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"})
 _MOST_FRAMES = 1000
+_MOSTLY = 0.9  # of the frames that a header announces
 _FRAME = re.compile(r"\d{6}\.png")
 
 
@@ -32,11 +33,15 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in _VIDEOS and path.is_file()
 
 
-def find_frames(video: Path, selection: Selection, beside: Path, *, decode: bool, fresh: bool = False) -> PhotoSet:
+@contextmanager
+def find_frames(
+    video: Path, selection: Selection, beside: Path, *, decode: bool, fresh: bool = False
+) -> Iterator[PhotoSet]:
     """Every so many-th frame of a video.
 
     The frames are written to `<collection>-frames`, where they are found again by the video's content; nothing else
-    reads the video. Those of another video, or taken by other flags, are replaced with `fresh` only.
+    reads the video. Those of another video, or taken by other flags, are replaced with `fresh` only, and when the block
+    that makes something of the new ones has ended well.
 
     Args:
         video: The file.
@@ -54,14 +59,42 @@ def find_frames(video: Path, selection: Selection, beside: Path, *, decode: bool
         raise InputError(f"--dataset {selection.dataset}: expected the root of the data set, got the video {video}")
     refuse_flags(selection, "a video", "species", "category", "split")
     folder = beside.with_name(f"{beside.name}-frames")
-    names = _write(video, selection, folder, fresh) if decode else _guess(video, selection)
-    return PhotoSet(
-        title=video.stem,
-        source={"kind": "folder", "video": video.name, "every": selection.every},
-        sources=tuple(PhotoSource(folder / name, name) for name in names),
-        boxes={},
-        truth=None,
-    )
+
+    def photos(files: Mapping[str, Path]) -> PhotoSet:
+        return PhotoSet(
+            title=video.stem,
+            source={"kind": "folder", "video": video.name, "every": selection.every},
+            sources=tuple(PhotoSource(path, name) for name, path in files.items()),
+            boxes={},
+            truth=None,
+        )
+
+    if not decode:
+        yield photos({name: folder / name for name in _guess(video, selection)})
+        return
+    index = folder / INDEX_FILES["frames"]
+    wanted = {"video_sha256": sha256_of(video), "every": selection.every, "limit": selection.limit}
+    with ExitStack() as held:
+        held.enter_context(writing(folder, "frames"))
+        names = None if fresh else _find_made(folder, wanted)
+        if names is not None:
+            held.close()
+            yield photos({name: folder / name for name in names})
+            return
+        staging = held.enter_context(atomic.Staging())
+        digests = _stage_frames(staging, video, selection, folder)
+        _check_count(video, selection, len(digests))
+        staged = {name: staging.staged(folder / name) for name in digests}
+        stale = [path for path in folder.iterdir() if _FRAME.fullmatch(path.name) and path.name not in digests]
+        staging.seal(index, json.dumps(wanted | {"frames": digests}, indent=1).encode(), stale)
+        say(f"{folder}: {len(digests)} frames of {video.name}")
+        if index.exists():
+            yield photos(staged)
+            staging.commit()
+            return
+        staging.commit()
+        held.close()
+        yield photos({name: folder / name for name in digests})
 
 
 def _guess(video: Path, selection: Selection) -> list[str]:
@@ -69,28 +102,21 @@ def _guess(video: Path, selection: Selection) -> list[str]:
         header = next(frames)
     count = max(1, round(header["duration"] * header["fps"]))
     names = [_name(index) for index in range(0, count, selection.every)][: selection.limit]
-    _check_count(video, len(names))
+    _check_count(video, selection, len(names))
     return names
 
 
-def _write(video: Path, selection: Selection, folder: Path, fresh: bool) -> list[str]:
-    wanted = {"video_sha256": sha256_of(video), "every": selection.every, "limit": selection.limit}
-    with writing(folder, "frames"):
-        stored = None if fresh else _stored(folder)
-        if stored is not None:
-            frames = stored.pop("frames")
-            refuse_other_settings(folder, differences(stored, wanted))
-            if all(_is_whole(folder / name, digest) for name, digest in frames.items()):
-                return list(frames)
-            warn(f"{folder} is damaged: a frame is missing or has changed; decoding again")
-        with atomic.Staging() as staging:
-            digests = _stage_frames(staging, video, selection, folder)
-            _check_count(video, len(digests))
-            stale = [path for path in folder.iterdir() if _FRAME.fullmatch(path.name) and path.name not in digests]
-            index = json.dumps(wanted | {"frames": digests}, indent=1)
-            staging.commit(folder / INDEX_FILES["frames"], index.encode(), stale)
-        say(f"{folder}: {len(digests)} frames of {video.name}")
-    return list(digests)
+def _find_made(folder: Path, wanted: dict[str, Any]) -> list[str] | None:
+    """The names of frames that an earlier command took by the same flags, if all of them are whole."""
+    stored = _stored(folder)
+    if stored is None:
+        return None
+    frames = stored.pop("frames")
+    refuse_other_settings(folder, differences(stored, wanted))
+    if all(is_whole(folder / name, digest) for name, digest in frames.items()):
+        return list(frames)
+    warn(f"{folder} is damaged: a frame is missing or has changed; decoding again")
+    return None
 
 
 def _stored(folder: Path) -> dict[str, Any] | None:
@@ -103,16 +129,10 @@ def _stored(folder: Path) -> dict[str, Any] | None:
     return stored if whole and all(_FRAME.fullmatch(name) for name in stored["frames"]) else None
 
 
-def _is_whole(frame: Path, digest: object) -> bool:
-    try:
-        return sha256_of(frame) == digest
-    except OSError:
-        return False
-
-
-def _check_count(video: Path, count: int) -> None:
+def _check_count(video: Path, selection: Selection, count: int) -> None:
     if count < LEAST_PHOTOS:
-        raise InputError(f"{video}: {count} frame was taken, at least {LEAST_PHOTOS} are needed: lower --every")
+        remedy = ": lower --every" if selection.every > 1 else ""
+        raise InputError(f"{video}: {count} frame was taken, at least {LEAST_PHOTOS} are needed{remedy}")
 
 
 def _stage_frames(staging: atomic.Staging, video: Path, selection: Selection, folder: Path) -> dict[str, str]:
@@ -123,6 +143,7 @@ def _stage_frames(staging: atomic.Staging, video: Path, selection: Selection, fo
     with closing(_decode(video)) as frames, Stages() as stages:
         header = next(frames)
         total = max(1, round(header["duration"] * header["fps"]))
+        index = -1
         for index, pixels in enumerate(frames):
             stages("frames", min(index, total), total)
             if index % selection.every:
@@ -137,7 +158,9 @@ def _stage_frames(staging: atomic.Staging, video: Path, selection: Selection, fo
             Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
             digests[_name(index)] = staging.add(folder / _name(index), buffer.getvalue())
             if len(digests) == selection.limit:
-                break
+                return digests
+    if index + 1 < _MOSTLY * total:
+        warn(f"{video}: {index + 1} frames could be decoded of about {total}; is the file cut short?")
     return digests
 
 

@@ -51,4 +51,6 @@ Device = Annotated[
         "--device", envvar="ASIC_DEVICE", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute; auto takes a GPU."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", envvar="ASIC_SEED", min=0, help="Seed of whatever is drawn at random.")]
+Seed = Annotated[
+    int, typer.Option("--seed", envvar="ASIC_SEED", min=0, max=2**63 - 1, help="Seed of whatever is drawn at random.")
+]

@@ -91,8 +91,14 @@ def load_run(folder: Path) -> Run:
     photos, matches = read_collection(collection_folder)
     found = identity(collection_folder)
     if found != record.get("identity"):
-        raise InputError(f"{collection_folder} has changed since {folder} was made; run `asic train` with --fresh")
-    return Run(folder, collection_folder, found, photos, matches, AlignmentArrays.load(folder))
+        raise InputError(
+            f"{collection_folder} has changed since {folder} was made; make the run again, with `asic train` or "
+            "`asic add` and --fresh"
+        )
+    maps = AlignmentArrays.load(folder)
+    if maps.photos != photos.photos or maps.size_hw != photos.size_hw:
+        raise InputError(f"{folder / INDEX_FILES['run']}, field 'photos': expected those of {collection_folder}")
+    return Run(folder, collection_folder, found, photos, matches, maps)
 
 
 def read_summary(run: Run) -> dict[str, Any]:

@@ -184,6 +184,7 @@ def align(
     from asic_flow.collection import identity, load_collection
     from asic_flow.paper.checkpoint import CHECKPOINT_FILE
     from asic_flow.paper.synchronised import agreed, joined, rank, world_size
+    from asic_flow.run_log import RunLog
     from asic_flow.train import stay_silent
 
     started = time.monotonic()
@@ -225,6 +226,7 @@ def align(
             path = os.path.relpath(collection_folder.resolve(), folder.resolve())
             where = {"collection": {"path": Path(path).as_posix(), **made_of["collection"]}}
             alignment.save(folder, {**wanted, **where}, beside)
+            RunLog.finish(folder)
             if beside:  # the network has taken its place
                 (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         agreed(True)  # nobody reports before the run is written

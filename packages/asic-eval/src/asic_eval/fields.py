@@ -5,6 +5,7 @@ its file and its place, so that whatever is wrong ends in one `AnnotationError` 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -295,7 +296,8 @@ def read_csv(path: Path, columns: tuple[str, ...] | int, *, optional: tuple[str,
         AnnotationError: The file cannot be read, a column is missing, or a line has another number of columns.
     """
     try:
-        lines = [(number, row) for number, row in enumerate(csv.reader(read_text(path).splitlines()), start=1) if row]
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        lines = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise AnnotationError(path, "file", f"expected comma-separated values: {error}") from None
     header = lines[0][1] if lines else []

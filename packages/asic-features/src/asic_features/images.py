@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ class Placement:
 def list_photos(folder: Path) -> tuple[PhotoSource, ...]:
     """Every photo below a folder, by suffix, sorted by relative path.
 
-    Hidden files and folders are passed over, links to folders are not followed.
+    Hidden files and folders, pipes and devices are passed over, links to folders are not followed.
 
     Args:
         folder: Where to look, at any depth.
@@ -113,13 +114,21 @@ def list_photos(folder: Path) -> tuple[PhotoSource, ...]:
         raise PhotoError(folder, "is a file, expected a folder" if folder.exists() else "this folder does not exist")
     sources = []
     for path in _walk(folder):
-        name = path.relative_to(folder).as_posix()
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise PhotoError(Path(ascii(str(path))), "its name is not valid UTF-8: rename it") from error
-        sources.append(PhotoSource(path, name))
+        check_name(path)
+        sources.append(PhotoSource(path, path.relative_to(folder).as_posix()))
     return tuple(sorted(sources, key=lambda source: source.name))
+
+
+def check_name(path: Path) -> None:
+    """Makes sure that a path can be written to files of text.
+
+    Raises:
+        PhotoError: It is not valid UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise PhotoError(Path(ascii(str(path))), "its name is not valid UTF-8: rename it") from error
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -129,8 +138,18 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(parent, name)
+            path = Path(parent, name)
+            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and not _waits(path):
+                yield path
+
+
+def _waits(path: Path) -> bool:
+    """Whether a path is a pipe, a socket or a device, of which reading may never end; a broken link is none."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def read_photo(path: Path) -> UInt8Image:
@@ -174,6 +193,8 @@ def pixels_sha256(photo: UInt8Image) -> str:
 
 
 def _decode(path: Path) -> Image.Image:
+    if _waits(path):
+        raise PhotoError(path, "is a pipe or a device, expected a file")
     try:
         with _bombs_are_errors(), Image.open(path, formats=_FORMATS) as file:
             file.seek(0)
@@ -194,6 +215,8 @@ def _decode(path: Path) -> Image.Image:
 
 def read_pixel_count(path: Path) -> int:
     """Number of pixels that a file's header states, without decoding them; 0 for what ``read_photo`` would refuse."""
+    if _waits(path):
+        return 0
     try:
         with _bombs_are_errors(), Image.open(path, formats=_FORMATS) as file:
             return file.width * file.height

@@ -54,7 +54,7 @@ def add_photos(alignment: Alignment, collection: ImageCollection, added: ImageCo
         held = held_out_tokens(joined)[len(collection) + index][None]
         fitting = ForegroundTokens.of(one, thinning(joined, alignment.config.tokens_per_image), without=held)
         if not len(foreground.image):
-            raise AlignmentError(f"{one.photos[0].path}: no foreground; give a mask that shows the object")
+            raise AlignmentError(f"{one.photos[0].path}: no object was found in it, so that there is nothing to place")
         if not len(fitting.image):  # of so few tokens none is held out, nor left out by thinning
             fitting = foreground
         result = _append(result, _place(one, foreground, fitting, known, mean, alignment))

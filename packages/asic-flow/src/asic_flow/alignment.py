@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
+from asic_flow.atomic import Staging
 from asic_flow.collection import ImageCollection, Photo, TokenGrid
 from asic_flow.config import AlignmentConfig
 from asic_flow.consensus import ConsensusTokens
@@ -235,18 +236,25 @@ class Alignment:
 
         return add_photos(self, collection, added)
 
-    def save(self, folder: Path, extra: Mapping[str, Any], beside: Mapping[str, bytes] | None = None) -> None:
+    def save(
+        self,
+        folder: Path,
+        extra: Mapping[str, Any],
+        beside: Mapping[str, bytes] | None = None,
+        staging: Staging | None = None,
+    ) -> None:
         """Writes a run folder.
 
         Args:
             folder: Created where missing.
             extra: JSON values kept in `config.json` beside the settings: the collection's path and identity, say.
             beside: Further files by name, a trained network's, say; `read_run_file` reads them.
+            staging: Where all of it is to wait until that is committed; None to commit at once.
 
         Raises:
             OSError: The folder cannot be written, or the disk is full; what it held before is still there.
         """
-        self.arrays.save(folder, extra, beside)
+        self.arrays.save(folder, extra, beside, staging)
 
     @classmethod
     def load(cls, folder: Path) -> Alignment:

@@ -37,14 +37,15 @@ def write_bytes(path: Path, data: bytes) -> str:
 
 
 class Staging:
-    """Files that belong together, and the index that says so: all of them take their places, or none.
+    """Files that belong together, and the indices that say so: all of them take their places, or none.
 
-    `add` flushes each to a temporary file, `commit` puts them where they belong. A block that is left without it leaves
-    every file as it was.
+    `add` flushes each to a temporary file, `seal` ends a set of them with its index, and `commit` puts all where they
+    belong, one set after the other. A block that is left without `commit` leaves every file as it was.
     """
 
     def __init__(self) -> None:
-        self._staged: dict[Path, Path] = {}
+        self._open: dict[Path, Path] = {}
+        self._sealed: list[tuple[dict[Path, Path], Path, Sequence[Path]]] = []
 
     def __enter__(self) -> Staging:
         return self
@@ -52,8 +53,9 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for temporary in self._staged.values():
-            temporary.unlink(missing_ok=True)
+        for files in (self._open, *(files for files, _, _ in self._sealed)):
+            for temporary in files.values():
+                temporary.unlink(missing_ok=True)
 
     def add(self, path: Path, data: bytes) -> str:
         """Stages a file with its whole content; its folder is created where missing.
@@ -65,30 +67,48 @@ class Staging:
             OSError: The folder is not writable, or the disk is full.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._staged[path] = _stage(path, data)
+        self._open[path] = _stage(path, data)
         return hashlib.sha256(data).hexdigest()
 
-    def commit(self, index: Path, data: bytes, stale: Sequence[Path] = ()) -> None:
-        """Removes the old index, lets the files take their places, and writes the new index last.
+    def staged(self, path: Path) -> Path:
+        """Where a file that was added lies until it takes its place."""
+        return self._open[path]
 
-        Whoever finds an index finds all that it names.
+    def seal(self, index: Path, data: bytes, stale: Sequence[Path] = ()) -> str:
+        """Ends a set: all files since the last one belong to an index, which is staged as well.
 
         Args:
             index: The index.
             data: Its content.
             stale: Files to remove with the old index.
 
+        Returns:
+            The sha256 of the index.
+
         Raises:
-            OSError: The disk is full: every file is then as it was. Or a file cannot take its place, where there is a
-                folder, say: others may have taken theirs, and there is no index.
+            OSError: As for `add`.
         """
-        self.add(index, data)
-        index.unlink(missing_ok=True)
-        for path in stale:
-            path.unlink(missing_ok=True)
-        for path, temporary in self._staged.items():
-            with _naming(path):
-                temporary.replace(path)
+        digest = self.add(index, data)
+        self._sealed.append((self._open, index, stale))
+        self._open = {}
+        return digest
+
+    def commit(self) -> None:
+        """Of each set removes the old index, lets the files take their places, and writes the new index last.
+
+        Whoever finds an index finds all that it names.
+
+        Raises:
+            OSError: A file cannot take its place, where there is a folder, say: others may have taken theirs, and there
+                is no index.
+        """
+        for files, index, stale in self._sealed:
+            index.unlink(missing_ok=True)
+            for path in stale:
+                path.unlink(missing_ok=True)
+            for path, temporary in files.items():
+                with _naming(path):
+                    temporary.replace(path)
 
 
 def _stage(path: Path, data: bytes) -> Path:

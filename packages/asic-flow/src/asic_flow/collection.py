@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from asic_flow.atomic import Staging
 from asic_flow.collection_folder import (
     FOREGROUND_THRESHOLD,
     INDEX_FILE,
@@ -155,10 +156,14 @@ def take_photos(collection: ImageCollection, photos: slice) -> ImageCollection:
 
 
 def save_collection(
-    folder: Path, collection: ImageCollection, matches: MatchSet, beside: Mapping[str, bytes] | None = None
+    folder: Path,
+    collection: ImageCollection,
+    matches: MatchSet,
+    beside: Mapping[str, bytes] | None = None,
+    staging: Staging | None = None,
 ) -> str:
     """Writes a collection folder; see `asic_flow.collection_folder.write_collection`."""
-    return write_collection(folder, collection.arrays(), matches, beside)
+    return write_collection(folder, collection.arrays(), matches, beside, staging)
 
 
 def load_collection(folder: Path) -> tuple[ImageCollection, MatchSet]:

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save
 
+from asic_flow.atomic import Staging
 from asic_flow.indexed_folder import IndexedFolder
 from asic_flow.matches import MatchSet
 
 FORMAT_VERSION = 2
 INDEX_FILE = "collection.json"
+_MOST = 100_000  # rows, columns and pixels of a grid
 FOREGROUND_THRESHOLD = 128
 """A mask stores a probability times 255; a pixel is foreground from here on."""
 
@@ -33,7 +35,9 @@ class CollectionError(ValueError):
     """A collection folder that cannot be used; the message names the file and the field."""
 
 
-_FOLDER = IndexedFolder(INDEX_FILE, "asic-collection", FORMAT_VERSION, "asic features", CollectionError)
+_FOLDER = IndexedFolder(
+    INDEX_FILE, "asic-collection", FORMAT_VERSION, "`asic features` (or `asic add`)", CollectionError
+)
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,11 @@ def check_fields(collection: Any) -> None:
 
 
 def write_collection(
-    folder: Path, collection: CollectionArrays, matches: MatchSet, beside: Mapping[str, bytes] | None = None
+    folder: Path,
+    collection: CollectionArrays,
+    matches: MatchSet,
+    beside: Mapping[str, bytes] | None = None,
+    staging: Staging | None = None,
 ) -> str:
     """Writes a collection folder; see `IndexedFolder.write`.
 
@@ -152,6 +160,7 @@ def write_collection(
         collection: What to write.
         matches: Its matches.
         beside: Further files by name, which belong to the collection.
+        staging: Where all of it is to wait until that is committed; None to commit at once.
 
     Returns:
         The collection's identity: the sha256 of `collection.json`.
@@ -175,7 +184,7 @@ def write_collection(
         "grid": asdict(collection.grid),
         "photos": [{**asdict(photo), "picture": stem} for photo, stem in zip(collection.photos, stems, strict=True)],
     }
-    return _FOLDER.write(folder, document, contents | dict(beside or {}))
+    return _FOLDER.write(folder, document, contents | dict(beside or {}), staging)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -275,8 +284,10 @@ def read_grid(record: Mapping[str, Any]) -> TokenGrid:
     Raises KeyError, TypeError, ValueError or OverflowError where a field is off.
     """
     grid = TokenGrid(int(record["rows"]), int(record["cols"]), float(record["stride"]), float(record["first"]))
-    if min(grid.rows, grid.cols) < 1 or not (0 < grid.stride < np.inf and np.isfinite(grid.first)):
-        raise ValueError(f"grid: expected rows and cols from 1 on, a positive stride and a finite first, got {grid}")
+    if not (
+        1 <= grid.rows <= _MOST and 1 <= grid.cols <= _MOST and 0 < grid.stride <= _MOST and abs(grid.first) <= _MOST
+    ):
+        raise ValueError(f"grid: expected 1 to {_MOST} rows and cols, and a stride and first likewise, got {grid}")
     return grid
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_MOST = 1e6
+
 
 @dataclass(frozen=True)
 class AlignmentConfig:
@@ -48,6 +50,9 @@ class AlignmentConfig:
     combine_scale: float = 0.05
 
     def __post_init__(self) -> None:
+        for value in (*self.coarse_scales, *(value for value in vars(self).values() if not isinstance(value, tuple))):
+            if not abs(value) <= _MOST:
+                raise ValueError(f"expected numbers of at most {_MOST:.0e}, got {value}")
         for field in ("tokens_per_image", "rounds", "cells", "votes"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")

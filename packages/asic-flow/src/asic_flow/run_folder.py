@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from asic_flow.atomic import Staging
 from asic_flow.collection_folder import Photo, TokenGrid, read_grid, read_photo
 from asic_flow.config import AlignmentConfig
 from asic_flow.foreground_tree import MapIndex, Places
@@ -50,7 +51,7 @@ class RunError(ValueError):
     """A run folder that cannot be used; the message names the file and the field."""
 
 
-_FOLDER = IndexedFolder(INDEX_FILE, "asic-run", FORMAT_VERSION, "asic train", RunError)
+_FOLDER = IndexedFolder(INDEX_FILE, "asic-run", FORMAT_VERSION, "`asic train` (or `asic add`)", RunError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +100,20 @@ class AlignmentArrays:
         """Height and width of the model's frame, in pixels."""
         return int(self.maps.shape[1]), int(self.maps.shape[2])
 
-    def save(self, folder: Path, extra: Mapping[str, Any], beside: Mapping[str, bytes] | None = None) -> None:
+    def save(
+        self,
+        folder: Path,
+        extra: Mapping[str, Any],
+        beside: Mapping[str, bytes] | None = None,
+        staging: Staging | None = None,
+    ) -> None:
         """Writes a run folder.
 
         Args:
             folder: Created where missing.
             extra: JSON values kept in `config.json` beside the settings: the collection's path and identity, say.
             beside: Further files by name; `read_run_file` reads them.
+            staging: Where all of it is to wait until that is committed; None to commit at once.
 
         Raises:
             OSError: The folder cannot be written, or the disk is full; what it held before is still there.
@@ -138,7 +146,7 @@ class AlignmentArrays:
             "support": [round(value, 6) for value in self.support.tolist()],
             **extra,
         }
-        _FOLDER.write(folder, document, files | dict(beside or {}))
+        _FOLDER.write(folder, document, files | dict(beside or {}), staging)
 
     @classmethod
     def load(cls, folder: Path) -> AlignmentArrays:

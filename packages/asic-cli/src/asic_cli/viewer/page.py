@@ -27,7 +27,7 @@ def assemble(template: str, scripts: Sequence[str], **fields: object) -> bytes:
         # The page's policy lets this very text run.
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
-    return page.encode()
+    return page.encode("utf-8", "backslashreplace")  # names of files may hold bytes that are no text
 
 
 def _asset(name: str) -> str:
