@@ -220,12 +220,15 @@ def table(runs: list[dict[str, Any]], further: bool) -> str:
     known = [variant for variant in variants(ablate=True) if variant.name in measured]
     rows: list[tuple[str | None, str, str]] = [(None, method, text) for method, text in METHODS.items()]
     for variant in known:
-        methods = ("nearest_neighbour", "canonical", "combined") if variant.flags else ("canonical", "combined")
+        methods = (*(("nearest_neighbour",) if variant.flags else ()), "canonical", "consensus", "combined")
         rows += [(variant.name, method, f"{variant.name}, {METHODS.get(method, method)}") for method in methods]
     for name, method, text in rows:
         # Baselines are those of the first preset, on the default descriptors.
         mine = [run for run in runs if run["variant"] == (name or ON_THE_CPU[0])]
-        found = {which: [run["methods"][method] for run in mine if run["set"] == which] for which in SETS}
+        found = {
+            which: [run["methods"][method] for run in mine if run["set"] == which and method in run["methods"]]
+            for which in SETS
+        }
         if further:
             last = _mean(list(found.values()))
         else:
