@@ -91,7 +91,7 @@ class Propagation:
         column, row = source_px.round().long().unbind(-1)
         at_source = alignment.confidence[self._source][row.clamp(0, height - 1), column.clamp(0, width - 1)]
         sure = (at_source * _spread(alignment.confidence[target], foreground)).clamp_min(0).sqrt()
-        sure = sure * nearness(distance.square(), alignment.config) * (distance <= VISIBLE_DISTANCE)
+        sure = sure * nearness(distance.square(), alignment.config) * (distance <= VISIBLE_DISTANCE["canonical"])
         opacity = ((sure - self._least) / max(self._least, 1e-6)).clamp(0, 1)
         return _Field(source_px, opacity, foreground)
 

@@ -211,7 +211,7 @@ def _path(stops: Tensor, frames: int) -> Tensor:
 def _marked(stage: Stage, index: CanonicalIndex, canvas: Tensor, trail: Tensor) -> Tensor:
     """The canvas with a place marked on every tile, its way behind it; fainter where a photo may not show it."""
     count, side = len(stage.images), stage.images.shape[-1]
-    found = index.nearest(trail, max_distance=VISIBLE_DISTANCE)
+    found = index.nearest(trail, max_distance=VISIBLE_DISTANCE["canonical"])
     points = torch.cat((found.points_px, stage.to_tile(trail)[None]))
     column, row = found.points_px[:, -1].round().long().clamp(0, side - 1).unbind(-1)
     sure = stage.confidence[torch.arange(count), row, column] * found.visible[:, -1]

@@ -227,7 +227,7 @@ class Alignment:
         answer = np.full((len(points), 2), np.nan)
         for image, mine in rows_of_each(target_photo.numpy()):
             answer[mine] = self.photos[image].to_image(found_px.numpy()[mine])
-        visible = (distance <= VISIBLE_DISTANCE).numpy()
+        visible = (distance <= VISIBLE_DISTANCE[method]).numpy()
         return Transfer(answer, confidence.double().numpy(), probability.double().numpy(), visible)
 
     def add_images(self, collection: ImageCollection, added: ImageCollection) -> Alignment:

@@ -43,7 +43,7 @@ class CycleErrors {
     for (const partner of this.partners) {
       const [from, to] = mapsBetween(this.map, partner);
       const there = to.search.nearest(from.canonicalAt([x, y]));
-      if (there.distance > data.visibleDistance) continue;
+      if (there.distance > data.visibleDistance.canonical) continue;
       const [outward, homeward] = mapsBetween(partner, this.map);
       const home = homeward.search.nearest(outward.canonicalAt([there.x, there.y]));
       total += Math.hypot(home.x - x, home.y - y);

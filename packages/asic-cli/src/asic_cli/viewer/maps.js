@@ -129,7 +129,7 @@ class PhotoMap extends CanonicalMap {
     return {
       x,
       y,
-      visible: agreement > 0 && distance <= data.visibleDistance,
+      visible: agreement > 0 && distance <= data.visibleDistance[method],
       probability: probabilityOf(near * Math.sqrt(agreement * this.agreementAt([x, y])), method),
     };
   }

@@ -87,7 +87,7 @@ def map_data(alignment: AlignmentArrays) -> dict[str, Any]:
     return {
         "size": list(alignment.size_hw),
         "residualScale": alignment.config.residual_scale,
-        "visibleDistance": VISIBLE_DISTANCE,
+        "visibleDistance": dict(VISIBLE_DISTANCE),
         "calibration": dict(CALIBRATION),
         "confidenceSide": CONFIDENCE_SIDE,
         "photos": [_photo(alignment, index) for index in range(len(alignment))],
