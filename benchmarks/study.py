@@ -229,6 +229,8 @@ def table(runs: list[dict[str, Any]], further: bool) -> str:
             which: [run["methods"][method] for run in mine if run["set"] == which and method in run["methods"]]
             for which in SETS
         }
+        if name is not None and not any(found[which] for which in sets):
+            continue  # a score that its runs were not asked for
         if further:
             last = _mean(list(found.values()))
         else:
