@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,12 @@ def test_a_gif_keeps_marks_and_paper_and_leaves_out_what_stays(stage, tmp_path) 
     (tmp_path / "a.gif").write_bytes(_gif(iter(frames), 10))
     stills = list(_gif(iter(frames[:1]), 10))
     assert (tmp_path / "a.gif").stat().st_size < 6 * len(stills)
+    few = _gif(iter([np.full((8, 8, 3), level, np.uint8) for level in (0, 255, 0)]), 10)
+    assert (few[10] & 7) == 7  # a table of 256 colours, as the last one is transparent
+    with Image.open(io.BytesIO(few)) as picture:
+        for number, level in enumerate((0, 255, 0)):
+            picture.seek(number)
+            assert (np.asarray(picture.convert("RGB")) == level).all()
     with Image.open(tmp_path / "a.gif") as picture:
         for number, frame in enumerate(frames):
             picture.seek(number)

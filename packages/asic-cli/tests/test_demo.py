@@ -6,6 +6,7 @@ import shutil
 from asic_cli import demo as demo_command
 from asic_eval.benchmarks.spair import read_spair
 from asic_eval.benchmarks.synthetic import draw_collection
+from asic_flow.atomic import TEMPORARY_PREFIX
 
 
 def test_the_data_sets_own_reader_reads_the_drawings(demo) -> None:
@@ -57,5 +58,7 @@ def test_what_the_user_put_beside_the_drawings_stays(tmp_path) -> None:
     before = (tmp_path / "demo.json").stat().st_mtime_ns
     demo_command._draw(tmp_path, drawing, fresh=False)
     assert (tmp_path / "demo.json").stat().st_mtime_ns == before
+    (tmp_path / "photos" / "JPEGImages" / f"{TEMPORARY_PREFIX}x").write_text("of a killed writer")
     demo_command._draw(tmp_path, drawing, fresh=True)
     assert (tmp_path / "photos" / "notes.txt").read_text() == "mine"
+    assert not list(tmp_path.rglob(f"{TEMPORARY_PREFIX}*"))

@@ -199,6 +199,10 @@ def test_photos_are_found_by_any_one_of_them(alignment, tmp_path) -> None:
     ):
         found, here = find_originals(records, source, [root] if root else [])
         assert (found.files, here) == (tuple(tmp_path / name for name in names), index)
+    # A folder further up says nothing about where the others lie.
+    assert (
+        find_originals(records, tmp_path / "b" / "two.jpg", [tmp_path.parent])[0].files[1] == tmp_path / "b" / "one.jpg"
+    )
     for source in (tmp_path / "three.jpg", tmp_path / "o.jpg"):
         with pytest.raises(InputError, match=r"expected one of the run's 4 photos \(a/one.jpg, "):
             find_originals(records, source, [])

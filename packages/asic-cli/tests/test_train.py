@@ -20,6 +20,7 @@ from asic_flow.matches import OF_MATCHES
 from asic_flow.paper.checkpoint import CHECKPOINT_FILE, NETWORK_FILE
 from asic_flow.paper.training import Training
 from asic_flow.run_folder import read_run_file
+from asic_flow.run_log import RunLog
 
 INDEX = "config.json"
 
@@ -214,10 +215,32 @@ def test_starting_over_keeps_what_is_there_until_its_end_and_goes_on_when_stoppe
     assert log_of(tmp_path / "x")[-1]["stage"] == "done"
     assert (tmp_path / "x" / "log.jsonl").read_bytes() != log
     assert not (tmp_path / "x" / "unfinished-log.jsonl").exists()
+    # A network that is lost is made again.
+    (tmp_path / "x" / NETWORK_FILE).unlink()
+    again = asic(*command[:-1])
+    assert (again.code, "network.safetensors: " in again.err) == (0, True)
+    assert read_run_file(tmp_path / "x", NETWORK_FILE)
     # What cannot be gone on with is no hindrance.
     (tmp_path / "x" / CHECKPOINT_FILE).write_bytes(b"damaged")
     assert asic(*command).code == 0
-    assert steps[6:] == [0, 1, 2, 3]
+    assert steps[10:] == [0, 1, 2, 3]
+
+
+def test_what_was_left_undone_when_a_run_was_written_is_done_by_the_next_command(
+    asic, collection, tmp_path, monkeypatch
+) -> None:
+    def stop(_: Path) -> None:
+        raise Stopped(signal.SIGINT)
+
+    assert asic("train", collection, "--out", "x", *PAPER).code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(RunLog, "finish", stop)
+        assert asic("train", collection, "--out", "x", *PAPER, "--seed", 1, "--fresh").code == 130
+    assert (tmp_path / "x" / CHECKPOINT_FILE).exists()
+    assert asic("train", collection, "--out", "x", *PAPER, "--seed", 1, "--json").json["reused"]
+    assert not (tmp_path / "x" / CHECKPOINT_FILE).exists()
+    assert not (tmp_path / "x" / "unfinished-log.jsonl").exists()
+    assert [line["step"] for line in log_of(tmp_path / "x") if "step" in line] == [4]
 
 
 def test_steps_and_processes_are_for_presets_that_train(asic, collection, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from asic_features.backbones import BACKBONES
 from asic_features.config import FeatureConfig
+from asic_features.consistency import suppress
 from asic_features.describe import Describer
 from asic_features.descriptors import VisionTransformer
 from asic_features.extract import (
@@ -437,6 +438,20 @@ def test_a_mirrored_photo_matches_its_mirror_image(folder: Path, random_vit: Pat
     mirrored = SIZE - 1 - matches.xy_a[:, 0]
     assert np.mean(np.abs(mirrored - matches.xy_b[:, 0]) <= 1) > 0.95
     assert matches.score.mean() > 0.99
+
+
+def test_of_matches_of_a_photo_that_joins_those_that_third_photos_confirm_stay() -> None:
+    matches = MatchSet(
+        pairs=np.array([[0, 1], [0, 2], [1, 2]], np.int32),
+        offsets=np.array([0, 1, 3, 4]),
+        xy_a=np.array([(2, 2), (2, 2), (6, 2), (6, 2)], np.float32),
+        xy_b=np.array([(6, 2), (2, 2), (6, 2), (10, 2)], np.float32),
+        score=np.array([0.9, 0.8, 0.9, 0.9], np.float32),
+        saliency=np.ones(4, np.float32),
+        support=np.array([0, 1, 0, 0], np.int32),
+    )
+    kept = suppress(matches.of_pairs(1, 3), radius_px=6, confidence=matches.confidence()[1:])
+    np.testing.assert_array_equal(kept.score, np.float32([0.8, 0.9]))
 
 
 @pytest.mark.parametrize("top_k", [1, 2])

@@ -167,7 +167,8 @@ def _palette(frames: Frame) -> Image.Image:
         if pixels.size:
             colours += (Image.fromarray(pixels).quantize(most).getpalette() or [])[: 3 * most]
     palette = Image.new("P", (1, 1))
-    palette.putpalette(colours)
+    # Of equal colours the first is taken, so that the transparent one never is.
+    palette.putpalette(colours + colours[:3] * (_TRANSPARENT + 1 - len(colours) // 3))
     return palette
 
 

@@ -97,6 +97,8 @@ def _draw(folder: Path, drawing: Drawing, fresh: bool) -> None:
         warn(f"{folder} is damaged: drawing again")
     say(f"drawing {drawing.num_images} pictures with seed {drawing.seed}")
     drawn = draw_collection(drawing.seed, drawing.num_images, drawing.size)
+    for part in (photos, *(path for path in photos.rglob("*") if path.is_dir())):
+        atomic.sweep(part)
     with tempfile.TemporaryDirectory() as temporary, atomic.Staging() as staging:
         write_spair_annotations(Path(temporary), drawn.benchmark, CATEGORY)
         files = {

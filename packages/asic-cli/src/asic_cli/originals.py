@@ -76,7 +76,7 @@ def find_originals(photos: tuple[Photo, ...], source: Path, folders: Sequence[Pa
         raise InputError(
             f"--source {source}: expected one of the run's {len(photos)} photos ({known}, ...), got {found}"
         )
-    rest = parts[: len(parts) - longest]
+    rest = source.parts[: len(source.parts) - longest]
     roots = [Path(*rest), *folders] if rest or not folders else folders
     files = []
     for photo in photos:

@@ -197,6 +197,8 @@ def align(
     wanted = {**made_of, "seed": seed, **recipe.as_json()}
     place = choose_device(device) if recipe.paper is not None else "cpu"
     with joined(place) as mine, nullcontext() if rank() else writing(folder, "run"):
+        if not rank():
+            _tidy(folder)
         made = None if fresh or rank() else _find_made(folder, wanted)
         if agreed(made is not None):
             return Trained(folder, True, made or Alignment.load(folder), time.monotonic() - started)
@@ -236,17 +238,31 @@ def align(
 def _find_made(folder: Path, wanted: Mapping[str, Any]) -> Alignment | None:
     """The alignment that an earlier command made with the same settings, if it is whole."""
     from asic_flow.alignment import INDEX_FILE, Alignment, RunError, read_run_index
+    from asic_flow.paper.checkpoint import NETWORK_FILE
+    from asic_flow.run_folder import read_run_file
 
     if not (folder / INDEX_FILE).exists():
         return None
     try:
         stored = read_run_index(folder)
         made = Alignment.load(folder)
+        refuse_other_settings(folder, differences(_comparable(stored), _comparable(wanted)))
+        if "paper" in wanted:
+            read_run_file(folder, NETWORK_FILE)
     except RunError as error:
         warn(f"{error}; making it again")
         return None
-    refuse_other_settings(folder, differences(_comparable(stored), _comparable(wanted)))
     return made
+
+
+def _tidy(folder: Path) -> None:
+    """Ends what a command left undone that was killed when its run was written: the log, and the checkpoint's end."""
+    from asic_flow.paper.checkpoint import CHECKPOINT_FILE, is_of_the_run
+    from asic_flow.run_log import RunLog
+
+    if is_of_the_run(folder):
+        RunLog.finish(folder)
+        (folder / CHECKPOINT_FILE).unlink()
 
 
 def _comparable(stored: Mapping[str, Any]) -> dict[str, Any]:

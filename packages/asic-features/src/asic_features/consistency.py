@@ -68,14 +68,16 @@ def cycle_support(matches: MatchSet, grid: TokenGrid, *, tolerance_px: float) ->
     return support
 
 
-def suppress(matches: MatchSet, *, radius_px: float) -> MatchSet:
+def suppress(matches: MatchSet, *, radius_px: float, confidence: Float | None = None) -> MatchSet:
     """Keep of each pair the most confident matches whose ends lie apart from one another in both photos.
 
     Args:
         matches: Any matches; equally confident ones in their order.
         radius_px: A match goes when a better one of its pair lies within this distance in either photo.
+        confidence: (M,), where these are some pairs only of those that tell it.
     """
-    keep, confidence = np.zeros(len(matches), dtype=bool), matches.confidence()
+    keep = np.zeros(len(matches), dtype=bool)
+    confidence = matches.confidence() if confidence is None else confidence
     for start, stop in itertools.pairwise(matches.offsets.tolist()):
         rows = slice(start, stop)
         order = np.arange(rows.start, rows.stop)[np.argsort(-confidence[rows], kind="stable")]

@@ -8,6 +8,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from asic_features.cache import DescriptionCache
@@ -60,7 +61,8 @@ def match_collection(tokens: Tokens, config: FeatureConfig, cache: Path | None =
     if kept:
         pieces = iter(_split(made, [pairs for first, pairs in by_first.items() if first not in kept]))
         matches = MatchSet.concatenate([kept[first] if first in kept else next(pieces) for first in by_first])
-    return _keep(count_support(matches, tokens.grid, config.size), config)
+    matches = count_support(matches, tokens.grid, config.size)
+    return _keep(matches, config, matches.confidence())
 
 
 def match_added(tokens: Tokens, config: FeatureConfig, matches: MatchSet, count: int) -> MatchSet:
@@ -76,7 +78,7 @@ def match_added(tokens: Tokens, config: FeatureConfig, matches: MatchSet, count:
     made = _match(tokens, config, [(other, new) for new in range(total - count, total) for other in range(new)])
     joined = count_support(MatchSet.concatenate([matches, made]), tokens.grid, config.size)
     known, more = joined.of_pairs(0, len(matches.pairs)), joined.of_pairs(len(matches.pairs), len(joined.pairs))
-    return MatchSet.concatenate([known, _keep(more, config)])
+    return MatchSet.concatenate([known, _keep(more, config, joined.confidence()[len(known) :])])
 
 
 def match_share(tokens: Tokens, config: FeatureConfig, cache: Path, index: int, count: int) -> int:
@@ -142,9 +144,12 @@ def _split(matches: MatchSet, groups: list[list[Pair]]) -> list[MatchSet]:
     return [matches.of_pairs(*between) for between in pairwise(ends)]
 
 
-def _keep(matches: MatchSet, config: FeatureConfig) -> MatchSet:
-    matches = select(matches, matches.support >= config.least_support)
-    return suppress(matches, radius_px=config.suppress_px) if config.suppress_px else matches
+def _keep(matches: MatchSet, config: FeatureConfig, confidence: npt.NDArray[np.float32]) -> MatchSet:
+    kept = matches.support >= config.least_support
+    matches = select(matches, kept)
+    if not config.suppress_px:
+        return matches
+    return suppress(matches, radius_px=config.suppress_px, confidence=confidence[kept])
 
 
 def _match(tokens: Tokens, config: FeatureConfig, pairs: list[Pair]) -> MatchSet:

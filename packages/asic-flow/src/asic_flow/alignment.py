@@ -57,14 +57,14 @@ class Transfer:
     """Where points of one photo lie in another.
 
     Attributes:
-        points_image: (M, 2) float64 xy in the target photo's own pixels; NaN where the target has no foreground, and by
-            the method `combined` where the source has none.
+        points_image: (M, 2) float64 xy in the target photo's own pixels; NaN where the target has no foreground, and,
+            but by the method `canonical`, where the source has none.
         confidence: (M,) float64, 0 to 1: agreement of the matches around both ends, falling with the canonical distance
             that remains between them; 0 outside the foreground.
         probability: (M,) float64: the chance that the answer lies within a tenth of the object's size of the right
             place, from the agreement at both ends' nearest foreground. Calibrated on drawn collections; how well that
             holds on real photos is measured in docs/benchmarks.md. 0 where there is no answer.
-        visible: (M,) bool, whether the target shows the point at all: canonical distance up to 0.1.
+        visible: (M,) bool, whether the target shows the point at all: canonical distance up to `VISIBLE_DISTANCE`.
     """
 
     points_image: NDArray[np.float64]

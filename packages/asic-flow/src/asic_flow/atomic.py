@@ -37,7 +37,7 @@ def write_bytes(path: Path, data: bytes) -> str:
 
 
 class Staging:
-    """Files that belong together, and the indices that say so: all of them take their places, or none.
+    """Files that belong together, and the indices that say so: all are on the disk before the first takes its place.
 
     `add` flushes each to a temporary file, `seal` ends a set of them with its index, and `commit` puts all where they
     belong, one set after the other. A block that is left without `commit` leaves every file as it was.

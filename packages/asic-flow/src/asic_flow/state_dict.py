@@ -32,6 +32,8 @@ def read_state_dict(path: Path) -> dict[Any, Any]:
         )
     except OSError as error:
         raise StateDictError(f"{path}: {error.strerror or error}; give the file of the weights") from error
+    except MemoryError:
+        raise
     # The zip, pickle and safetensors readers raise errors of many types on hostile bytes; what torch says of them
     # advises to let the file run.
     except Exception as error:

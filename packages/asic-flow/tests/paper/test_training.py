@@ -490,6 +490,7 @@ def test_an_ended_training_is_read_back_with_its_settings(drawn: DrawnCollection
     read = Training.read(drawn.collection, drawn.matches, tmp_path / "run")
     assert (read.config, read.step) == (made.config, made.step)
     assert torch.equal(read.result().maps, expected.maps)
+    assert read.result().score == expected.score > 0
     stored = Checkpoint.from_bytes(made.network(), tmp_path)
     changed = {**stored.settings, "config": {**stored.settings["config"], "depth": 7}}
     alignment.save(tmp_path / "run", {}, {NETWORK_FILE: dataclasses.replace(stored, settings=changed).to_bytes()})

@@ -71,7 +71,7 @@ class Comparison {
 
   // Takes the marks away, unless they are another tile's by now.
   leave(tile) {
-    this.frames.add("hover", () => { if (this.source === tile) this.showCross(null, null); });
+    this.frames.add("leave", () => { if (this.source === tile) this.showCross(null, null); });
   }
 
   // Marks a photo's point on both sides and what either run finds on the others; nothing for a null tile.

@@ -124,7 +124,7 @@ class Viewer {
 
   // Takes the marks away, unless they are another tile's by now.
   leave(tile) {
-    this.frames.add("hover", () => { if (this.source === tile) this.showCross(null, null); });
+    this.frames.add("leave", () => { if (this.source === tile) this.showCross(null, null); });
   }
 
   // Marks a point of one tile and its counterparts on all others; nothing for a null tile.

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from asic_flow import atomic
-from asic_flow.alignment import RunError
+from asic_flow.run_folder import RunError, read_run_file
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 NETWORK_FILE = "network.safetensors"
@@ -97,6 +98,22 @@ class Checkpoint:
             raise
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: expected a checkpoint, got {error!r}; {ANEW}") from error
+
+
+def is_of_the_run(folder: Path) -> bool:
+    """Whether a run folder's checkpoint is the end of the training that left its network there: it is not needed."""
+    try:
+        checkpoint = Checkpoint.load(folder / CHECKPOINT_FILE)
+        network = Checkpoint.from_bytes(read_run_file(folder, NETWORK_FILE), folder / NETWORK_FILE)
+    except RunError:
+        return False
+    weights = unpack("best", checkpoint.tensors) or unpack("averaged", checkpoint.tensors)
+    kept = unpack("averaged", network.tensors)
+    return (
+        (checkpoint.step, checkpoint.settings) == (network.step, network.settings)
+        and weights.keys() == kept.keys()
+        and all(torch.equal(weights[name], value) for name, value in kept.items())
+    )
 
 
 def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

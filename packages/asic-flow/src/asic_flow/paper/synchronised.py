@@ -80,6 +80,8 @@ def _waiting() -> Iterator[None]:
     """What a backend says of a peer that is gone is the backend's own, and of many types."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise PeerError("another process of this training has stopped; what it said tells why") from error
 

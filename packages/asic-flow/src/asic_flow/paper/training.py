@@ -137,7 +137,8 @@ class Training:
             half: Whether the network computes in bfloat16, channels last; None: on a GPU.
             folder: Where the checkpoint is kept; None keeps none.
             identity: What else must be the same for a checkpoint to be gone on with, JSON values only.
-            fresh: Pass over a checkpoint that cannot be gone on with; the first one that is saved replaces it.
+            fresh: Pass over a checkpoint that cannot be read or is of other settings; the first one that is saved
+                replaces it.
 
         Raises:
             AlignmentError: Fewer than two photos, no foreground, no match to train on, no loss that can act, or photos
@@ -228,6 +229,7 @@ class Training:
             alignment["coarse_scales"] = tuple(alignment["coarse_scales"])
             made = cls(collection, matches, PaperConfig(**config), alignment=AlignmentConfig(**alignment))
             made.averaged.load_state_dict(unpack("averaged", stored.tensors))
+            made.best_score = float(stored.progress["best_score"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: expected this version's settings and tensors: {error!r}; {ANEW}") from error
         made.step = stored.step
