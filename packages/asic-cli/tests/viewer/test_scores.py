@@ -33,6 +33,13 @@ def test_folder_without_keypoints_shows_held_out_matches() -> None:
         ["Canonical maps default", "90.0", "80.0", "50.0", ""],
         ["mine", "\N{EN DASH}", "\N{EN DASH}", "40.0", ""],
     ]
+    cycles = {"grid_cycle": {"0.10": {"2": 1.0}}}
+    rows = _rows(score_panel({"methods": {"nearest_neighbour": scores, "box_copy": cycles, "mine": cycles}}))
+    assert [(row[0], row[-1]) for row in rows[1:]] == [
+        ("Copy the box position", ""),
+        ("Nearest neighbour", ""),
+        ("mine", "+10.0"),
+    ]
     # Held-out matches are nearest neighbours: a score that favours these is no headline.
     found = headline({"default": "canonical", "methods": {"canonical": scores}})
     assert found is not None
