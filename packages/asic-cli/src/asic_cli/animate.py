@@ -147,7 +147,8 @@ def _gif(frames: Iterator[Frame], fps: int) -> bytes:
         shown = colours
         pictures.append(Image.fromarray(changed))
         pictures[-1].putpalette(palette.getpalette() or [])
-    durations = [10 * tick for tick in _ticks(len(pictures), 100 / fps)]
+    # Its unit is a hundredth of a second, and viewers show no less than two of them.
+    durations = [10 * ticks for ticks in _durations(len(pictures), 100, fps, least=2)]
     return _animation(pictures, durations, "GIF", optimize=False, transparency=_TRANSPARENT, disposal=1)
 
 
@@ -172,9 +173,9 @@ def _palette(frames: Frame) -> Image.Image:
     return palette
 
 
-def _ticks(count: int, length: float) -> list[int]:
-    """Whole hundredths of a second, GIF's unit, that add up to so many times `length`; viewers show no less than 2."""
-    ends = [max(2 * index, round(index * length)) for index in range(count + 1)]
+def _durations(count: int, units: int, fps: int, least: int = 0) -> list[int]:
+    """Of frames, in whole units of so many a second, so that none is lost or won on the way; at least so many each."""
+    ends = [max(least * index, round(units * index / fps)) for index in range(count + 1)]
     return [end - start for start, end in pairwise(ends)]
 
 
@@ -199,8 +200,7 @@ def _webp(frames: Iterator[Frame], fps: int) -> bytes:
     from PIL import Image
 
     pictures = [Image.fromarray(frame) for frame in frames]
-    ends = [round(1000 * index / fps) for index in range(len(pictures) + 1)]
-    return _animation(pictures, [end - start for start, end in pairwise(ends)], "WEBP", quality=78, method=3)
+    return _animation(pictures, _durations(len(pictures), 1000, fps), "WEBP", quality=78, method=3)
 
 
 def _animation(pictures: list[Any], durations: list[int], kind: str, **options: object) -> bytes:

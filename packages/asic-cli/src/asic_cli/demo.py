@@ -7,7 +7,7 @@ import json
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,15 @@ from asic_cli.console import printable, say, show, warn, write_data, write_json
 from asic_cli.device import choose_device
 from asic_cli.evaluate import score_folder, table_of
 from asic_cli.features import prepare
-from asic_cli.folder import INDEX_FILES, default_folder, differences, is_whole, refuse_other_settings, writing
+from asic_cli.folder import (
+    INDEX_FILES,
+    default_folder,
+    differences,
+    is_whole,
+    read_files_index,
+    refuse_other_settings,
+    writing,
+)
 from asic_cli.options import Device, Fresh, Json, Seed
 from asic_cli.photo_sets import Selection, find_photos
 from asic_cli.runs import REPORT_FILE
@@ -88,7 +96,7 @@ def _draw(folder: Path, drawing: Drawing, fresh: bool) -> None:
 
     index, photos = folder / INDEX_FILES["demo"], folder / "photos"
     if not fresh and index.exists():
-        stored = _stored(index)
+        stored = read_files_index(index, "sha256")
         if stored is not None:
             digests = stored.pop("sha256")
             refuse_other_settings(folder, differences(stored, asdict(drawing)))
@@ -113,11 +121,3 @@ def _draw(folder: Path, drawing: Drawing, fresh: bool) -> None:
         digests = {name: staging.add(photos / name, data) for name, data in files.items()}
         staging.seal(index, json.dumps({**asdict(drawing), "sha256": digests}, indent=1).encode())
         staging.commit()
-
-
-def _stored(index: Path) -> dict[str, Any] | None:
-    try:
-        stored = json.loads(index.read_bytes())
-    except (ValueError, RecursionError):
-        return None
-    return stored if isinstance(stored, dict) and isinstance(stored.get("sha256"), dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,6 +73,15 @@ def writing(folder: Path, kind: Kind) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise MachineError(f"cannot write {folder}: {explain_os_error(error)}") from error
+
+
+def read_files_index(index: Path, field: str) -> dict[str, Any] | None:
+    """An index whose field names files by their sha256; None where it is missing or damaged."""
+    try:
+        stored = json.loads(index.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    return stored if isinstance(stored, dict) and isinstance(stored.get(field), dict) else None
 
 
 def is_whole(file: Path, sha256: object) -> bool:

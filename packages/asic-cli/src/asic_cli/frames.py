@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asic_cli.console import Stages, say, warn
 from asic_cli.errors import InputError, MachineError
-from asic_cli.folder import INDEX_FILES, differences, is_whole, refuse_other_settings, writing
+from asic_cli.folder import INDEX_FILES, differences, is_whole, read_files_index, refuse_other_settings, writing
 from asic_cli.photo_sets import LEAST_PHOTOS, PhotoSet, Selection, refuse_flags
 from asic_features.images import PhotoSource
 from asic_features.weights import sha256_of
@@ -76,23 +76,20 @@ def find_frames(
     wanted = {"video_sha256": sha256_of(video), "every": selection.every, "limit": selection.limit}
     with ExitStack() as held:
         held.enter_context(writing(folder, "frames"))
-        names = None if fresh else _find_made(folder, wanted)
-        if names is not None:
-            held.close()
-            yield photos({name: folder / name for name in names})
-            return
-        staging = held.enter_context(atomic.Staging())
-        digests = _stage_frames(staging, video, selection, folder)
-        _check_count(video, selection, len(digests))
-        staged = {name: staging.staged(folder / name) for name in digests}
-        stale = [path for path in folder.iterdir() if _FRAME.fullmatch(path.name) and path.name not in digests]
-        staging.seal(index, json.dumps(wanted | {"frames": digests}, indent=1).encode(), stale)
-        say(f"{folder}: {len(digests)} frames of {video.name}")
-        if index.exists():
-            yield photos(staged)
+        digests = None if fresh else _find_made(folder, wanted)
+        if digests is None:
+            staging = held.enter_context(atomic.Staging())
+            digests = _stage_frames(staging, video, selection, folder)
+            _check_count(video, selection, len(digests))
+            staged = {name: staging.staged(folder / name) for name in digests}
+            stale = [path for path in folder.iterdir() if _FRAME.fullmatch(path.name) and path.name not in digests]
+            staging.seal(index, json.dumps(wanted | {"frames": digests}, indent=1).encode(), stale)
+            say(f"{folder}: {len(digests)} frames of {video.name}")
+            if index.exists():
+                yield photos(staged)
+                staging.commit()
+                return
             staging.commit()
-            return
-        staging.commit()
         held.close()
         yield photos({name: folder / name for name in digests})
 
@@ -106,27 +103,17 @@ def _guess(video: Path, selection: Selection) -> list[str]:
     return names
 
 
-def _find_made(folder: Path, wanted: dict[str, Any]) -> list[str] | None:
-    """The names of frames that an earlier command took by the same flags, if all of them are whole."""
-    stored = _stored(folder)
-    if stored is None:
+def _find_made(folder: Path, wanted: dict[str, Any]) -> dict[str, str] | None:
+    """The sha256 of frames that an earlier command took by the same flags, by name, if all of them are whole."""
+    stored = read_files_index(folder / INDEX_FILES["frames"], "frames")
+    if stored is None or not all(_FRAME.fullmatch(name) for name in stored["frames"]):
         return None
-    frames = stored.pop("frames")
+    frames: dict[str, str] = stored.pop("frames")
     refuse_other_settings(folder, differences(stored, wanted))
     if all(is_whole(folder / name, digest) for name, digest in frames.items()):
-        return list(frames)
+        return frames
     warn(f"{folder} is damaged: a frame is missing or has changed; decoding again")
     return None
-
-
-def _stored(folder: Path) -> dict[str, Any] | None:
-    """The index of frames that an earlier command took; None where there is none, or it is damaged."""
-    try:
-        stored = json.loads((folder / INDEX_FILES["frames"]).read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return None
-    whole = isinstance(stored, dict) and isinstance(stored.get("frames"), dict)
-    return stored if whole and all(_FRAME.fullmatch(name) for name in stored["frames"]) else None
 
 
 def _check_count(video: Path, selection: Selection, count: int) -> None:
